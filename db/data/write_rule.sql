@@ -1,0 +1,135 @@
+-- The one rule for writes to an entity, as triggers on its storage: every door passes here.
+
+create or replace function data.build_write_rule(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _table text := format('%I.%I', build_write_rule.schema_name, entity.name || '_jsonb');
+  _violations text := format('%I.%I', build_write_rule.schema_name, entity.name || '_violations');
+  _trigger text := format('%I.%I', build_write_rule.schema_name, entity.name || '_before_write');
+  _defaults jsonb;
+  _promote text;
+  _unset text;
+begin
+  perform rowhouse.create_function($sql$
+    create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql immutable set search_path = '' $sql$, $sql$
+    declare
+      _e jsonb := '[]'; _t text; _n numeric; _k text;
+      _v1 jsonb; _v2 jsonb; _v3 jsonb; _v4 jsonb; _v5 jsonb; _v6 jsonb; _v7 jsonb; _v8 jsonb; _v9 jsonb; _v10 jsonb;
+      _i1 bigint; _i2 bigint; _i3 bigint; _i4 bigint; _i5 bigint; _i6 bigint; _i7 bigint; _i8 bigint; _i9 bigint;
+    begin
+    %2$s
+    return _e;
+    end $sql$, _violations, data.compile_properties(entity.schema, '_v0', '''''', 0));
+
+  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted),
+    string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
+      filter (where exists (select from data.relations r where r.entity_id = f.entity_id and r.field = f.name and r.on_delete = 'set null'))
+  into _promote, _unset
+  from data.fields f where f.entity_id = entity.id;
+  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
+  from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
+
+  perform rowhouse.create_function($sql$
+    create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
+    declare
+      _errors jsonb;
+    begin
+    if tg_op = 'UPDATE' and new.data = old.data then
+      %2$s
+      null;
+    end if;
+    if jsonb_path_exists(new.data, '$.* ? (@ == null)') then
+      new.data := data.without_nulls(new.data);
+    end if;
+    if tg_op = 'INSERT' then
+      new.data := %3$L::jsonb || new.data;
+      new.version := 1;
+      new.created_at := now();
+      new.updated_at := new.created_at;
+      new.created_by := auth.account_id();
+    else
+      new.id := old.id;
+      new.version := old.version + 1;
+      new.created_at := old.created_at;
+      new.updated_at := now();
+      new.created_by := old.created_by;
+    end if;
+    _errors := %4$s(new.data);
+    if _errors <> '[]' then
+      perform rowhouse.fail(422, %5$L || (_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}'),
+        'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
+    end if;
+    %6$s
+    return new;
+    end $sql$, _trigger, coalesce(_unset, ''), _defaults::text, _violations,
+    format('This record of %s is not valid: ', entity.name), coalesce(_promote, ''));
+  execute format('create or replace trigger %I before insert or update on %s for each row execute function %s()',
+    entity.name || '_before_write', _table, _trigger);
+  execute format('revoke all on function %1$s(jsonb), %2$s() from public', _violations, _trigger);
+  execute format('grant execute on function %1$s(jsonb) to rowhouse_data', _violations);
+  execute format('comment on function %s(jsonb) is %L', _violations, E'@behavior -*\nWhat is wrong with a record''s data.');
+  perform data.build_reference_rule(entity, build_write_rule.schema_name);
+end
+$$;
+comment on function data.build_write_rule(data.entities, text) is
+  'Generates an entity''s validation and its before-write trigger (defaults, stamps, promoted columns).';
+
+-- Foreign keys are checked with row security off: a record could point to one its writer may not see. This check runs
+-- under row security and fails like the foreign key does, so that hidden and missing look the same.
+create or replace function data.build_reference_rule(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _function text := format('%I.%I', build_reference_rule.schema_name, entity.name || '_after_write');
+  _table text := format('%I.%I', build_reference_rule.schema_name, entity.name || '_jsonb');
+  _checks text;
+  _event text;
+begin
+  select string_agg(format($sql$
+    select n.%1$I::text into _missing from written n
+    where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I) limit 1;
+    if _missing is not null then
+      raise foreign_key_violation using message = 'A record refers to one that does not exist', constraint = %4$L, table = %5$L,
+        detail = format('Key (%%s)=(%%s) is not present in table %%I.', %6$L, _missing, %7$L);
+    end if; $sql$,
+    r.field, format('%I.%I', build_reference_rule.schema_name, t.name || '_jsonb'), r.target_field,
+    data.object_name(entity.name, r.field, 'fkey'), entity.name || '_jsonb', r.field, t.name || '_jsonb'), '' order by r.field)
+  into _checks
+  from data.relations r join data.entities t on t.id = r.target_id
+  where r.entity_id = entity.id;
+
+  foreach _event in array array['insert', 'update'] loop
+    execute format('drop trigger if exists %I on %s', entity.name || '_after_' || _event, _table);
+  end loop;
+  if _checks is null then
+    execute format('drop function if exists %s()', _function);
+    return;
+  end if;
+  perform rowhouse.create_function($sql$
+    create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
+    declare
+      _missing text;
+    begin
+    if auth.account_id() is null then
+      return null;
+    end if;
+    %2$s
+    return null;
+    end $sql$, _function, _checks);
+  execute format('revoke all on function %s() from public', _function);
+  foreach _event in array array['insert', 'update'] loop
+    execute format('create trigger %I after %s on %s referencing new table as written for each statement execute function %s()',
+      entity.name || '_after_' || _event, _event, _table, _function);
+  end loop;
+end
+$$;
+comment on function data.build_reference_rule(data.entities, text) is
+  'Generates the statement-level trigger that refuses references to records the writer may not see.';
+
+create or replace function data.drop_write_rule(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I()', drop_write_rule.schema_name,
+    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write');
+end
+$$;
+comment on function data.drop_write_rule(data.entities, text) is 'Drops the functions that data.build_write_rule made.';

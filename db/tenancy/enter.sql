@@ -1,0 +1,33 @@
+create or replace procedure tenancy.enter(site text, email text)
+language plpgsql as $$
+declare
+  _site tenancy.sites;
+  _account uuid;
+begin
+  if not auth.is_operator() then
+    perform rowhouse.fail(403, 'Only the operator may enter a site as an account', 'call tenancy.leave() first.', 'forbidden');
+  end if;
+  _site := tenancy.require_site(enter.site);
+  _account := auth.require_account(enter.email);
+  if not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
+    perform rowhouse.fail(404, format('%s is not a member of site %L', enter.email, enter.site),
+      format('select tenancy.add_member(%L, %L, ''viewer'');', enter.site, enter.email), 'not_found');
+  end if;
+  perform pg_catalog.set_config('rowhouse.account', _account::text, false);
+  perform pg_catalog.set_config('rowhouse.site', _site.id::text, false);
+  perform pg_catalog.set_config('TimeZone', 'UTC', false);
+  execute pg_catalog.format('set role %I', _site.role_name);
+end
+$$;
+comment on procedure tenancy.enter(text, text) is
+  'Makes this psql session that account at that site, with exactly its rights, until call tenancy.leave(). Operators only. RH403, RH404.';
+
+create or replace procedure tenancy.leave()
+language plpgsql as $$
+begin
+  reset role;
+  set rowhouse.account = '';
+  set rowhouse.site = '';
+end
+$$;
+comment on procedure tenancy.leave() is 'Ends what tenancy.enter began: the session is the operator again.';

@@ -1,0 +1,22 @@
+create or replace function tenancy.my_site_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(
+    select m.site_id from tenancy.site_members m
+    where m.account_id = auth.account_id() and (tenancy.site_id() is null or m.site_id = tenancy.site_id()))
+$$;
+comment on function tenancy.my_site_ids() is 'Sites of which the current account is a member; inside a site only that one.';
+
+create or replace function tenancy.my_organization_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(
+    select m.organization_id from tenancy.organization_members m
+    where m.account_id = auth.account_id() and tenancy.site_id() is null)
+$$;
+comment on function tenancy.my_organization_ids() is
+  'Organizations of which the current account is a member; none inside a site.';
+
+create or replace function tenancy.my_fellow_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(select m.account_id from tenancy.site_members m where m.site_id = any (tenancy.my_site_ids()))
+$$;
+comment on function tenancy.my_fellow_ids() is 'Accounts that share a site with the current account.';

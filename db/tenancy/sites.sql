@@ -1,0 +1,121 @@
+create or replace function tenancy.create_site(organization text, name text, title text default null)
+returns tenancy.sites
+language plpgsql security definer set search_path = '' as $$
+declare
+  _organization uuid := tenancy.require_organization(create_site.organization, array['owner', 'admin']);
+  _site tenancy.sites;
+begin
+  perform tenancy.check_name('site', create_site.name);
+  insert into tenancy.sites (organization_id, name, title, role_name)
+  values (_organization, create_site.name, coalesce(create_site.title, create_site.name),
+    tenancy.free_role_name(create_site.name))
+  on conflict do nothing
+  returning * into _site;
+  if _site.id is null then
+    perform rowhouse.fail(409, format('The site name %L is taken', create_site.name), 'Choose another name.', 'name_taken');
+  end if;
+  execute format('create role %I nologin inherit in role rowhouse_account', _site.role_name);
+  execute format('alter role %I set statement_timeout = ''30s''', _site.role_name);
+  execute format('alter role %I set lock_timeout = ''5s''', _site.role_name);
+  execute format('alter role %I set idle_in_transaction_session_timeout = ''60s''', _site.role_name);
+  execute format('grant %I to rowhouse_gateway with inherit false, set true', _site.role_name);
+  perform access.create_system_roles(_site.id);
+  if auth.account_id() is not null then
+    insert into tenancy.site_members (site_id, account_id, role) values (_site.id, auth.account_id(), 'owner');
+    perform access.assign(_site.id, auth.account_id(), 'admin');
+  end if;
+  return _site;
+end
+$$;
+comment on function tenancy.create_site(text, text, text) is
+  'Creates a site (a tenant) with its PostgreSQL role and the system roles admin, editor, viewer; the current account becomes its owner. Organization owners and admins only. RH400, RH403, RH404, RH409 name taken.';
+
+create or replace function tenancy.require_site(site text, roles text[] default array['owner', 'admin', 'member'])
+returns tenancy.sites
+language plpgsql stable set search_path = '' as $$
+declare
+  _site tenancy.sites;
+  _role text;
+begin
+  select s.* into _site from tenancy.sites s where s.name = require_site.site;
+  select m.role into _role from tenancy.site_members m where m.site_id = _site.id and m.account_id = auth.account_id();
+  if _site.id is null or (_role is null and not auth.is_operator()) then
+    perform rowhouse.fail(404, format('There is no site %L that you may see', left(require_site.site, 80)),
+      'Check the name, or ask a member of the site to add you.', 'not_found');
+  elsif not auth.is_operator() and not _role = any (require_site.roles) then
+    perform rowhouse.fail(403, format('Only its %s may do this in site %L',
+      array_to_string(require_site.roles, ' or '), require_site.site), format('You are %s there.', _role), 'forbidden');
+  end if;
+  return _site;
+end
+$$;
+comment on function tenancy.require_site(text, text[]) is
+  'The site, when the current account is a member with one of roles (or the operator). RH404 unknown or no member, RH403 another role.';
+
+create or replace function tenancy.drop_site(site text, confirm text) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := tenancy.require_site(drop_site.site, array['owner']);
+  _app record;
+begin
+  perform tenancy.require_confirmation(drop_site.site, drop_site.confirm);
+  for _app in select a.id from tenancy.apps a where a.site_id = _site.id loop
+    perform tenancy.remove_app(_app.id);
+  end loop;
+  delete from tenancy.sites where id = _site.id;
+  execute format('drop role %I', _site.role_name);
+end
+$$;
+comment on function tenancy.drop_site(text, text) is
+  'Drops a site with all its apps, records and its PostgreSQL role; confirm must repeat its name. Owners only. RH400, RH403, RH404.';
+
+create or replace function tenancy.update_site_settings(site text, settings jsonb, branding jsonb default null)
+returns tenancy.sites
+language plpgsql security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := tenancy.require_site(update_site_settings.site, array['owner', 'admin']);
+begin
+  update tenancy.sites s
+  set settings = coalesce(update_site_settings.settings, s.settings),
+    branding = coalesce(update_site_settings.branding, s.branding)
+  where s.id = _site.id
+  returning s.* into _site;
+  return _site;
+end
+$$;
+comment on function tenancy.update_site_settings(text, jsonb, jsonb) is
+  'Replaces a site''s settings and, when given, its branding. Owners and admins only. RH400 lists what is wrong with them, RH403, RH404.';
+
+create or replace function tenancy.add_member(site text, email text, role text default 'viewer')
+returns tenancy.site_members
+language plpgsql security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := tenancy.require_site(add_member.site, array['owner', 'admin']);
+  _account uuid := auth.require_account(add_member.email);
+  _member tenancy.site_members;
+begin
+  insert into tenancy.site_members (site_id, account_id) values (_site.id, _account)
+  on conflict (site_id, account_id) do update set role = tenancy.site_members.role
+  returning * into _member;
+  perform access.assign(_site.id, _account, add_member.role);
+  return _member;
+end
+$$;
+comment on function tenancy.add_member(text, text, text) is
+  'Makes an account a member of a site and assigns it a role there (admin, editor, viewer or one of the site''s own). Site owners and admins only. RH403, RH404.';
+
+create or replace function tenancy.remove_member(site text, email text) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := tenancy.require_site(remove_member.site, array['owner', 'admin']);
+  _account uuid := auth.require_account(remove_member.email);
+begin
+  if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account and m.role = 'owner') then
+    perform tenancy.require_site(remove_member.site, array['owner']);
+  end if;
+  delete from access.assignments a where a.site_id = _site.id and a.account_id = _account;
+  delete from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account;
+end
+$$;
+comment on function tenancy.remove_member(text, text) is
+  'Ends an account''s membership of a site and all its roles there, from its next statement on. Site owners and admins only; an owner is removed by an owner. RH403, RH404.';
