@@ -25,7 +25,7 @@ $$;
 do $$
 begin
   execute format('grant rowhouse_owner to %I with inherit true, set true', current_user);
-  grant rowhouse_data to rowhouse_owner with inherit false, set true;
+  grant rowhouse_data to rowhouse_owner with inherit true, set true;
   grant rowhouse_account to rowhouse_owner with admin true, inherit false, set true;
   grant rowhouse_account to rowhouse_gateway with inherit false, set true;
   execute format('grant create, connect, temporary on database %I to rowhouse_owner', current_database());
