@@ -1,7 +1,15 @@
 grant usage on schema data to rowhouse_account, rowhouse_data;
 revoke all on all functions in schema data from public;
 grant execute on all functions in schema data to rowhouse_data;
-grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.require_entity(text) to rowhouse_account;
+grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.require_entity(text),
+  data.find(text, jsonb), data.get(text, uuid, jsonb), data.insert(text, jsonb), data.update(text, uuid, jsonb, int), data.delete(text, uuid, int),
+  data.compile(text, text, text, jsonb), data.resolve_entity(text, text), data.compile_find(data.entities, text, jsonb, text[]),
+  data.compile_filter(uuid, jsonb, text, text[], int), data.compile_condition(uuid, text, text, jsonb, text, text[]), data.filter_value(jsonb, text, text[]),
+  data.field_expression(uuid, text, text), data.parse_select(uuid, jsonb, text, text[]), data.compile_expand(uuid, text, jsonb, text, int),
+  data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(jsonb, text[]), data.page_number(text, text, bigint, bigint),
+  data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb),
+  data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb)
+to rowhouse_account;
 grant select on data.entities, data.fields, data.relations to rowhouse_account;
 
 do $$

@@ -36,8 +36,7 @@ language sql immutable set search_path = '' as $$
     when 'integer' then 'int8'
     when 'number' then 'float8'
     when 'boolean' then 'boolean'
-    when 'decimal' then 'numeric' || case when sql_type.schema ? 'precision'
-      then format('(%s,%s)', (sql_type.schema->>'precision')::int, coalesce((sql_type.schema->>'scale')::int, 0)) else '' end
+    when 'decimal' then 'numeric' -- no typmod: a column of numeric(10,2) would round before validation could refuse
     else 'jsonb'
   end
 $$;

@@ -6,6 +6,8 @@ language sql immutable set search_path = '' as $$
     when field.kind in ('array', 'object') then format('%s->%L', source, field.name)
     when field.kind in ('string', 'email') then format('%s->>%L', source, field.name)
     when field.kind in ('integer', 'number', 'boolean') then format('(%s->%L)::%s', source, field.name, field.sql_type)
+    when field.kind = 'decimal' and field.schema ? 'precision' then format('(%s->>%L)::numeric(%s,%s)::numeric', source, field.name,
+      field.schema->>'precision', coalesce(field.schema->>'scale', '0'))
     else format('(%s->>%L)::%s', source, field.name, field.sql_type)
   end
 $$;

@@ -85,14 +85,13 @@ declare
   _event text;
 begin
   select string_agg(format($sql$
-    select n.%1$I::text into _missing from written n
-    where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I) limit 1;
-    if _missing is not null then
-      raise foreign_key_violation using message = 'A record refers to one that does not exist', constraint = %4$L, table = %5$L,
-        detail = format('Key (%%s)=(%%s) is not present in table %%I.', %6$L, _missing, %7$L);
+    if exists (select from written n
+      where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I)) then
+      raise foreign_key_violation using constraint = %4$L, table = %5$L, detail = 'Key is not present in table "%6$s".',
+        message = 'insert or update on table "%5$s" violates foreign key constraint "%4$s"';
     end if; $sql$,
     r.field, format('%I.%I', build_reference_rule.schema_name, t.name || '_jsonb'), r.target_field,
-    data.object_name(entity.name, r.field, 'fkey'), entity.name || '_jsonb', r.field, t.name || '_jsonb'), '' order by r.field)
+    data.object_name(entity.name, r.field, 'fkey'), entity.name || '_jsonb', t.name || '_jsonb'), '' order by r.field)
   into _checks
   from data.relations r join data.entities t on t.id = r.target_id
   where r.entity_id = entity.id;
@@ -106,8 +105,6 @@ begin
   end if;
   perform rowhouse.create_function($sql$
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
-    declare
-      _missing text;
     begin
     if auth.account_id() is null then
       return null;

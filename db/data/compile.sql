@@ -1,0 +1,55 @@
+create or replace function data.resolve_entity(app text, entity text, out entity_row data.entities, out schema_name text, out version bigint)
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if resolve_entity.app ~ '/' then
+    select a.schema_name, a.definition_version, e into schema_name, version, entity_row
+    from tenancy.sites s join tenancy.apps a on a.site_id = s.id join data.entities e on e.app_id = a.id
+    where s.name = split_part(resolve_entity.app, '/', 1) and a.name = split_part(resolve_entity.app, '/', 2) and e.name = resolve_entity.entity
+      and (auth.is_operator() or (s.id = tenancy.site_id() and exists (
+        select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id())));
+  else
+    select a.schema_name, a.definition_version, e into schema_name, version, entity_row
+    from tenancy.apps a join data.entities e on e.app_id = a.id
+    where a.site_id = tenancy.site_id() and (a.name = resolve_entity.app or a.id::text = resolve_entity.app) and e.name = resolve_entity.entity;
+  end if;
+  if schema_name is null then
+    perform rowhouse.fail(404, format('There is no entity %L in this app', left(resolve_entity.entity, 60)),
+      'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.', 'not_found');
+  end if;
+end
+$$;
+comment on function data.resolve_entity(text, text) is
+  'An entity by app (a name or UUID within the site of the claims, or site/app) and name, with the app''s schema and definition version. RH404.';
+
+create or replace function data.compile(app text, entity text, operation text, shape jsonb default '{}') returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _r record := data.resolve_entity(compile.app, compile.entity);
+  _entity data.entities := _r.entity_row;
+  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
+    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor']));
+  _out jsonb;
+begin
+  if _unknown is not null then
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor.', 'invalid_query');
+  end if;
+  _out := case compile.operation
+    when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
+    when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
+      _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
+        case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
+    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select case when jsonb_typeof($1::jsonb) = ''object'' then (array_agg(row_to_json(r)))[1]::text else coalesce(json_agg(row_to_json(r)), ''[]'')::text end as body,
+        (array_agg(r.version))[1]::text as version, case when jsonb_typeof($1::jsonb) = ''object'' then (array_agg(r.id))[1]::text end as id from %I.%I($1::jsonb) r',
+      _r.schema_name, _entity.name || '_insert'))
+    when 'update' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
+      _r.schema_name, _entity.name || '_update'))
+    when 'replace' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
+      _r.schema_name, _entity.name || '_update'))
+    when 'delete' then jsonb_build_object('params', 2, 'sql', format('select ''''::text as body from %I.%I($1::uuid, $2::int) r',
+      _r.schema_name, _entity.name || '_delete'))
+  end;
+  return _out || jsonb_build_object('version', _r.version, 'schema', _r.schema_name);
+end
+$$;
+comment on function data.compile(text, text, text, jsonb) is
+  'The statement for an operation (find, get, insert, update, replace, delete) on an entity, as {"sql", "params", "version"}. Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';

@@ -1,0 +1,114 @@
+-- The REST operations for psql: same compiler, same statements.
+
+create or replace function data.parameterize(value jsonb, inout parameters text[], out shape jsonb)
+language plpgsql immutable set search_path = '' as $$
+declare
+  _key text;
+  _value jsonb;
+  _p record;
+begin
+  case jsonb_typeof(value)
+    when 'object' then
+      shape := '{}';
+      for _key, _value in select * from jsonb_each(value) loop
+        if _key in ('$in', '$nin', '$contains') and _value <> 'null' then
+          parameters := parameters || (_value #>> '{}');
+          shape := shape || jsonb_build_object(_key, jsonb_build_object('$param', cardinality(parameters)));
+        else
+          _p := data.parameterize(_value, parameters);
+          parameters := _p.parameters;
+          shape := shape || jsonb_build_object(_key, _p.shape);
+        end if;
+      end loop;
+    when 'array' then
+      shape := '[]';
+      for _value in select * from jsonb_array_elements(value) loop
+        _p := data.parameterize(_value, parameters);
+        parameters := _p.parameters;
+        shape := shape || jsonb_build_array(_p.shape);
+      end loop;
+    when 'null' then
+      shape := 'null';
+    else
+      parameters := parameters || (value #>> '{}');
+      shape := jsonb_build_object('$param', cardinality(parameters));
+  end case;
+end
+$$;
+comment on function data.parameterize(jsonb, text[]) is 'A filter with its literals replaced by placeholders {"$param": n}, and the literals as text.';
+
+create or replace function data.find(entity text, query jsonb default '{}') returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+declare
+  _r record := data.resolve_entity(regexp_replace(find.entity, '/[^/]*$', ''), split_part(find.entity, '/', 3));
+  _p record := data.parameterize(coalesce(query->'filter', '{}'), '{}');
+  _sql text;
+  _body text;
+begin
+  perform data.refuse_unknown_query(query);
+  _sql := data.compile_find(_r.entity_row, _r.schema_name, query || jsonb_build_object('filter', _p.shape), _p.parameters)->>'sql';
+  execute _sql into _body;
+  return _body::jsonb;
+end
+$$;
+comment on function data.find(text, jsonb) is
+  'Records of an entity (acme/crm/contacts) by {"filter", "sort", "select", "expand", "limit", "offset", "cursor"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. RH400, RH404.';
+
+create or replace function data.refuse_unknown_query(query jsonb) returns void
+language plpgsql immutable set search_path = '' as $$
+declare
+  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k
+    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor']));
+begin
+  if _unknown is not null then
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor.', 'invalid_query');
+  end if;
+end
+$$;
+comment on function data.refuse_unknown_query(jsonb) is 'Raises RH400 for members that a query does not have.';
+
+create or replace function data.get(entity text, id uuid, query jsonb default '{}') returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+declare
+  _body jsonb;
+begin
+  execute data.compile(regexp_replace(get.entity, '/[^/]*$', ''), split_part(get.entity, '/', 3), 'get', query)->>'sql' into _body using get.id;
+  if _body is null then
+    perform data.write_error(404, split_part(get.entity, '/', 3), get.id);
+  end if;
+  return _body;
+end
+$$;
+comment on function data.get(text, uuid, jsonb) is 'One record by id, with {"select", "expand"}. RH404.';
+
+create or replace function data.insert(entity text, records jsonb) returns jsonb
+language plpgsql set search_path = '' set timezone = 'UTC' as $$
+declare
+  _body jsonb;
+begin
+  execute data.compile(regexp_replace(insert.entity, '/[^/]*$', ''), split_part(insert.entity, '/', 3), 'insert')->>'sql' into _body using insert.records;
+  return _body;
+end
+$$;
+comment on function data.insert(text, jsonb) is 'Inserts a record or a list of at most 10,000, all or nothing, and returns them. RH403, RH404, RH422 lists every problem.';
+
+create or replace function data.update(entity text, id uuid, changes jsonb, version int default null) returns jsonb
+language plpgsql set search_path = '' set timezone = 'UTC' as $$
+declare
+  _body jsonb;
+begin
+  execute data.compile(regexp_replace(update.entity, '/[^/]*$', ''), split_part(update.entity, '/', 3), 'update')->>'sql' into _body
+  using update.id, update.changes, update.version;
+  return _body;
+end
+$$;
+comment on function data.update(text, uuid, jsonb, int) is
+  'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
+
+create or replace function data.delete(entity text, id uuid, version int default null) returns void
+language plpgsql set search_path = '' as $$
+begin
+  execute data.compile(regexp_replace(delete.entity, '/[^/]*$', ''), split_part(delete.entity, '/', 3), 'delete')->>'sql' using delete.id, delete.version;
+end
+$$;
+comment on function data.delete(text, uuid, int) is 'Deletes a record. With version, only if that is still its version. RH403, RH404, RH409.';
