@@ -1,17 +1,22 @@
 create or replace function data.resolve_entity(app text, entity text, out entity_row data.entities, out schema_name text, out version bigint)
 language plpgsql stable security definer set search_path = '' as $$
+declare
+  _found record;
 begin
   if resolve_entity.app ~ '/' then
-    select a.schema_name, a.definition_version, e into schema_name, version, entity_row
+    select a.schema_name, a.definition_version, e as entity into _found
     from tenancy.sites s join tenancy.apps a on a.site_id = s.id join data.entities e on e.app_id = a.id
     where s.name = split_part(resolve_entity.app, '/', 1) and a.name = split_part(resolve_entity.app, '/', 2) and e.name = resolve_entity.entity
       and (auth.is_operator() or (s.id = tenancy.site_id() and exists (
         select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id())));
   else
-    select a.schema_name, a.definition_version, e into schema_name, version, entity_row
+    select a.schema_name, a.definition_version, e as entity into _found
     from tenancy.apps a join data.entities e on e.app_id = a.id
     where a.site_id = tenancy.site_id() and (a.name = resolve_entity.app or a.id::text = resolve_entity.app) and e.name = resolve_entity.entity;
   end if;
+  schema_name := _found.schema_name;
+  version := _found.definition_version;
+  entity_row := _found.entity;
   if schema_name is null then
     perform rowhouse.fail(404, format('There is no entity %L in this app', left(resolve_entity.entity, 60)),
       'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.', 'not_found');

@@ -104,7 +104,7 @@ $$;
 comment on function data.cursor_values(text, jsonb) is 'The sort values and the id that a cursor stands for. RH400 when it is not a cursor of this sort.';
 
 -- Rows after a cursor, as (a > x) or (a = x and (b > y or …)); nulls come last in asc and first in desc, as PostgreSQL sorts.
-create or replace function data.compile_after(keys text[], directions text[], types text[], required boolean[], values text) returns text
+create or replace function data.compile_after(keys text[], directions text[], types text[], required boolean[], row_values text) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
   _out text := 'false';
@@ -114,11 +114,11 @@ declare
 begin
   if (select bool_and(d = directions[1]) from unnest(directions) d) and (select bool_and(r) from unnest(required) r) then
     return format('(%s) %s (%s)', array_to_string(keys, ', '), case directions[1] when 'asc' then '>' else '<' end,
-      (select string_agg(format('(%s)[%s]::%s', values, n, t), ', ' order by n) from unnest(types) with ordinality u (t, n)));
+      (select string_agg(format('(%s)[%s]::%s', row_values, n, t), ', ' order by n) from unnest(types) with ordinality u (t, n)));
   end if;
   for i in reverse cardinality(keys) .. 1 loop
     _k := keys[i];
-    _v := format('(%s)[%s]::%s', values, i, types[i]);
+    _v := format('(%s)[%s]::%s', row_values, i, types[i]);
     _after := case when directions[i] = 'asc' then format('(%1$s > %2$s or (%1$s is null and %2$s is not null))', _k, _v)
       else format('(%1$s < %2$s or (%1$s is not null and %2$s is null))', _k, _v) end;
     _out := format('(%s or (%s is not distinct from %s and %s))', _after, _k, _v, _out);
@@ -126,7 +126,7 @@ begin
   return _out;
 end
 $$;
-comment on function data.compile_after(text[], text[], text[], boolean[], text) is 'The predicate for rows after the row whose sort values are in the text array expression values.';
+comment on function data.compile_after(text[], text[], text[], boolean[], text) is 'The predicate for rows after the row whose sort values are in the text array expression row_values.';
 
 create or replace function data.compile_find(entity data.entities, schema_name text, shape jsonb, parameters text[] default null) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -177,9 +177,9 @@ begin
     _where := format('(%s) and %s', _where, data.compile_after(_keys, _directions, _types, _required, _cursor));
   end if;
   return jsonb_build_object('params', _n, 'sql', format($sql$
-    select '{"data":' || coalesce(json_agg(p.row order by p.n) filter (where p.n <= %5$s), '[]')::text || ',"meta":'
+    select '{"data":' || coalesce(json_agg(p.row) filter (where p.n <= %5$s), '[]')::text || ',"meta":'
       || json_build_object('limit', %5$s, 'offset', %6$s, 'next_cursor', case when count(*) > %5$s then
-        data.cursor_text(%8$L, (array_agg(p.cursor order by p.n))[%5$s]) end)::text || '}' as body
+        data.cursor_text(%8$L, max(p.cursor) filter (where p.n = %5$s)) end)::text || '}' as body
     from (
       select row_to_json(r) as row, row_number() over () as n, c.cursor
       from (select t.*, %7$s as "$cursor" from %2$I.%3$I t where %4$s order by %9$s limit %5$s + 1 offset %6$s) t,
@@ -206,8 +206,8 @@ end
 $$;
 comment on function data.page_number(text, text, bigint, bigint) is 'A limit or an offset as a number. RH400 outside low to high.';
 
-create or replace function data.cursor_text(sort jsonb, values text[]) returns text
+create or replace function data.cursor_text(sort jsonb, row_values text[]) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select rtrim(translate(encode(convert_to((jsonb_build_array(md5(sort::text)) || to_jsonb(values))::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=')
+  select rtrim(translate(encode(convert_to((jsonb_build_array(md5(sort::text)) || to_jsonb(row_values))::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=')
 $$;
 comment on function data.cursor_text(jsonb, text[]) is 'The opaque cursor for a row with these sort values.';
