@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0000000000000000000000000000000000000000
+--! Hash: sha1:ac248a87585902d5774d10a26b02354a97b41c06
 --! Message: foundation
 
 -- Roles belong to the cluster, not to the database: several databases may share them.
