@@ -10,3 +10,21 @@ grant select (id, email, kind, attributes, created_at) on auth.accounts to rowho
 drop policy if exists self_and_fellows_read on auth.accounts;
 create policy self_and_fellows_read on auth.accounts for select to rowhouse_account
 using (id = (select auth.account_id()) or id = any ((select tenancy.my_fellow_ids())::uuid[]));
+
+-- Sessions, tokens and keys: nobody reads the tables; the gateway calls these functions.
+grant execute on function auth.sign_up(text, text, text), auth.log_in(text, text, text), auth.refresh(uuid),
+  auth.log_out(uuid), auth.session_is_live(uuid), auth.delete_expired(), auth.list_signing_keys(),
+  auth.offer_signing_key(text, jsonb, bytea)
+to rowhouse_gateway;
+
+do $$
+declare
+  _table text;
+begin
+  foreach _table in array array['sessions', 'refresh_tokens', 'failed_logins', 'signing_keys'] loop
+    execute format('alter table auth.%I enable row level security, force row level security', _table);
+    execute format('drop policy if exists owner_all on auth.%I', _table);
+    execute format('create policy owner_all on auth.%I to rowhouse_owner using (true) with check (true)', _table);
+  end loop;
+end
+$$;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { migrate as runMigrations } from "graphile-migrate";
 import { Logger } from "@graphile/logger";
+import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -40,6 +41,8 @@ export async function migrate(operatorUrl: string, gatewayPassword: string): Pro
     await setGatewayLogin(client, gatewayPassword);
     return { installed, warnings: await installSuperuserPart(client) };
   } finally {
+    // graphile-migrate keeps its pool for 200 ms and ends the process if the server goes away meanwhile.
+    clearAllPools();
     await client.end();
   }
 }

@@ -1,0 +1,170 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import express from "express";
+import type { Pool } from "pg";
+import type { Logger } from "pino";
+import type { Settings } from "../settings.ts";
+import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
+import { Cors } from "./cors.ts";
+import { Problem, problemOf, unauthenticated } from "./problem.ts";
+import { bearerToken, type Request, readRequest } from "./request.ts";
+import { securityHeaders, sendEmpty, sendJson, sendProblem } from "./response.ts";
+import { Rest } from "./rest.ts";
+import { type Tenant, Tenants } from "./tenant.ts";
+
+/** What the gateway is made of. */
+export type AppParts = {
+  pool: Pool;
+  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN">;
+  log: Logger;
+  tokens: Tokens;
+  graphql: GraphqlHandlers;
+  ready: () => Promise<Readiness>;
+  /** Serves /api/v1/auth/… and /.well-known/jwks.json under their full paths. */
+  auth: express.RequestHandler;
+};
+
+/** An address within /api/v1: the tenant as the path names it, if it does, and what follows. */
+type Address = { tenant: Tenant | null; rest: string[] };
+
+const requests = new WeakMap<IncomingMessage, Request>();
+
+/** The gateway: request → tenant → plan → query → response. */
+export function createApp(parts: AppParts): express.Express {
+  const { pool, settings, log, tokens, graphql, ready, auth } = parts;
+  const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
+  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT);
+  const cors = new Cors(pool);
+
+  async function claimsOf(req: IncomingMessage): Promise<Claims | null> {
+    const token = bearerToken(req);
+    if (token === null) return null;
+    try {
+      return await tokens.verify(token);
+    } catch (error) {
+      throw invalidToken(error);
+    }
+  }
+
+  async function serveApp(address: Address, request: Request, req: IncomingMessage, res: ServerResponse) {
+    if (req.headers.origin !== undefined) {
+      await cors.allow(await tenants.findUnasked(address.tenant, req.headers), req, res);
+    }
+    if (request.method === "OPTIONS")
+      return sendEmpty(res, 204, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    const [entity, id] = address.rest;
+    if (entity === undefined || address.rest.length > 2) throw noRoute();
+    const claims = await claimsOf(req);
+    const isGraphql = entity === "graphql" && id === undefined;
+    if (!claims && !isGraphql) throw unauthenticated();
+    const tenant = await tenants.find(address.tenant, req.headers, claims);
+    request.site = tenant.site;
+    request.app = tenant.app;
+    if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
+    if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);
+  }
+
+  async function serve(request: Request, req: IncomingMessage, res: ServerResponse, next: () => void) {
+    const { segments, method } = request;
+    if (!segments) throw new Problem(400, "The path is not valid percent-encoding", { code: "invalid_path" });
+    const address = addressOf(segments);
+    if (address) return serveApp(address, request, req, res);
+    switch (request.path) {
+      case "/graphql":
+        return graphql.controlHandler({ claims: await claimsOf(req), requestId: request.id }, req, res);
+      case "/health":
+        requireGet(method);
+        return sendJson(res, 200, '{"status":"ok"}');
+      case "/health/ready": {
+        requireGet(method);
+        const { ready: isReady, checks } = await ready();
+        return sendJson(
+          res,
+          isReady ? 200 : 503,
+          JSON.stringify({ status: isReady ? "ready" : "unavailable", checks }),
+        );
+      }
+    }
+    next();
+  }
+
+  const app = express();
+  app.disable("x-powered-by");
+  app.disable("etag");
+  app.use((req, res, next) => {
+    const request = readRequest(req);
+    requests.set(req, request);
+    res.setHeader("x-request-id", request.id);
+    for (const name in securityHeaders) res.setHeader(name, securityHeaders[name] ?? "");
+    res.on("close", () => logRequest(log, request, res));
+    serve(request, req, res, next).catch(next);
+  });
+  app.use(auth);
+  app.use(() => {
+    throw noRoute();
+  });
+  app.use((error: unknown, req: express.Request, res: express.Response, _next: express.NextFunction) => {
+    const problem = problemOf(error);
+    const requestId = requests.get(req)?.id ?? "";
+    if (problem.status >= 500)
+      log.error({ request_id: requestId, err: describe(problem.cause) }, problem.message);
+    sendProblem(res, problem, requestId);
+  });
+  return app;
+}
+
+/** The part of a path that belongs to an app, or null. Paths that name no app find theirs by header or host. */
+function addressOf(segments: string[]): Address | null {
+  const [api, version, first, site, apps, app] = segments;
+  if (api !== "api" || version !== "v1" || first === undefined || first === "auth") return null;
+  if (first !== "sites") return { tenant: null, rest: segments.slice(2) };
+  if (site === undefined || apps !== "apps" || app === undefined) return null;
+  return { tenant: { site, app }, rest: segments.slice(6) };
+}
+
+function requireGet(method: string): void {
+  if (method === "GET" || method === "HEAD") return;
+  throw new Problem(405, "This method is not allowed here", {
+    code: "method_not_allowed",
+    hint: "Allowed: GET, HEAD.",
+    headers: { allow: "GET, HEAD" },
+  });
+}
+
+function noRoute(): Problem {
+  return new Problem(404, "There is nothing at this address", {
+    code: "no_route",
+    hint: "Records are at /api/v1/sites/{site}/apps/{app}/{entity} and …/{entity}/{id}.",
+  });
+}
+
+function invalidToken(cause: unknown): Problem {
+  const problem = problemOf(cause);
+  if (problem.status === 503) return problem;
+  return new Problem(401, "This access token is not valid", {
+    code: "invalid_token",
+    hint: "It may have expired: POST /api/v1/auth/refresh, or log in again.",
+    headers: { "www-authenticate": 'Bearer error="invalid_token"' },
+    cause,
+  });
+}
+
+// One line a request. Query strings and bodies hold people's data and are left out, headers hold tokens.
+function logRequest(log: Logger, request: Request, res: ServerResponse): void {
+  const { id, method, path, site, app, startedAt } = request;
+  log.info({
+    request_id: id,
+    method,
+    path: path.slice(0, 300),
+    site: site ?? undefined,
+    app: app ?? undefined,
+    status: res.writableFinished ? res.statusCode : 499,
+    ms: Math.round((performance.now() - startedAt) * 100) / 100,
+  });
+}
+
+/** An error for the log: without pg's DETAIL and parameters, which hold people's data. */
+function describe(error: unknown): Record<string, unknown> | undefined {
+  if (!(error instanceof Error)) return error === undefined ? undefined : { message: String(error) };
+  const { code, table, constraint } = error as { code?: unknown; table?: unknown; constraint?: unknown };
+  return { message: error.message, code, table, constraint, stack: error.stack };
+}

@@ -1,0 +1,38 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+
+/** What a verified access token says. `tenant_id` is the site it was issued for, `sid` its session. */
+export type Claims = {
+  sub: string;
+  tenant_id?: string;
+  sid?: string;
+  email?: string;
+  roles?: string[];
+  type?: string;
+  exp?: number;
+  jti?: string;
+};
+
+/** What a request is about, once its token was verified and its tenant found. */
+export type RequestContext = {
+  claims: Claims | null;
+  /** Name or UUID, as the request gave it; null when an app's UUID alone was given. */
+  site: string | null;
+  /** Name or UUID, as the request gave it. */
+  app: string;
+  requestId: string;
+};
+
+/** A request that belongs to no app: the control plane. */
+export type ControlContext = { claims: Claims | null; requestId: string };
+
+/** Verifies access tokens; throws when one is not valid. */
+export type Tokens = { verify(token: string): Promise<Claims> };
+
+/** The GraphQL endpoints, of one app and of the control plane. */
+export type GraphqlHandlers = {
+  appHandler(context: RequestContext, req: IncomingMessage, res: ServerResponse): Promise<void>;
+  controlHandler(context: ControlContext, req: IncomingMessage, res: ServerResponse): Promise<void>;
+};
+
+/** Whether the server can do its work, and what each of its parts says. */
+export type Readiness = { ready: boolean; checks: Record<string, string> };

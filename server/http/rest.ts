@@ -1,0 +1,156 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { LRUCache } from "lru-cache";
+import type { Pool } from "pg";
+import type { Claims } from "./context.ts";
+import { type Operation, planQuery } from "./plan.ts";
+import { Problem, problemOf } from "./problem.ts";
+import { type Claimed, queryAs, type Statement, type Texts } from "./query.ts";
+import { ifMatch, type Request, readJsonText } from "./request.ts";
+import { sendEmpty, sendJson } from "./response.ts";
+import type { Tenant } from "./tenant.ts";
+
+/** A record or a collection: an entity, and an id when one record is meant. */
+export type Target = { entity: string; id: string | null };
+
+type Compiled = { version: string; statement: Statement };
+
+const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
+const record: Record<string, Operation> = {
+  GET: "get",
+  HEAD: "get",
+  PUT: "replace",
+  PATCH: "update",
+  DELETE: "delete",
+};
+
+const compileStatement: Statement = {
+  name: "compile",
+  text: "select data.compile($1::text, $2::text, $3::text, $4::jsonb)::text",
+};
+
+/** The REST interface to records: an operation and a shape, one compiled statement, JSON passed through unparsed. */
+export class Rest {
+  readonly #pool: Pool;
+  readonly #bodyLimit: number;
+  readonly #apps = new LRUCache<string, LRUCache<string, Compiled>>({ max: 2_000 });
+  #statements = 0;
+
+  /** `bodyLimit` in bytes. */
+  constructor(pool: Pool, bodyLimit: number) {
+    this.#pool = pool;
+    this.#bodyLimit = bodyLimit;
+  }
+
+  /** Answers a request for records. Throws Problems and errors of pg. */
+  async handle(
+    request: Request,
+    tenant: Tenant,
+    target: Target,
+    claims: Claims,
+    req: IncomingMessage,
+    res: ServerResponse,
+  ): Promise<void> {
+    const operations = target.id === null ? collection : record;
+    const operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
+    if (!operation) throw notAllowed(target);
+    const { shape, values } = planQuery(operation, request.queryString);
+    const parameters: (string | null)[] = target.id === null ? [] : [target.id];
+    if (operation === "insert" || operation === "replace" || operation === "update") {
+      parameters.push(await readJsonText(req, this.#bodyLimit));
+    }
+    if (operation === "replace" || operation === "update" || operation === "delete")
+      parameters.push(ifMatch(req));
+    parameters.push(...values);
+
+    const rows = await this.#run(tenant, target.entity, operation, shape, parameters, claims);
+    const [body, version, id] = rows[0] ?? [];
+    if (body === undefined || body === null) throw notFound(target);
+    const headers: Record<string, string> = {};
+    switch (operation) {
+      case "delete":
+        return sendEmpty(res, 204);
+      case "insert":
+        if (id) {
+          headers.etag = `W/"${version}"`;
+          headers.location = `${request.path.replace(/\/$/, "")}/${id}`;
+        }
+        return sendJson(res, 201, body, headers);
+      case "find":
+        return sendJson(res, 200, body);
+      default:
+        headers.etag = `W/"${version}"`;
+        return sendJson(res, 200, body, headers);
+    }
+  }
+
+  async #run(
+    tenant: Tenant,
+    entity: string,
+    operation: Operation,
+    shape: string,
+    parameters: Texts,
+    claims: Claims,
+  ): Promise<Texts[]> {
+    const claimed: Claimed = {
+      session: claims.sid ?? null,
+      account: claims.sub,
+      site: tenant.site,
+      app: tenant.app,
+      version: null,
+      tokenSite: claims.tenant_id ?? null,
+    };
+    const appKey = JSON.stringify([tenant.site, tenant.app]);
+    const planKey = `${operation} ${entity} ${shape}`;
+    for (let attempt = 1; ; attempt++) {
+      const plan =
+        this.#apps.get(appKey)?.get(planKey) ??
+        (await this.#compile(claimed, appKey, planKey, [tenant.app, entity, operation, shape]));
+      try {
+        return await queryAs(this.#pool, { ...claimed, version: plan.version }, plan.statement, parameters);
+      } catch (error) {
+        if (!isStale(error)) throw problemOf(error, parameters);
+        this.#apps.delete(appKey);
+        if (attempt > 2) throw problemOf(error, parameters);
+      }
+    }
+  }
+
+  /** Compiled with the rights of the request, so that what its account may not know is not there. */
+  async #compile(claimed: Claimed, appKey: string, planKey: string, call: string[]): Promise<Compiled> {
+    const rows = await queryAs(this.#pool, claimed, compileStatement, call).catch((error: unknown) => {
+      throw problemOf(error, call);
+    });
+    const { sql, version } = JSON.parse(rows[0]?.[0] ?? "{}") as { sql: string; version: number };
+    const compiled = { version: String(version), statement: { name: `s${++this.#statements}`, text: sql } };
+    let plans = this.#apps.get(appKey);
+    if (!plans) {
+      plans = new LRUCache({ max: 500 });
+      this.#apps.set(appKey, plans);
+    }
+    plans.set(planKey, compiled);
+    return compiled;
+  }
+}
+
+// RH001: the app's definition has another version by now. The others: what a statement names is gone, as when an app
+// was dropped and made again.
+function isStale(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
+}
+
+function notFound(target: Target): Problem {
+  return new Problem(404, `There is no such record of ${target.entity} that you may see`, {
+    code: "not_found",
+    hint: "Check the id; it may have been deleted.",
+  });
+}
+
+function notAllowed(target: Target): Problem {
+  const allow = target.id === null ? "GET, HEAD, POST, OPTIONS" : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+  return new Problem(405, `This method is not allowed here`, {
+    code: "method_not_allowed",
+    hint: `Allowed: ${allow}.`,
+    headers: { allow },
+  });
+}

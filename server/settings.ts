@@ -1,0 +1,71 @@
+import { z } from "zod";
+
+/** One setting: how it is read from text, its default, its unit and what it means. */
+interface Setting<T extends z.ZodType> {
+  read: T;
+  default: string;
+  unit: string;
+  meaning: string;
+}
+
+const setting = <T extends z.ZodType>(read: T, fallback: string, unit: string, meaning: string): Setting<T> => ({
+  read,
+  default: fallback,
+  unit,
+  meaning,
+});
+const whole = (low: number, high: number) => z.coerce.number().int().min(low).max(high);
+const flag = z.enum(["true", "false"]).transform((v) => v === "true");
+
+/** Every environment variable that Rowhouse reads. */
+export const SETTINGS = {
+  ROWHOUSE_PORT: setting(whole(0, 65535), "4000", "TCP port", "Where the gateway listens; 0 takes a free port."),
+  ROWHOUSE_HOST: setting(z.string().min(1), "127.0.0.1", "address", "The address the gateway listens on."),
+  ROWHOUSE_DIR: setting(z.string().min(1), ".rowhouse", "folder", "The embedded database, its passwords and the master key."),
+  DATABASE_URL: setting(z.string(), "", "postgres:// URL", "A PostgreSQL 18 server to use; empty runs the embedded one."),
+  ROWHOUSE_GATEWAY_PASSWORD: setting(z.string(), "", "text", "Password of the login rowhouse_gateway with DATABASE_URL; empty derives one from the master key."),
+  ROWHOUSE_MASTER_KEY: setting(z.string(), "", "32 bytes, base64 or hex", "Encrypts signing keys; empty keeps one in <dir>/master.key."),
+  ROWHOUSE_URL: setting(z.string(), "", "URL", "How clients reach the gateway, the issuer of tokens; empty is http://<host>:<port>."),
+  ROWHOUSE_BASE_DOMAIN: setting(z.string().regex(/^[a-z0-9.-]*$/), "", "domain", "acme.<base domain> reaches site acme; empty turns that off."),
+  ROWHOUSE_LOG_LEVEL: setting(z.enum(["trace", "debug", "info", "warn", "error", "silent"]), "info", "level", "What is logged, as JSON lines on standard output."),
+  ROWHOUSE_BODY_LIMIT: setting(whole(1024, 256 * 1024 * 1024), "10485760", "bytes", "The largest request body."),
+  ROWHOUSE_POOL_SIZE: setting(whole(1, 500), "20", "connections", "PostgreSQL connections of the gateway."),
+  ROWHOUSE_GRAPHQL_APPS: setting(whole(1, 10000), "200", "apps", "GraphQL schemas kept in memory (about 5 MB each)."),
+  ROWHOUSE_GRAPHIQL: setting(flag, "true", "true or false", "Serves GraphiQL on GET of a GraphQL address."),
+} as const;
+
+type Known = typeof SETTINGS;
+/** The settings of this process, typed. */
+export type Settings = { [K in keyof Known]: z.output<Known[K]["read"]> };
+
+/** A setting that cannot be used; the message names it and says what is allowed. */
+export class SettingsError extends Error {}
+
+/** Reads the settings; throws SettingsError for values that are not valid and ROWHOUSE_ variables that do not exist. */
+export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
+  const names = Object.keys(SETTINGS) as (keyof Known)[];
+  const unknown = Object.keys(env).filter((name) => name.startsWith("ROWHOUSE_") && !(name in SETTINGS));
+  if (unknown.length > 0) {
+    throw new SettingsError(`${unknown.join(", ")} is not a setting of Rowhouse. Settings: ${names.join(", ")}.`);
+  }
+  const read = names.map((name) => {
+    const text = env[name] ?? SETTINGS[name].default;
+    const result = SETTINGS[name].read.safeParse(text);
+    if (result.success) return [name, result.data];
+    throw new SettingsError(`${name}=${text} cannot be used: ${result.error.issues[0]?.message}. It is ${SETTINGS[name].unit}.`);
+  });
+  return Object.fromEntries(read) as Settings;
+}
+
+/** The settings as lines for --help. */
+export function settingsHelp(): string {
+  return Object.entries(SETTINGS)
+    .map(([name, s]) => `  ${name.padEnd(26)} ${s.meaning} (${s.unit}; default ${s.default || "empty"})`)
+    .join("\n");
+}
+
+/** The settings as the README's Markdown table. */
+export function settingsTable(): string {
+  const rows = Object.entries(SETTINGS).map(([name, s]) => `| ${name} | ${s.default ? `\`${s.default}\`` : ""} | ${s.unit} | ${s.meaning} |`);
+  return ["| variable | default | unit | meaning |", "|---|---|---|---|", ...rows].join("\n");
+}

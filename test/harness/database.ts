@@ -1,0 +1,78 @@
+import { randomBytes } from "node:crypto";
+import pg from "pg";
+import { gatewayUrl } from "../../server/database/connect.ts";
+
+/** A database of one test file, cloned from the migrated template. */
+export interface TestDatabase {
+  name: string;
+  operatorUrl: string;
+  gatewayUrl: string;
+  gatewayPassword: string;
+  pool: pg.Pool;
+  /** Runs one statement as the operator and returns its rows. */
+  query<T extends pg.QueryResultRow = Record<string, unknown>>(text: string, values?: unknown[]): Promise<T[]>;
+  /** Runs work in a session that entered a site as an account (call tenancy.enter). */
+  as<T>(site: string, email: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T>;
+  /** Creates an account with a password hash that nobody knows; returns its id. */
+  account(email: string): Promise<string>;
+  drop(): Promise<void>;
+}
+
+/** The cluster of this test run, started once by jest's global setup. */
+export function testCluster(): { operatorUrl: string; gatewayPassword: string } {
+  return JSON.parse(process.env.TEST_CLUSTER as string);
+}
+
+/** Clones the template: milliseconds, nothing shared but the cluster's roles. */
+export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase> {
+  const cluster = testCluster();
+  const name = `test_${randomBytes(6).toString("hex")}`;
+  const maintenance = cluster.operatorUrl.replace(/\/rowhouse$/, "/postgres");
+  await runOnce(maintenance, `create database ${name} template ${template} strategy file_copy`);
+  const operatorUrl = cluster.operatorUrl.replace(/\/rowhouse$/, `/${name}`);
+  await runOnce(operatorUrl, `grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`);
+  const pool = new pg.Pool({ connectionString: operatorUrl, max: 4 });
+  pool.on("error", () => {});
+  const query: TestDatabase["query"] = async (text, values) => (await pool.query(text, values as unknown[])).rows as never;
+  return {
+    name,
+    operatorUrl,
+    gatewayUrl: gatewayUrl(operatorUrl, cluster.gatewayPassword),
+    gatewayPassword: cluster.gatewayPassword,
+    pool,
+    query,
+    async as(site, email, work) {
+      const client = await pool.connect();
+      try {
+        await client.query("call tenancy.enter($1, $2)", [site, email]);
+        return await work(client);
+      } finally {
+        await client.query("call tenancy.leave()").then(
+          () => client.release(),
+          (error) => client.release(error),
+        );
+      }
+    },
+    async account(email) {
+      const [row] = await query<{ id: string }>(
+        "insert into auth.accounts (email) values ($1) on conflict (email) do update set email = excluded.email returning id",
+        [email],
+      );
+      return (row as { id: string }).id;
+    },
+    async drop() {
+      await pool.end();
+      await runOnce(maintenance, `drop database ${name} with (force)`);
+    },
+  };
+}
+
+async function runOnce(url: string, text: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    for (const statement of text.split("; ")) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,7 @@
+import { startCluster } from "./cluster.ts";
+
+export default async function globalSetup() {
+  const cluster = await startCluster();
+  process.env.TEST_CLUSTER = JSON.stringify({ operatorUrl: cluster.operatorUrl, gatewayPassword: cluster.gatewayPassword });
+  globalThis.rowhouseTestCluster = cluster;
+}
