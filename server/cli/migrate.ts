@@ -1,0 +1,24 @@
+import type { Command } from "commander";
+import { readMasterKey } from "../auth/master-key.ts";
+import { openDatabase } from "../database/connect.ts";
+import { migrate } from "../database/migrate.ts";
+import { readSettings } from "../settings.ts";
+
+/** `rowhouse migrate`: brings the database up to date and says what was done. */
+export function migrateCommand(program: Command): void {
+  program
+    .command("migrate")
+    .description("bring the database up to date without starting anything else")
+    .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://owner:secret@db/app rowhouse migrate")
+    .action(async () => {
+      const settings = readSettings();
+      const database = await openDatabase(settings, readMasterKey(settings));
+      try {
+        const { installed, warnings } = await migrate(database.operatorUrl, database.gatewayPassword);
+        console.log(installed ? "Migrated." : "Already up to date.");
+        for (const warning of warnings) console.log(`Note: ${warning}`);
+      } finally {
+        await database.stop();
+      }
+    });
+}

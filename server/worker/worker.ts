@@ -1,0 +1,49 @@
+import { Logger as WorkerLogger, run, type Runner } from "graphile-worker";
+import type { Pool } from "pg";
+import type { Logger } from "pino";
+import { deleteExpiredTokens, verifyDomains } from "./tasks.ts";
+
+/** A running worker. */
+export interface Worker {
+  isRunning(): boolean;
+  stop(): Promise<void>;
+}
+
+// Hourly clean-up; claimed domains are looked up every five minutes until their proof is found.
+const CRONTAB = ["7 * * * * delete_expired_tokens", "*/5 * * * * verify_domains"].join("\n");
+
+/** Starts the worker in this process, on the operator's pool. Batching runs a job again after a crash: tasks are idempotent. */
+export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
+  let running = true;
+  const runner: Runner = await run({
+    pgPool: pool,
+    noHandleSignals: true,
+    crontab: CRONTAB,
+    taskList: { delete_expired_tokens: deleteExpiredTokens, verify_domains: verifyDomains },
+    logger: new WorkerLogger(() => (level, message) => log[level === "warning" ? "warn" : level === "info" ? "debug" : level]({ part: "worker" }, message)),
+    preset: {
+      worker: {
+        concurrentJobs: 10,
+        // 19–34 thousand jobs a second against 2–3 thousand with the defaults (DESIGN 3.12).
+        localQueue: { size: 500, refetchDelay: { durationMs: 10 } },
+        completeJobBatchDelay: 5,
+        failJobBatchDelay: 5,
+      },
+    },
+  });
+  runner.promise.then(
+    () => {
+      running = false;
+    },
+    (error) => {
+      running = false;
+      log.error({ part: "worker", err: error }, "The worker stopped");
+    },
+  );
+  return {
+    isRunning: () => running,
+    stop: async () => {
+      if (running) await runner.stop();
+    },
+  };
+}
