@@ -2,7 +2,8 @@ import { existsSync, lstatSync, readFileSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 
-const PLATFORM = { "win32-x64": "windows-x64" }[`${process.platform}-${process.arch}`] ?? `${process.platform}-${process.arch}`;
+const HOST = `${process.platform}-${process.arch}`;
+const PLATFORM = HOST === "win32-x64" ? "windows-x64" : HOST;
 
 /** The folder of the PostgreSQL 18 binaries that npm installed for this platform; throws when there are none. */
 export function findBinaries(): string {
