@@ -1,29 +1,46 @@
 -- Smart comments: what PostGraphile needs to know about a view.
 
+-- PostGraphile reads tags until the first line that is none, so only a description that begins like a tag could become
+-- one; a zero-width space stops it.
+create or replace function data.smart_comment(tags text[], description text) returns text
+language sql immutable set search_path = '' as $$
+  select array_to_string(tags || case when smart_comment.description is null then array[]::text[]
+    else array[regexp_replace(smart_comment.description, '^(\s*)@', E'\\1\u200b@')] end, E'\n')
+$$;
+comment on function data.smart_comment(text[], text) is 'Tags, one a line, then the description, which cannot become a tag.';
+
 create or replace function data.comment_view(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _tags text := '@primaryKey id' || E'\n@behavior +insert +update +delete';
-  _relation record;
-  _field data.fields;
+  _tags text[] := array['@primaryKey id', '@singular ' || data.singular(entity.name), '@plural ' || data.plural(entity.name),
+    '@behavior +insert +update +delete'];
+  _comment record;
 begin
-  for _relation in
-    select r.*, t.name as target from data.relations r join data.entities t on t.id = r.target_id
-    where r.entity_id = entity.id order by r.field
-  loop
-    _tags := _tags || format(E'\n@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s',
-      _relation.field, comment_view.schema_name, _relation.target, _relation.target_field,
-      rowhouse.camel(_relation.name), rowhouse.camel(_relation.inverse_name));
-  end loop;
+  _tags := _tags || array(
+    select format('@unique %s|@behavior -update -delete', f.name)
+    from data.fields f where f.entity_id = entity.id and f.is_unique order by f.name);
+  _tags := _tags || array(
+    select format('@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s|@foreignSingleFieldName %3$s',
+      r.field, comment_view.schema_name, t.name, r.target_field, rowhouse.camel(r.name), rowhouse.camel(r.inverse_name))
+    from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id order by r.field);
   execute format('comment on view %I.%I is %L', comment_view.schema_name, entity.name,
-    _tags || coalesce(E'\n' || (entity.schema->>'description'), ''));
+    data.smart_comment(_tags, entity.schema->>'description'));
+  for _comment in
+    select f.name, case when f.is_required then array['@notNull'] else '{}' end
+      || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end as tags,
+      coalesce(f.schema->>'description', f.schema->>'title') as description
+    from data.fields f where f.entity_id = entity.id
+    union all
+    values ('id', array['@hasDefault', '@behavior -attribute:update'], null),
+      ('created_at', array['@notNull', '@behavior -attribute:insert -attribute:update'], null),
+      ('updated_at', array['@notNull', '@behavior -attribute:insert -attribute:update'], null),
+      ('version', array['@notNull', '@hasDefault', '@behavior -attribute:insert'],
+        'Grows by one with each change. Sent in an update, it is the version you saw: if the record has changed since, the update is refused.'),
+      ('created_by', array['@behavior -attribute:insert -attribute:update'], 'The account that created the record.')
+  loop
+    execute format('comment on column %I.%I.%I is %L', comment_view.schema_name, entity.name, _comment.name,
+      nullif(data.smart_comment(_comment.tags, _comment.description), ''));
+  end loop;
 end
 $$;
-comment on function data.comment_view(data.entities, text) is 'Writes the smart comments of an entity''s view.';
-
-create or replace function data.refuse_collisions(app_id uuid) returns void
-language plpgsql set search_path = '' as $$
-begin
-  return;
-end
-$$;
+comment on function data.comment_view(data.entities, text) is 'Writes the smart comments of an entity''s view and its columns.';
