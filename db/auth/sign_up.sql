@@ -26,13 +26,14 @@ comment on function auth.require_signup(text) is
 create or replace function auth.sign_up(email text, password text, site text default null) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  _site record;
+  _site uuid;
+  _role text;
   _account uuid;
   _match record;
 begin
   perform auth.check_credentials(sign_up.email, sign_up.password);
   if sign_up.site is not null then
-    _site := auth.require_signup(sign_up.site);
+    select r.site_id, r.role into _site, _role from auth.require_signup(sign_up.site) r;
   end if;
   if not exists (select from auth.accounts a where a.email = lower(sign_up.email)) then
     insert into auth.accounts (email, password_hash)
@@ -40,7 +41,7 @@ begin
     on conflict do nothing
     returning id into _account;
   end if;
-  if _account is null and sign_up.site is not null then
+  if _account is null and _site is not null then
     -- Who has an account elsewhere joins the site with its password, counted as a login is.
     _match := auth.match_password(sign_up.email, sign_up.password);
     if _match.problem #>> '{problem,status}' = '429' then
@@ -51,13 +52,13 @@ begin
   if _account is null then
     return auth.problem(409, 'There is an account with this email already', 'Log in: POST /api/v1/auth/login.', 'email_taken');
   end if;
-  if sign_up.site is not null and not exists (
-    select from tenancy.site_members m where m.site_id = _site.site_id and m.account_id = _account)
+  if _site is not null and not exists (
+    select from tenancy.site_members m where m.site_id = _site and m.account_id = _account)
   then
-    insert into tenancy.site_members (site_id, account_id) values (_site.site_id, _account) on conflict do nothing;
-    perform access.assign(_site.site_id, _account, _site.role);
+    insert into tenancy.site_members (site_id, account_id) values (_site, _account) on conflict do nothing;
+    perform access.assign(_site, _account, _role);
   end if;
-  return auth.open_session(_account, case when sign_up.site is not null then _site.site_id end);
+  return auth.open_session(_account, _site);
 end
 $$;
 comment on function auth.sign_up(text, text, text) is
