@@ -1,16 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Claims } from "../auth/tokens.ts";
 
-/** What a verified access token says. `tenant_id` is the site it was issued for, `sid` its session. */
-export type Claims = {
-  sub: string;
-  tenant_id?: string;
-  sid?: string;
-  email?: string;
-  roles?: string[];
-  type?: string;
-  exp?: number;
-  jti?: string;
-};
+export type { Claims };
 
 /** What a request is about, once its token was verified and its tenant found. */
 export type RequestContext = {
@@ -25,7 +16,7 @@ export type RequestContext = {
 /** A request that belongs to no app: the control plane. */
 export type ControlContext = { claims: Claims | null; requestId: string };
 
-/** Verifies access tokens; throws when one is not valid. */
+/** Verifies access tokens; throws a 401 Problem when one is not valid. */
 export type Tokens = { verify(token: string): Promise<Claims> };
 
 /** The GraphQL endpoints, of one app and of the control plane. */

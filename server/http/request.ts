@@ -108,7 +108,7 @@ export function readJsonText(req: IncomingMessage, limit: number): Promise<strin
 function tooLarge(limit: number): Problem {
   return new Problem(413, `The body is larger than ${limit} bytes`, {
     code: "body_too_large",
-    hint: "Send less at once; the limit is the setting ROWHOUSE_BODY_LIMIT.",
+    hint: "Send less at once.",
     headers: { connection: "close" },
   });
 }

@@ -92,7 +92,7 @@ export class Rest {
     claims: Claims,
   ): Promise<Texts[]> {
     const claimed: Claimed = {
-      session: claims.sid ?? null,
+      session: claims.sid,
       account: claims.sub,
       site: tenant.site,
       app: tenant.app,

@@ -61,7 +61,7 @@ export class Tenants {
     const ids = await this.#pool
       .query<{ ids: string }>(
         `select concat(r.site_id, '/', r.app_id) as ids from tenancy.open_request($1::uuid, $2::uuid, $3, $4) r`,
-        [claims.sid ?? null, claims.sub, address.site, address.app],
+        [claims.sid, claims.sub, address.site, address.app],
       )
       .then(
         (result) => result.rows[0]?.ids ?? "",
