@@ -1,5 +1,6 @@
 create or replace function tenancy.add_domain(site text, domain text, app text default null) returns tenancy.domains
 language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
 declare
   _site tenancy.sites := tenancy.require_site(add_domain.site, array['owner', 'admin']);
   _domain tenancy.domains;
