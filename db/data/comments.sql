@@ -13,7 +13,7 @@ create or replace function data.comment_view(entity data.entities, schema_name t
 language plpgsql set search_path = '' as $$
 declare
   _tags text[] := array['@primaryKey id', '@singular ' || data.singular(entity.name), '@plural ' || data.plural(entity.name),
-    '@behavior +insert +update +delete'];
+    '@behavior +insert +update +delete -nodeId:resource:update -nodeId:resource:delete'];
   _comment record;
 begin
   _tags := _tags || array(

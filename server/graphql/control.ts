@@ -1,0 +1,58 @@
+import { jsonPgSmartTags } from "postgraphile/utils";
+import type { IntrospectionScope } from "./introspection.ts";
+
+/**
+ * What the control plane's GraphQL shows. A list, not a rule: what is added to these schemas stays unknown here until
+ * somebody lists it. Rows are filtered by row-level security, functions check who calls them.
+ */
+export const controlScope: IntrospectionScope = {
+  role: "rowhouse_account",
+  schemas: ["tenancy", "auth", "access", "data"],
+  tables: [
+    "tenancy.organizations",
+    "tenancy.organization_members",
+    "tenancy.sites",
+    "tenancy.site_members",
+    "tenancy.apps",
+    "tenancy.domains",
+    "auth.accounts",
+    "access.roles",
+    "access.permissions",
+    "access.assignments",
+    "data.entities",
+    "data.fields",
+    "data.relations",
+  ],
+  functions: [
+    "tenancy.create_organization",
+    "tenancy.add_organization_member",
+    "tenancy.drop_organization",
+    "tenancy.create_site",
+    "tenancy.update_site_settings",
+    "tenancy.drop_site",
+    "tenancy.add_member",
+    "tenancy.remove_member",
+    "tenancy.create_app",
+    "tenancy.update_app_settings",
+    "tenancy.drop_app",
+    "tenancy.add_domain",
+    "access.create_role",
+    "access.assign_role",
+    "access.revoke_role",
+    "data.define_entity",
+    "data.drop_entity",
+  ],
+};
+
+const hidden = { tags: { behavior: "-*" } };
+
+/** Names of PostgreSQL objects are nobody's business but the operator's. */
+export const controlTags = jsonPgSmartTags({
+  version: 1,
+  config: {
+    class: {
+      "tenancy.sites": { attribute: { role_name: hidden }, constraint: { sites_role_name_key: hidden } },
+      "tenancy.apps": { attribute: { schema_name: hidden }, constraint: { apps_schema_name_key: hidden } },
+    },
+  },
+});

@@ -1,0 +1,46 @@
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { ruruHTML } from "ruru/server";
+import { getStaticFile } from "ruru/static";
+import { Problem } from "../http/problem.ts";
+
+/** Where GraphiQL's scripts and styles are served from, out of node_modules: no CDN. */
+export const GRAPHIQL_ASSETS = "/graphql/assets/";
+
+/** Serves GraphiQL for the address of the request, or one of its files. Throws a 404 Problem. */
+export async function serveGraphiql(req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
+  if (path.startsWith(GRAPHIQL_ASSETS)) return serveAsset(path, req, res);
+  const nonce = randomBytes(16).toString("base64");
+  const html = ruruHTML({ endpoint: path, staticPath: GRAPHIQL_ASSETS }).replaceAll(
+    "<script",
+    `<script nonce="${nonce}"`,
+  );
+  res.writeHead(200, {
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": [
+      "default-src 'none'",
+      `script-src 'self' 'nonce-${nonce}' 'unsafe-eval'`,
+      "style-src 'self' 'unsafe-inline'",
+      "font-src 'self' data:",
+      "img-src 'self' data:",
+      "connect-src 'self'",
+      "worker-src 'self' blob:",
+      "frame-ancestors 'none'",
+      "base-uri 'none'",
+    ].join("; "),
+  });
+  res.end(html);
+}
+
+async function serveAsset(path: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const file = await getStaticFile({
+    staticPath: GRAPHIQL_ASSETS,
+    urlPath: path,
+    acceptEncoding: req.headers["accept-encoding"],
+    disallowDevAssets: true,
+  });
+  if (!file) throw new Problem(404, "There is nothing at this address", { code: "no_route" });
+  res.writeHead(200, { ...file.headers, "cache-control": "public, max-age=3600" });
+  res.end(file.content);
+}

@@ -1,0 +1,168 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { getHeapStatistics } from "node:v8";
+import type { Pool } from "pg";
+import type { Logger } from "pino";
+import type { Claims, ControlContext, GraphqlHandlers, RequestContext } from "../http/context.ts";
+import { Problem, unauthenticated } from "../http/problem.ts";
+import { readJsonText } from "../http/request.ts";
+import { sendJson } from "../http/response.ts";
+import type { Settings } from "../settings.ts";
+import { controlScope, controlTags } from "./control.ts";
+import { Endpoint, type GraphqlRequest } from "./endpoint.ts";
+import { formatError } from "./errors.ts";
+import { parseExactly } from "./exactness.ts";
+import { serveGraphiql } from "./graphiql.ts";
+import { type App, Instances } from "./instances.ts";
+import { listenToDefinitions } from "./listener.ts";
+import { buildSchema } from "./schema.ts";
+
+type Parts = {
+  pool: Pool;
+  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_GRAPHQL_APPS" | "ROWHOUSE_GRAPHIQL">;
+  log: Logger;
+};
+
+type OpenedApp = App & { site_id: string; role_name: string };
+
+/** GraphQL for every app and for the control plane. `pool` logs in as rowhouse_gateway. */
+export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers & { stop(): Promise<void> } {
+  const heapLimit = getHeapStatistics().heap_size_limit / 1024 / 1024;
+  const instances = new Instances(pool, log, settings.ROWHOUSE_GRAPHQL_APPS, heapLimit);
+  const connectionString = pool.options.connectionString;
+  const listener = connectionString
+    ? listenToDefinitions(connectionString, log, (appId) => void forgetDropped(appId))
+    : null;
+  let control: Promise<Endpoint> | null = null;
+
+  // The next request rebuilds what changed; an app that was dropped has no next request.
+  async function forgetDropped(appId: string): Promise<void> {
+    if (!instances.has(appId)) return;
+    const { rows } = await pool
+      .query<{ app_id: string | null }>("select app_id from tenancy.resolve(null, $1)", [appId])
+      .catch(() => ({ rows: [{ app_id: appId }] }));
+    if (!rows[0]?.app_id) instances.forget(appId);
+  }
+
+  async function controlEndpoint(): Promise<Endpoint> {
+    control ??= buildSchema(pool, controlScope, [controlTags]).then(
+      (built) => new Endpoint(built, pool, "control"),
+    );
+    try {
+      return await control;
+    } catch (cause) {
+      control = null;
+      throw cause;
+    }
+  }
+
+  async function answer(
+    req: IncomingMessage,
+    res: ServerResponse,
+    context: { claims: Claims | null; requestId: string },
+    open: (claims: Claims) => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
+  ): Promise<void> {
+    if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
+      return serveGraphiql(req, res);
+    if (req.method !== "POST") {
+      throw new Problem(405, "GraphQL is asked with POST", {
+        code: "method_not_allowed",
+        headers: { allow: "POST" },
+      });
+    }
+    if (!context.claims) throw unauthenticated();
+    const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
+    const { endpoint, claims } = await open(context.claims);
+    const { data, errors, executed } = await endpoint.run(request, claims);
+    const formatted = errors.map((error) =>
+      formatError(error, context.requestId, ({ message, cause }) =>
+        log.error(
+          {
+            request_id: context.requestId,
+            err: cause instanceof Error ? { message: cause.message, stack: cause.stack } : undefined,
+          },
+          message,
+        ),
+      ),
+    );
+    const parts = [
+      ...(formatted.length > 0 ? [`"errors":${JSON.stringify(formatted)}`] : []),
+      ...(executed ? [`"data":${data}`] : []),
+    ];
+    sendJson(res, executed ? 200 : 400, `{${parts.join(",")}}`);
+  }
+
+  return {
+    appHandler: (context: RequestContext, req, res) =>
+      answer(req, res, context, async (claims) => {
+        const app = await openApp(pool, claims, context);
+        return {
+          endpoint: await instances.of(app),
+          claims: { "rowhouse.account": claims.sub, "rowhouse.site": app.site_id, role: app.role_name },
+        };
+      }),
+    controlHandler: (context: ControlContext, req, res) =>
+      answer(req, res, context, async (claims) => {
+        await requireSession(pool, claims);
+        return {
+          endpoint: await controlEndpoint(),
+          claims: {
+            "rowhouse.account": claims.sub,
+            "rowhouse.site": claims.tenant_id ?? "",
+            role: "rowhouse_account",
+          },
+        };
+      }),
+    stop: async () => {
+      await listener?.stop();
+    },
+  };
+}
+
+async function openApp(pool: Pool, claims: Claims, context: RequestContext): Promise<OpenedApp> {
+  const { rows } = await pool.query<OpenedApp>({
+    name: "graphql_open_request",
+    text: `select site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
+      from tenancy.open_request($1::uuid, $2::uuid, $3, $4, null, $5::uuid)`,
+    values: [claims.sid ?? null, claims.sub, context.site, context.app, claims.tenant_id ?? null],
+  });
+  return rows[0] as OpenedApp;
+}
+
+async function requireSession(pool: Pool, claims: Claims): Promise<void> {
+  const { rows } = await pool.query<{ is_live: boolean }>({
+    name: "graphql_session_is_live",
+    text: "select auth.session_is_live($1::uuid) as is_live",
+    values: [claims.sid ?? null],
+  });
+  if (rows[0]?.is_live) return;
+  throw new Problem(401, "This session has ended", {
+    code: "session_ended",
+    hint: "Log in again: POST /api/v1/auth/login.",
+  });
+}
+
+/** Reads {query, variables, operationName}. Throws a 400 Problem. */
+function readGraphql(text: string): GraphqlRequest {
+  let body: unknown;
+  try {
+    body = parseExactly(text);
+  } catch (cause) {
+    throw new Problem(400, "The body is not valid JSON", { code: "invalid_json", cause });
+  }
+  const { query, variables, operationName } = (isObject(body) ? body : {}) as Record<string, unknown>;
+  if (
+    typeof query !== "string" ||
+    !(variables == null || isObject(variables)) ||
+    !(operationName == null || typeof operationName === "string")
+  ) {
+    throw new Problem(400, "The body is not a GraphQL request", {
+      code: "invalid_body",
+      hint: '{"query": "{ contacts { nodes { id } } }", "variables": {}}; one request, no list of them.',
+    });
+  }
+  return { query, variables: variables ?? {}, operationName: operationName ?? null };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,72 @@
+/** invoice_line becomes invoiceLine: the same as rowhouse.camel in SQL, which refuses names that would meet. */
+export function camel(name: string): string {
+  return name
+    .split(/_+/)
+    .map((part, index) => (index === 0 ? part : part.charAt(0).toUpperCase() + part.slice(1)))
+    .join("");
+}
+
+/** invoice_line becomes InvoiceLine. */
+export function upperCamel(name: string): string {
+  const text = camel(name);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+type Tags = Record<string, unknown> | undefined;
+type Named = { name: string; extensions?: { tags?: Tags } };
+
+function tag(tags: Tags, name: string): string | undefined {
+  const value = tags?.[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+/**
+ * Names of an app's schema. SQL decides singular and plural (smart tags @singular and @plural) so that it can refuse
+ * names that would collide; `id` stays id.
+ */
+export const namesFromSmartTags: GraphileConfig.Plugin = {
+  name: "NamesFromSmartTagsPlugin",
+  after: ["PgSimplifyInflectionPlugin"],
+  inflection: {
+    replace: {
+      _schemaPrefix: () => "",
+      nodeIdFieldName: () => "nodeId",
+      _attributeName(_previous, _options, { attributeName, codec }) {
+        return this.coerceToGraphQLName(
+          tag(codec.attributes[attributeName]?.extensions?.tags, "name") ?? attributeName,
+        );
+      },
+      attribute(_previous, _options, details) {
+        return camel(this._attributeName(details));
+      },
+      _singularizedCodecName(previous, _options, codec) {
+        return tag((codec as Named).extensions?.tags, "singular") ?? previous?.(codec) ?? codec.name;
+      },
+      _singularizedResourceName(previous, _options, resource) {
+        const tags = (resource.codec as Named).extensions?.tags;
+        return (
+          (resource.parameters ? undefined : tag(tags, "singular")) ?? previous?.(resource) ?? resource.name
+        );
+      },
+      tableType(previous, _options, codec) {
+        const singular = tag((codec as Named).extensions?.tags, "singular");
+        return singular ? upperCamel(singular) : (previous?.(codec) ?? upperCamel(codec.name));
+      },
+      allRowsConnection(previous, _options, resource) {
+        const plural = tag((resource.codec as Named).extensions?.tags, "plural");
+        return plural ? camel(plural) : (previous?.(resource) ?? camel(resource.name));
+      },
+      rowByUnique(previous, _options, details) {
+        const singular = tag((details.resource.codec as Named).extensions?.tags, "singular");
+        if (!singular) return previous?.(details) ?? camel(details.resource.name);
+        const by = details.unique.isPrimary
+          ? ""
+          : `By${details.unique.attributes.map(upperCamel).join("And")}`;
+        return camel(singular) + by;
+      },
+      orderByAttributeEnum(_previous, _options, { attributeName, variant }) {
+        return `${attributeName}_${variant}`.toUpperCase();
+      },
+    },
+  },
+};

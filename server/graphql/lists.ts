@@ -1,0 +1,99 @@
+import {
+  type ArgumentNode,
+  type DocumentNode,
+  type FieldNode,
+  type FragmentDefinitionNode,
+  type GraphQLSchema,
+  Kind,
+  type OperationDefinitionNode,
+  type SelectionSetNode,
+  TypeInfo,
+  visit,
+  visitWithTypeInfo,
+} from "postgraphile/graphql";
+import { LIMITS, tooMuch } from "./limits.ts";
+
+/** Gives every list that says neither `first` nor `last` the default page, so that no query reads a whole entity. */
+export function withPages(schema: GraphQLSchema, document: DocumentNode): DocumentNode {
+  const typeInfo = new TypeInfo(schema);
+  return visit(
+    document,
+    visitWithTypeInfo(typeInfo, {
+      Field: {
+        enter(node): FieldNode | undefined {
+          const args = typeInfo.getFieldDef()?.args;
+          if (!args?.some(({ name }) => name === "first") || page(node)) return undefined;
+          const first: ArgumentNode = {
+            kind: Kind.ARGUMENT,
+            name: { kind: Kind.NAME, value: "first" },
+            value: { kind: Kind.INT, value: String(LIMITS.defaultPage) },
+          };
+          return { ...node, arguments: [...(node.arguments ?? []), first] };
+        },
+      },
+    }),
+  );
+}
+
+function page(node: FieldNode): ArgumentNode | undefined {
+  return node.arguments?.find(
+    ({ name, value }) => /^(first|last)$/.test(name.value) && value.kind !== Kind.NULL,
+  );
+}
+
+/** Refuses an operation whose nested lists could come to more records than LIMITS.records. */
+export function refuseTooManyRecords(
+  document: DocumentNode,
+  operation: OperationDefinitionNode,
+  variables: Record<string, unknown>,
+): void {
+  const fragments = new Map<string, FragmentDefinitionNode>();
+  for (const definition of document.definitions) {
+    if (definition.kind === Kind.FRAGMENT_DEFINITION) fragments.set(definition.name.value, definition);
+  }
+  const defaults = new Map(
+    operation.variableDefinitions?.map((v) => [v.variable.name.value, v.defaultValue]),
+  );
+
+  function size(node: FieldNode): number {
+    const value = page(node)?.value;
+    if (!value) return 1;
+    let count = value.kind === Kind.INT ? Number(value.value) : Number.NaN;
+    if (value.kind === Kind.VARIABLE) {
+      const fallback = defaults.get(value.name.value);
+      count = Number(
+        variables[value.name.value] ?? (fallback?.kind === Kind.INT ? fallback.value : Number.NaN),
+      );
+    }
+    if (Number.isNaN(count)) {
+      throw tooMuch("has a list whose first or last is null", LIMITS.page, "Say how many records you want.");
+    }
+    if (count > LIMITS.page)
+      throw tooMuch(`asks for ${count} records in one list`, LIMITS.page, "Page with after: endCursor.");
+    return Math.max(1, count);
+  }
+
+  function count(selectionSet: SelectionSetNode, times: number): number {
+    let total = 0;
+    for (const selection of selectionSet.selections) {
+      if (selection.kind === Kind.FIELD) {
+        const here = times * size(selection);
+        if (page(selection)) total += here;
+        if (selection.selectionSet) total += count(selection.selectionSet, here);
+      } else {
+        const inner =
+          selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
+        if (inner) total += count(inner.selectionSet, times);
+      }
+      if (total > LIMITS.records) {
+        throw tooMuch(
+          "could come to too many records",
+          LIMITS.records,
+          "Ask for shorter lists with first, or for less at once.",
+        );
+      }
+    }
+    return total;
+  }
+  count(operation.selectionSet, 1);
+}

@@ -1,0 +1,50 @@
+import "./environment.ts";
+import { PgSimplifyInflectionPreset } from "@graphile/simplify-inflection";
+import type { Pool } from "pg";
+import { makeSchema } from "postgraphile";
+import { makePgService } from "postgraphile/adaptors/pg";
+import type { GraphQLSchema } from "postgraphile/graphql";
+import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
+import { exactNumbers } from "./exactness.ts";
+import { namesFromSmartTags } from "./inflection.ts";
+import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
+
+/** A built schema and the preset it runs with. */
+export type Built = { schema: GraphQLSchema; resolvedPreset: GraphileConfig.ResolvedPreset };
+
+const PLANNING_MS = 2_000; // of one document; ours take 5–50
+const EXECUTION_MS = 30_000; // like the site role's statement_timeout
+
+/** Builds the GraphQL schema of a scope; `pool` logs in as a role that may read the catalogs, no more. */
+export async function buildSchema(
+  pool: Pool,
+  scope: IntrospectionScope,
+  plugins: GraphileConfig.Plugin[] = [],
+): Promise<Built> {
+  const { schema, resolvedPreset } = await makeSchema({
+    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, PostGraphileConnectionFilterPreset],
+    plugins: [scopedIntrospection(pool, scope), namesFromSmartTags, exactNumbers, ...plugins],
+    disablePlugins: [
+      "PgIntrospectionPlugin", // ours instead
+      "SwallowErrorsPlugin", // a build that cannot make everything fails, and the one before keeps serving
+      "PgConditionArgumentPlugin", // `filter` does that
+      "PgOrderByPrimaryKeyPlugin", // ID_ASC does that
+      "PgLtreePlugin",
+      ...(scope.role ? [] : ["PgRBACPlugin"]),
+      "BuiltinScalarConnectionsPlugin",
+      "NodeAccessorPlugin", // contact(id:) does that
+      "PgNodeIdAttributesPlugin",
+    ],
+    pgServices: [makePgService({ pool, schemas: [...scope.schemas], pubsub: false })],
+    gather: { pgStrictFunctions: true },
+    schema: {
+      pgMutationPayloadRelations: false,
+      retryOnInitFail: false,
+      defaultBehavior: "-query:resource:list -list",
+      connectionFilterRelations: true,
+    },
+    grafast: { explain: false, timeouts: { planning: PLANNING_MS, execution: EXECUTION_MS } },
+  });
+  return { schema, resolvedPreset };
+}
