@@ -25,7 +25,10 @@ begin
       select v.id, r.value, r.n, data.without_nulls(data.record_data(to_jsonb(v))) as old
       from jsonb_array_elements($1) with ordinality r (value, n) join %1$s v on %2$s
     ), changed as materialized (
-      select m.id, m.value from matched m, lateral (select data.without_nulls(m.old || (m.value - 'id')) as new) x where x.new <> m.old
+      select m.id, m.value from matched m, lateral (
+        -- Through the view's types, so that 12:00Z and 12:00+00:00 are the same.
+        select data.without_nulls(data.record_data(to_jsonb(jsonb_populate_record(null::%1$s, m.old || (m.value - 'id'))))) as new
+      ) x where x.new <> m.old
     ), updated as (
       select count(u.id) as n from changed c, lateral %3$I.%4$I(c.id, c.value - 'id' - 'version', null, false) u
     )

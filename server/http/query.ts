@@ -63,6 +63,7 @@ class Pipelined {
   readonly #values: Texts;
   readonly #rows: Texts[] = [];
   #completed = 0;
+  #prepared: Prepared | null = null;
   callback: ((error: Error | null, rows: Texts[]) => void) | null;
 
   constructor(
@@ -82,6 +83,7 @@ class Pipelined {
     const prepared = preparedOf(wire);
     const { session, account, site, app, version, tokenSite } = this.#claimed;
     prepared.parsing = [];
+    this.#prepared = prepared;
     wire.stream.cork();
     try {
       // Closed before anything can fail: PostgreSQL skips what follows an error.
@@ -137,6 +139,8 @@ class Pipelined {
   }
 
   #end(error: Error | null): void {
+    // What an error skipped was not parsed: a later query of somebody else must not mark it as known.
+    if (this.#prepared) this.#prepared.parsing = [];
     const { callback } = this;
     this.callback = null;
     callback?.(error, this.#rows);

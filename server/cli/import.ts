@@ -1,0 +1,110 @@
+import { readFileSync } from "node:fs";
+import { SingleBar } from "cli-progress";
+import type { Command } from "commander";
+import type { Client } from "pg";
+import { type Inferred, infer } from "../import/infer.ts";
+import { ensureApp, type Loaded, load, type Overrides, override } from "../import/load.ts";
+import { ImportError, readSource } from "../import/read.ts";
+import type { Settings } from "../settings.ts";
+import { asOperator } from "./operator.ts";
+
+const EXAMPLES = `
+The file is JSON ({"Customer": [{…}], "Invoice": [{…}]} or [{…}]), NDJSON (.ndjson, .jsonl) or CSV (.csv).
+Types, keys and relations are inferred from values and names. To change them:
+  rowhouse import acme/crm data.json --dry-run > schema.json    print what is inferred, and edit it
+  rowhouse import acme/crm data.json --schema schema.json       use it
+
+Importing again updates the records that are there, by their key. A broken record stops the import; nothing is kept.`;
+
+interface Options {
+  schema?: string;
+  entity?: string;
+  dryRun?: boolean;
+}
+
+/** `rowhouse import`: a file of records becomes entities of an app. */
+export function importCommand(program: Command): void {
+  program
+    .command("import")
+    .description("create an app's entities from a JSON, NDJSON or CSV file and load its records")
+    .argument("<app>", "site/app, created when missing, for example acme/crm")
+    .argument("<file>", "the file to read")
+    .option("--schema <file>", "definitions that replace parts of what is inferred")
+    .option("--entity <name>", "the entity of a file that is one list (default: the file's name)")
+    .option("--dry-run", "print the inferred definitions and change nothing")
+    .addHelpText("after", EXAMPLES)
+    .action(async (app: string, file: string, options: Options) => {
+      const inferred = inferFile(file, options);
+      if (options.dryRun) {
+        const entities = Object.fromEntries(inferred.map((one) => [one.entity, { key: one.key, ...one.definition }]));
+        console.log(JSON.stringify({ entities }, null, 2));
+        return;
+      }
+      await asOperator(async ({ client, settings }) => {
+        const loaded = await importInto(client, app, inferred);
+        report(app, inferred, loaded, settings);
+      });
+    });
+}
+
+/** Reads a file and infers its entities, with the user's definitions laid over them. */
+export function inferFile(file: string, options: Options): Inferred[] {
+  const inferred = infer(readSource(file, options.entity));
+  if (options.schema) override(inferred, JSON.parse(readFileSync(options.schema, "utf8")) as Overrides);
+  return inferred;
+}
+
+/** Imports in one transaction, with a progress bar on a terminal. */
+export async function importInto(client: Client, app: string, inferred: Inferred[]): Promise<Loaded[]> {
+  for (const one of inferred) console.error(describe(one));
+  const total = inferred.reduce((sum, one) => sum + one.records.length, 0);
+  const bar = process.stderr.isTTY ? new SingleBar({ format: "{bar} {value} of {total} records, {eta_formatted} left", stream: process.stderr }) : undefined;
+  await client.query("begin");
+  try {
+    const created = await ensureApp(client, app);
+    for (const what of created) console.error(`Created ${what}.`);
+    bar?.start(total, 0);
+    const loaded = await load(client, app, inferred, (done) => bar?.increment(done));
+    await client.query("commit");
+    return loaded;
+  } catch (error) {
+    await client.query("rollback");
+    throw error instanceof ImportError ? error : explain(error as Error);
+  } finally {
+    bar?.stop();
+  }
+}
+
+function explain(error: Error): Error {
+  const { detail } = error as { detail?: string };
+  return Object.assign(new Error(`Nothing was imported. ${error.message}${detail ? ` (${detail})` : ""}`, { cause: error }), { hint: (error as { hint?: string }).hint });
+}
+
+function describe(one: Inferred): string {
+  const fields = Object.entries(one.definition.properties).map(([name, property]) => {
+    const type = property.enum ? "enum" : (property.format ?? property.type);
+    const size = property.format === "decimal" ? `(${property.precision},${property.scale})` : "";
+    const relation = property["x-relation"] ? ` → ${property["x-relation"].entity}.${property["x-relation"].field}` : "";
+    return `    ${name.padEnd(28)} ${type}${size}${one.definition.required.includes(name) ? "" : "?"}${relation}`;
+  });
+  const notes = one.notes.map((note) => `    note: ${note}`);
+  return [`  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ")}`, ...fields, ...notes].join("\n");
+}
+
+function report(app: string, inferred: Inferred[], loaded: Loaded[], settings: Settings): void {
+  const [site] = app.split("/");
+  const rows = loaded.map((l) => `  ${l.entity.padEnd(28)} ${String(l.inserted).padStart(9)} ${String(l.updated).padStart(9)} ${String(l.unchanged).padStart(9)}`);
+  const sum = (name: "inserted" | "updated" | "unchanged") => loaded.reduce((total, l) => total + l[name], 0);
+  const url = settings.ROWHOUSE_URL || `http://127.0.0.1:${settings.ROWHOUSE_PORT}`;
+  const path = `${url}/api/v1/sites/${site}/apps/${app.split("/")[1]}`;
+  console.log(`
+  ${"entity".padEnd(28)}  inserted   updated unchanged
+${rows.join("\n")}
+  ${`${inferred.length} entities`.padEnd(28)} ${String(sum("inserted")).padStart(9)} ${String(sum("updated")).padStart(9)} ${String(sum("unchanged")).padStart(9)}
+
+Try it:
+  TOKEN=$(npx rowhouse token --site ${site} --account you@example.com --role admin)
+  curl -H "authorization: Bearer $TOKEN" "${path}/${loaded[0]?.entity}?limit=3"
+  npx rowhouse psql -- -c "select data.find('${app}/${loaded[0]?.entity}', '{\\"limit\\": 3}')"
+  GraphQL: ${path}/graphql`);
+}
