@@ -4,6 +4,9 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
+// Grafast reads it while it is loaded; its development checks are for those who write plans.
+process.env.GRAPHILE_ENV ??= "production";
+
 const NEEDED = [22, 18];
 const [major, minor] = process.versions.node.split(".").map(Number);
 const platform = process.platform === "win32" ? "win" : process.platform;

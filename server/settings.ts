@@ -25,7 +25,7 @@ export const SETTINGS = {
   DATABASE_URL: setting(z.string(), "", "postgres:// URL", "A PostgreSQL 18 server to use; empty runs the embedded one."),
   ROWHOUSE_GATEWAY_PASSWORD: setting(z.string(), "", "text", "Password of the login rowhouse_gateway with DATABASE_URL; empty derives one from the master key."),
   ROWHOUSE_MASTER_KEY: setting(z.string(), "", "32 bytes, base64 or hex", "Encrypts signing keys; empty keeps one in <dir>/master.key."),
-  ROWHOUSE_URL: setting(z.string(), "", "URL", "How clients reach the gateway, the issuer of tokens; empty is http://<host>:<port>."),
+  ROWHOUSE_URL: setting(z.string(), "", "URL", "How clients reach the gateway, and the issuer of tokens; empty prints http://<host>:<port> and issues as rowhouse."),
   ROWHOUSE_BASE_DOMAIN: setting(z.string().regex(/^[a-z0-9.-]*$/), "", "domain", "acme.<base domain> reaches site acme; empty turns that off."),
   ROWHOUSE_LOG_LEVEL: setting(z.enum(["trace", "debug", "info", "warn", "error", "silent"]), "info", "level", "What is logged, as JSON lines on standard output."),
   ROWHOUSE_BODY_LIMIT: setting(whole(1024, 256 * 1024 * 1024), "10485760", "bytes", "The largest request body."),

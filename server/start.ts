@@ -62,6 +62,8 @@ export async function startServer(parts: {
 function openPool(connectionString: string, max: number, log: Logger): pg.Pool {
   const pool = new pg.Pool({ connectionString, max, connectionTimeoutMillis: 10_000, idleTimeoutMillis: 60_000, maxLifetimeSeconds: 1800 });
   pool.on("error", (error) => log.warn({ part: "pool", message: error.message }, "A database connection was lost"));
+  // A connection that breaks while it is checked out must not end the process.
+  pool.on("connect", (client) => client.on("error", () => {}));
   return pool;
 }
 

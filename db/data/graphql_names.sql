@@ -84,8 +84,7 @@ language sql stable set search_path = '' as $$
   union all
   select 'the schema', t || s, 'GraphQL itself'
   from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'Time', 'UUID', 'JSON',
-    'Interval', 'Cursor', 'Base64EncodedBinary', 'BitString', 'CidrAddress', 'InternetAddress', 'MacAddress', 'Point', 'Line', 'Box', 'Circle', 'Path',
-    'Polygon', 'LineSegment', 'FullText', 'KeyValueHash', 'LTree', 'Xml', 'Char']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
+    'Interval', 'Cursor', 'XML']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
   select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo']) t
   union all

@@ -117,13 +117,17 @@ $$;
 comment on function data.build_foreign_keys(data.entities, text, oid) is
   'Makes the foreign keys of an entity''s storage those of data.relations. Raises 23503 when existing records do not fit.';
 
+create or replace function data.access_arguments(entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  select format('%L::uuid, %L', entity.site_id, a.name || '/' || entity.name) from tenancy.apps a where a.id = entity.app_id
+$$;
+comment on function data.access_arguments(data.entities) is 'The first arguments of access.allows and access.require for an entity, as SQL.';
+
 create or replace function data.build_policies(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _call text;
+  _call text := '(' || data.access_arguments(entity) || ', ';
 begin
-  select format('(%L::uuid, %L, ', entity.site_id, a.name || '/' || entity.name) into _call
-  from tenancy.apps a where a.id = entity.app_id;
   execute format('create policy owner_all on %s to rowhouse_owner using (true) with check (true)', table_name);
   execute format('create policy may_read on %s for select to rowhouse_data using ((select access.allows%s''read'')))', table_name, _call);
   execute format('create policy may_create on %s for insert to rowhouse_data with check ((select access.require%s''create'')))', table_name, _call);

@@ -56,13 +56,16 @@ begin
     end if;
     _errors := %4$s(new.data);
     if _errors <> '[]' then
+      if tg_op = 'INSERT' then
+        perform access.require(%7$s, 'create'); -- those who may not write learn that first
+      end if;
       perform rowhouse.fail(422, %5$L || (_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}'),
         'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
     end if;
     %6$s
     return new;
     end $sql$, _trigger, coalesce(_unset, ''), _defaults::text, _violations,
-    format('This record of %s is not valid: ', entity.name), coalesce(_promote, ''));
+    format('This record of %s is not valid: ', entity.name), coalesce(_promote, ''), data.access_arguments(entity));
   execute format('create or replace trigger %I before insert or update on %s for each row execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %1$s(jsonb), %2$s() from public', _violations, _trigger);

@@ -6,15 +6,17 @@ declare
   _site tenancy.sites;
 begin
   perform tenancy.check_name('site', create_site.name);
+  if exists (select from tenancy.sites s where s.name = create_site.name) then
+    perform rowhouse.fail(409, format('The site name %L is taken', create_site.name), 'Choose another name.', 'name_taken');
+  end if;
   insert into tenancy.sites (organization_id, name, title, role_name)
   values (_organization, create_site.name, coalesce(create_site.title, create_site.name),
-    tenancy.free_role_name(create_site.name))
+    tenancy.create_site_role(create_site.name))
   on conflict do nothing
   returning * into _site;
   if _site.id is null then
     perform rowhouse.fail(409, format('The site name %L is taken', create_site.name), 'Choose another name.', 'name_taken');
   end if;
-  execute format('create role %I nologin inherit in role rowhouse_account', _site.role_name);
   execute format('alter role %I set statement_timeout = ''30s''', _site.role_name);
   execute format('alter role %I set lock_timeout = ''5s''', _site.role_name);
   execute format('alter role %I set idle_in_transaction_session_timeout = ''60s''', _site.role_name);

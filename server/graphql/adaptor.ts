@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import pg, { type Pool, type PoolClient } from "pg";
 import type { PgClient, PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
+import { Problem } from "../http/problem.ts";
 
 const STATEMENTS_KEPT = 100; // prepared statements of GraphQL on one connection; about 20 kB each in PostgreSQL
 
@@ -58,6 +59,7 @@ function clientFor(client: PoolClient, salt: string, level: number): PgClient {
         ...(arrayMode ? { rowMode: "array" as const } : {}),
         ...(name ? { name: keep(client, createHash("md5").update(salt).update(name).digest("hex")) } : {}),
       });
+      if (rowCount === 0 && /^\s*(update|delete)\b/.test(text)) throw unknownRecord();
       return { rows: rows as TData[], rowCount, notices: [] } as unknown as PgClientResult<TData>;
     },
     async withTransaction<T>(work: (inner: PgClient) => Promise<T>): Promise<T> {
@@ -96,4 +98,11 @@ function keep(client: PoolClient, name: string): string {
   }
   if (!kept.get(name)) kept.set(name, true);
   return name;
+}
+
+function unknownRecord(): Problem {
+  return new Problem(404, "There is no such record that you may see", {
+    code: "not_found",
+    hint: "Check the id; it may have been deleted.",
+  });
 }

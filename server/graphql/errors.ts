@@ -1,3 +1,4 @@
+import { isSafeError } from "postgraphile/grafast";
 import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
 import { Problem, problemOf } from "../http/problem.ts";
 
@@ -36,13 +37,7 @@ function place(error: GraphQLError): Pick<GraphQLFormattedError, "locations" | "
 
 /** Errors that grafast and PostGraphile raise themselves, which would otherwise be a 500. */
 function ofGrafast(cause: Error): Problem | undefined {
-  if (/^No values were (updated|deleted)/.test(cause.message)) {
-    return new Problem(404, "There is no such record that you may see", {
-      code: "not_found",
-      hint: "Check the id; it may have been deleted.",
-      cause,
-    });
-  }
+  if (isSafeError(cause)) return new Problem(400, cause.message, { code: "invalid_value", cause });
   if (/timed out|timeout/i.test(cause.message) && !("code" in cause)) {
     return new Problem(504, "This query took too long and was stopped", {
       code: "timeout",

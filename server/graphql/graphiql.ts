@@ -12,10 +12,10 @@ export async function serveGraphiql(req: IncomingMessage, res: ServerResponse): 
   const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
   if (path.startsWith(GRAPHIQL_ASSETS)) return serveAsset(path, req, res);
   const nonce = randomBytes(16).toString("base64");
-  const html = ruruHTML({ endpoint: path, staticPath: GRAPHIQL_ASSETS }).replaceAll(
-    "<script",
-    `<script nonce="${nonce}"`,
-  );
+  const html = ruruHTML({
+    endpoint: path.replace(/[^\w/.~%-]/g, encodeURIComponent),
+    staticPath: GRAPHIQL_ASSETS,
+  }).replaceAll("<script", `<script nonce="${nonce}"`);
   res.writeHead(200, {
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": [

@@ -70,3 +70,10 @@ export const namesFromSmartTags: GraphileConfig.Plugin = {
     },
   },
 };
+
+/** NodeAccessorPlugin is off, and @graphile/simplify-inflection complains when its inflector is not there. */
+export const unusedNames: GraphileConfig.Plugin = {
+  name: "UnusedNamesPlugin",
+  before: ["PgSimplifyInflectionPlugin"],
+  inflection: { add: { nodeById: (_options, typeName) => `${typeName}ByNodeId` } },
+};

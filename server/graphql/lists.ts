@@ -61,12 +61,16 @@ export function refuseTooManyRecords(
     let count = value.kind === Kind.INT ? Number(value.value) : Number.NaN;
     if (value.kind === Kind.VARIABLE) {
       const fallback = defaults.get(value.name.value);
-      count = Number(
-        variables[value.name.value] ?? (fallback?.kind === Kind.INT ? fallback.value : Number.NaN),
-      );
+      const given =
+        variables[value.name.value] ?? (fallback?.kind === Kind.INT ? Number(fallback.value) : null);
+      count = typeof given === "number" ? given : Number.NaN;
     }
     if (Number.isNaN(count)) {
-      throw tooMuch("has a list whose first or last is null", LIMITS.page, "Say how many records you want.");
+      throw tooMuch(
+        "has a list whose first or last is no number",
+        LIMITS.page,
+        "Say how many records you want.",
+      );
     }
     if (count > LIMITS.page)
       throw tooMuch(`asks for ${count} records in one list`, LIMITS.page, "Page with after: endCursor.");

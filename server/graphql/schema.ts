@@ -7,7 +7,7 @@ import type { GraphQLSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
 import { exactNumbers } from "./exactness.ts";
-import { namesFromSmartTags } from "./inflection.ts";
+import { namesFromSmartTags, unusedNames } from "./inflection.ts";
 import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
 
 /** A built schema and the preset it runs with. */
@@ -24,7 +24,7 @@ export async function buildSchema(
 ): Promise<Built> {
   const { schema, resolvedPreset } = await makeSchema({
     extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, PostGraphileConnectionFilterPreset],
-    plugins: [scopedIntrospection(pool, scope), namesFromSmartTags, exactNumbers, ...plugins],
+    plugins: [scopedIntrospection(pool, scope), namesFromSmartTags, unusedNames, exactNumbers, ...plugins],
     disablePlugins: [
       "PgIntrospectionPlugin", // ours instead
       "SwallowErrorsPlugin", // a build that cannot make everything fails, and the one before keeps serving

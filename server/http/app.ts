@@ -63,6 +63,9 @@ export function createApp(parts: AppParts): express.Express {
     if (!segments) throw new Problem(400, "The path is not valid percent-encoding", { code: "invalid_path" });
     const address = addressOf(segments);
     if (address) return serveApp(address, request, req, res);
+    if (request.path.startsWith("/graphql/assets/")) {
+      return graphql.controlHandler({ claims: null, requestId: request.id }, req, res);
+    }
     switch (request.path) {
       case "/graphql":
         return graphql.controlHandler({ claims: await claimsOf(req), requestId: request.id }, req, res);

@@ -58,7 +58,7 @@ function inferEntity(list: SourceList, entity: string): Inferred {
 function singleKey(one: Inferred): string[] {
   const { entity, definition } = one;
   const short = singular(entity);
-  const likely = [`${entity}_id`, `${short}_id`, "source_id", "uuid", "key", "code", "slug", "email", `${short}_code`, `${short}_key`, `${short}_number`, "number", "sku", "name"];
+  const likely = [`${entity}_id`, `${short}_id`, "source_id", "uuid", "key", "code", "sku", `${short}_code`, `${short}_key`, `${short}_number`, "number", "slug", "email", "name"];
   const found = likely.find((name) => definition.required.includes(name) && isScalar(definition.properties[name]) && isUnique(one, [name]));
   return found ? [found] : [];
 }

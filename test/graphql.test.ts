@@ -1,0 +1,722 @@
+import { randomBytes } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Writable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import pg from "pg";
+import { pino } from "pino";
+import { issueDevelopmentToken } from "../server/auth/development.ts";
+import { authRoutes } from "../server/auth/routes.ts";
+import { openTokens } from "../server/auth/tokens.ts";
+import { createGraphql } from "../server/graphql/graphql.ts";
+import { createApp } from "../server/http/app.ts";
+import { readSettings } from "../server/settings.ts";
+import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+
+type Reply = {
+  status: number;
+  // biome-ignore lint/suspicious/noExplicitAny: the shape of a reply is what the tests assert
+  data: any;
+  errors: {
+    message: string;
+    path?: string[];
+    extensions: Record<string, unknown>;
+  }[];
+  text: string;
+};
+
+const crm = "/api/v1/sites/acme/apps/crm/graphql";
+const tokens: Record<string, string> = {};
+const log: string[] = [];
+let db: TestDatabase;
+let pool: pg.Pool;
+let server: Server;
+let graphql: ReturnType<typeof createGraphql>;
+let url: string;
+
+async function define(app: string, name: string, properties: object, required: string[] = []): Promise<void> {
+  await db.query("select data.define_entity($1, $2, $3)", [
+    app,
+    name,
+    { type: "object", required, properties },
+  ]);
+}
+
+async function post(path: string, body: string | object, as: string | null = "ann"): Promise<Reply> {
+  const response = await fetch(url + path, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      ...(as ? { authorization: `Bearer ${tokens[as]}` } : {}),
+    },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  const json = JSON.parse(text) as Partial<Reply>;
+  return {
+    status: response.status,
+    data: json.data,
+    errors: json.errors ?? [],
+    text,
+  };
+}
+
+const ask = (query: string, variables: object = {}, as: string | null = "ann", path = crm) =>
+  post(path, { query, variables }, as);
+
+/** The data of a query that must succeed. */
+async function data(query: string, variables: object = {}, as = "ann", path = crm) {
+  const reply = await ask(query, variables, as, path);
+  expect(reply.errors).toEqual([]);
+  return reply.data;
+}
+
+beforeAll(async () => {
+  db = await cloneDatabase();
+  for (const name of ["ann", "vic", "bob"]) await db.account(`${name}@example.test`);
+  for (const site of ["acme", "beta"]) {
+    await db.query("select tenancy.create_organization($1)", [site]);
+    await db.query("select tenancy.create_site($1, $1)", [site]);
+    await db.query("select tenancy.create_app($1, 'crm')", [site]);
+  }
+  await db.query("select tenancy.add_member('acme', 'ann@example.test', 'editor')");
+  await db.query("select tenancy.add_member('acme', 'vic@example.test', 'viewer')");
+  await db.query("select tenancy.add_member('beta', 'bob@example.test', 'editor')");
+  await define(
+    "acme/crm",
+    "companies",
+    { name: { type: "string" }, reg_no: { type: "integer", "x-unique": true } },
+    ["name"],
+  );
+  await define(
+    "acme/crm",
+    "contacts",
+    {
+      name: { type: "string", maxLength: 20 },
+      age: { type: "integer" },
+      price: { type: "number", format: "decimal", precision: 24, scale: 4 },
+      active: { type: "boolean", default: true },
+      address: { type: "object", properties: { city: { type: "string" } } },
+      company_id: {
+        type: "string",
+        format: "uuid",
+        "x-relation": { entity: "companies", inverse: "contacts" },
+      },
+      seller_no: {
+        type: "integer",
+        "x-relation": {
+          entity: "companies",
+          field: "reg_no",
+          name: "seller",
+          inverse: "sales",
+        },
+      },
+    },
+    ["name"],
+  );
+  await define("beta/crm", "contacts", { secret_title: { type: "string" } });
+
+  const settings = readSettings({});
+  pool = new pg.Pool({ connectionString: db.gatewayUrl, max: 8 });
+  pool.on("error", () => {});
+  const stream = new Writable({
+    write: (chunk, _encoding, done) => (log.push(String(chunk)), done()),
+  });
+  const issuer = await openTokens({
+    pool,
+    masterKey: randomBytes(32),
+    settings,
+  });
+  const logger = pino(stream);
+  graphql = createGraphql({ pool, settings, log: logger });
+  const app = createApp({
+    pool,
+    settings,
+    log: logger,
+    tokens: issuer,
+    graphql,
+    auth: authRoutes({ pool, tokens: issuer }),
+    ready: async () => ({ ready: true, checks: {} }),
+  });
+  server = createServer(app);
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  for (const [name, site] of [
+    ["ann", "acme"],
+    ["vic", "acme"],
+    ["bob", "beta"],
+    ["roamer", undefined],
+  ] as const) {
+    const email = `${name === "roamer" ? "ann" : name}@example.test`;
+    tokens[name] = (await issueDevelopmentToken(db.pool, issuer, { email, site })).access_token;
+  }
+}, 60_000);
+
+afterAll(async () => {
+  server?.closeAllConnections();
+  await new Promise((done) => server?.close(done));
+  await graphql?.stop();
+  await pool?.end();
+  await db?.drop();
+});
+
+describe("records are created, read, changed and deleted with types of their own", () => {
+  test("create, update with the version seen, conflict, delete", async () => {
+    const { createContact } = await data(
+      `mutation { createContact(input: { contact: { name: "Ada", age: 36 } }) { contact { id name age active version createdAt } } }`,
+    );
+    const { id } = createContact.contact;
+    expect(createContact.contact).toMatchObject({
+      name: "Ada",
+      age: "36",
+      active: true,
+      version: 1,
+    });
+
+    const update = `mutation ($id: UUID!, $patch: ContactPatch!) { updateContact(input: { id: $id, patch: $patch }) { contact { name age version } } }`;
+    expect((await data(update, { id, patch: { age: 37, version: 1 } })).updateContact.contact).toEqual({
+      name: "Ada",
+      age: "37",
+      version: 2,
+    });
+    const conflict = await ask(update, { id, patch: { age: 38, version: 1 } });
+    expect(conflict.errors[0]?.extensions).toMatchObject({
+      status: 409,
+      code: "version_conflict",
+    });
+    expect((await data(update, { id, patch: { age: null } })).updateContact.contact).toEqual({
+      name: "Ada",
+      age: null,
+      version: 3,
+    });
+
+    const remove = `mutation ($id: UUID!) { deleteContact(input: { id: $id }) { contact { name } } }`;
+    expect((await data(remove, { id })).deleteContact.contact).toEqual({
+      name: "Ada",
+    });
+    expect((await data(`query ($id: UUID!) { contact(id: $id) { id } }`, { id })).contact).toBeNull();
+    expect((await ask(remove, { id })).errors[0]?.extensions).toMatchObject({
+      status: 404,
+      code: "not_found",
+    });
+    expect((await ask(update, { id, patch: { age: 1 } })).errors[0]?.extensions).toMatchObject({
+      status: 404,
+    });
+  });
+
+  test("what is not valid is refused with every problem by pointer", async () => {
+    const { errors } = await ask(
+      `mutation { createContact(input: { contact: { name: "a name that is far too long" } }) { clientMutationId } }`,
+    );
+    expect(errors[0]?.extensions).toMatchObject({
+      status: 422,
+      code: "validation_failed",
+      errors: [{ pointer: "/name" }],
+    });
+    const missing = await ask(
+      `mutation { createContact(input: { contact: { age: 1 } }) { clientMutationId } }`,
+    );
+    expect([missing.status, missing.errors[0]?.message]).toEqual([
+      400,
+      expect.stringContaining('name" of required type "String!"'),
+    ]);
+  });
+
+  test("a constraint names the field, not the table", async () => {
+    const create = `mutation { createCompany(input: { company: { name: "Twice", regNo: 77 } }) { clientMutationId } }`;
+    await data(create);
+    const { errors, text } = await ask(create);
+    expect(errors[0]?.extensions).toMatchObject({
+      status: 409,
+      code: "not_unique",
+      errors: [{ pointer: "/reg_no" }],
+    });
+    expect(text).not.toMatch(/companies_jsonb|insert into|acme_crm/);
+  });
+});
+
+describe("money is never rounded", () => {
+  const create = `mutation ($price: BigFloat) { createContact(input: { contact: { name: "M", price: $price } }) { contact { price } } }`;
+  test.each([
+    ["a string", '"12345678901234567890.1234"', "12345678901234567890.1234"],
+    ["a number in variables", "12345678901234567890.1234", "12345678901234567890.1234"],
+    ["a small number in variables", "0.1", "0.1"],
+  ])("%s", async (_title, price, expected) => {
+    const reply = await post(crm, `{"query":${JSON.stringify(create)},"variables":{"price":${price}}}`);
+    expect(reply.data.createContact.contact.price).toMatch(new RegExp(`^${expected.replace(".", "\\.")}0*$`));
+  });
+
+  test("a number in the query's text", async () => {
+    const { createContact } = await data(
+      `mutation { createContact(input: { contact: { name: "M", price: 98765432109876543210.1200, age: 9007199254740993 } }) { contact { price age } } }`,
+    );
+    expect(createContact.contact).toEqual({
+      price: expect.stringMatching(/^98765432109876543210\.12(00)?$/),
+      age: "9007199254740993",
+    });
+  });
+
+  test("more digits than the scale are refused", async () => {
+    const { errors } = await ask(create, { price: "0.12345" });
+    expect(errors[0]?.extensions).toMatchObject({ status: 422 });
+  });
+
+  test("a float that a double cannot hold is refused where only doubles are", async () => {
+    const reply = await post(
+      crm,
+      `{"query":"query ($n: Int) { contacts(first: $n) { totalCount } }","variables":{"n":1.00000000000000000001}}`,
+    );
+    expect(reply.status).toBe(400);
+  });
+});
+
+describe("lists are filtered, ordered, paged and follow relations both ways", () => {
+  beforeAll(async () => {
+    const { a, b } = await data(`mutation {
+      a: createCompany(input: { company: { name: "Arc", regNo: 1 } }) { company { id } }
+      b: createCompany(input: { company: { name: "Box", regNo: 2 } }) { company { id } } }`);
+    for (const [name, age, company, seller] of [
+      ["Lia", 20, a, 2],
+      ["Lou", 30, a, 1],
+      ["Lyn", 40, b, 1],
+    ] as const) {
+      await data(
+        `mutation ($c: ContactInput!) { createContact(input: { contact: $c }) { clientMutationId } }`,
+        {
+          c: {
+            name,
+            age,
+            companyId: company.company.id,
+            sellerNo: seller,
+            address: { city: "Oslo" },
+          },
+        },
+      );
+    }
+  });
+
+  test("filter, order and totalCount", async () => {
+    const { contacts } =
+      await data(`{ contacts(filter: { name: { startsWith: "L" }, age: { greaterThan: 25 } }, orderBy: AGE_DESC) {
+      totalCount nodes { name address } } }`);
+    expect(contacts).toEqual({
+      totalCount: 2,
+      nodes: [
+        { name: "Lyn", address: { city: "Oslo" } },
+        { name: "Lou", address: { city: "Oslo" } },
+      ],
+    });
+  });
+
+  test("and, or, not, and filters on relations", async () => {
+    const { contacts } = await data(
+      `{ contacts(filter: { or: [{ company: { name: { equalTo: "Box" } } }, { and: [{ age: { equalTo: "20" } }, { not: { name: { equalTo: "Lou" } } }] }] }, orderBy: NAME_ASC) { nodes { name } } }`,
+    );
+    expect(contacts.nodes.map((node: { name: string }) => node.name)).toEqual(["Lia", "Lyn"]);
+  });
+
+  test("pages by cursor", async () => {
+    const page = `query ($after: Cursor) { contacts(first: 2, after: $after, filter: { name: { startsWith: "L" } }, orderBy: NAME_ASC) { nodes { name } pageInfo { hasNextPage endCursor } } }`;
+    const first = (await data(page)).contacts;
+    const second = (await data(page, { after: first.pageInfo.endCursor })).contacts;
+    expect([first.nodes, first.pageInfo.hasNextPage, second.nodes]).toEqual([
+      [{ name: "Lia" }, { name: "Lou" }],
+      true,
+      [{ name: "Lyn" }],
+    ]);
+  });
+
+  test("relations both ways, by id and by a unique property", async () => {
+    const { companies } = await data(`{ companies(filter: { regNo: { equalTo: 1 } }) { nodes { name
+      contacts(orderBy: NAME_ASC) { totalCount nodes { name company { name } } }
+      sales(orderBy: NAME_ASC) { nodes { name seller { name regNo } } } } } }`);
+    expect(companies.nodes).toEqual([
+      {
+        name: "Arc",
+        contacts: {
+          totalCount: 2,
+          nodes: [
+            { name: "Lia", company: { name: "Arc" } },
+            { name: "Lou", company: { name: "Arc" } },
+          ],
+        },
+        sales: {
+          nodes: [
+            { name: "Lou", seller: { name: "Arc", regNo: "1" } },
+            { name: "Lyn", seller: { name: "Arc", regNo: "1" } },
+          ],
+        },
+      },
+    ]);
+    expect((await data(`{ companyByRegNo(regNo: 2) { name } }`)).companyByRegNo).toEqual({ name: "Box" });
+  });
+});
+
+describe("a definition change shows in the next request", () => {
+  test("a new property, defined over another connection", async () => {
+    await define("acme/crm", "notes", { body: { type: "string" } });
+    await data(`mutation { createNote(input: { note: { body: "one" } }) { note { id } } }`);
+    await define("acme/crm", "notes", {
+      body: { type: "string" },
+      stars: { type: "integer" },
+    });
+    expect((await data(`{ notes { nodes { body stars } } }`)).notes.nodes).toEqual([
+      { body: "one", stars: null },
+    ]);
+  });
+
+  test("prepared statements survive a change of a column's type", async () => {
+    const app = "/api/v1/sites/acme/apps/types/graphql";
+    await db.query("select tenancy.create_app('acme', 'types')");
+    await define("acme/types", "points", { x: { type: "integer" } });
+    await Promise.all(Array.from({ length: 8 }, () => data(`{ points { nodes { x } } }`, {}, "ann", app)));
+    await db
+      .query("select data.drop_entity('acme/types/points', 'acme/types/points')")
+      .catch(() => db.query("select data.drop_entity('acme/types/points', 'points')"));
+    await define("acme/types", "points", { x: { type: "string" } });
+    for (let n = 0; n < 10; n++)
+      expect((await data(`{ points { nodes { x } } }`, {}, "ann", app)).points.nodes).toEqual([]);
+    expect(
+      (
+        await data(
+          `mutation { createPoint(input: { point: { x: "here" } }) { point { x } } }`,
+          {},
+          "ann",
+          app,
+        )
+      ).createPoint.point.x,
+    ).toBe("here");
+  });
+
+  test("a build that fails keeps the one before serving, and says so in the log", async () => {
+    const app = "/api/v1/sites/acme/apps/broken/graphql";
+    await db.query("select tenancy.create_app('acme', 'broken')");
+    await define("acme/broken", "items", { label: { type: "string" } });
+    await data(`{ items { totalCount } }`, {}, "ann", app);
+    await db.query(
+      `comment on view acme_broken.items is E'@primaryKey id\n@foreignKey (label) references acme_broken.nothing (id)'`,
+    );
+    await db.query(
+      "update tenancy.apps set definition_version = definition_version + 1 where name = 'broken'",
+    );
+    expect((await data(`{ items { totalCount } }`, {}, "ann", app)).items).toEqual({ totalCount: 0 });
+    expect(
+      log.some(
+        (line) => line.includes("the one before keeps serving") && line.includes("non-existent table"),
+      ),
+    ).toBe(true);
+    await define("acme/broken", "items", {
+      label: { type: "string" },
+      size: { type: "integer" },
+    });
+    expect((await data(`{ items { nodes { size } } }`, {}, "ann", app)).items).toEqual({ nodes: [] });
+  });
+
+  test("the listener survives the loss of its connection", async () => {
+    await db.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database()",
+    );
+    for (let n = 0; n < 50; n++) {
+      const [row] = await db.query<{ n: number }>(
+        "select count(*)::int as n from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database()",
+      );
+      if (row?.n === 1) return;
+      await sleep(100);
+    }
+    throw new Error("The listener did not come back within 5 s");
+  });
+});
+
+describe("names that would collide are refused when an entity is defined", () => {
+  test.each([
+    ["singular and plural", "contact", { a: { type: "string" } }],
+    ["GraphQL's own type", "page_infos", { a: { type: "string" } }],
+    ["two properties", "boxes", { a1: { type: "string" }, a_1: { type: "string" } }],
+    [
+      "a property and a relation",
+      "deals",
+      {
+        company: { type: "string" },
+        company_id: {
+          type: "string",
+          format: "uuid",
+          "x-relation": { entity: "companies" },
+        },
+      },
+    ],
+    [
+      "two inverses",
+      "gifts",
+      {
+        a_id: {
+          type: "string",
+          format: "uuid",
+          "x-relation": { entity: "companies", inverse: "contacts" },
+        },
+      },
+    ],
+    ["nodeId", "knots", { node_id: { type: "string" } }],
+  ])("%s", async (_title, name, properties) => {
+    await expect(define("acme/crm", name, properties)).rejects.toMatchObject({
+      code: "RH400",
+    });
+    await data(`{ contacts { totalCount } }`);
+  });
+});
+
+describe("tenants do not see each other", () => {
+  test("another site's app is unknown: 404, also with its own token", async () => {
+    expect((await ask(`{ contacts { totalCount } }`, {}, "bob")).status).toBe(404);
+    expect(
+      (await ask(`{ contacts { totalCount } }`, {}, "ann", "/api/v1/sites/beta/apps/crm/graphql")).status,
+    ).toBe(404);
+    expect((await ask(`{ contacts { totalCount } }`, {}, null)).status).toBe(401);
+  });
+
+  test("two apps with the same entity names have types of their own", async () => {
+    const beta = "/api/v1/sites/beta/apps/crm/graphql";
+    await data(
+      `mutation { createContact(input: { contact: { secretTitle: "beta's" } }) { contact { id } } }`,
+      {},
+      "bob",
+      beta,
+    );
+    expect((await data(`{ contacts { nodes { secretTitle } } }`, {}, "bob", beta)).contacts.nodes).toEqual([
+      { secretTitle: "beta's" },
+    ]);
+    expect((await ask(`{ contacts { nodes { secretTitle } } }`)).status).toBe(400);
+  });
+
+  test("introspection shows this app's types and nothing of the storage or of others", async () => {
+    const { __schema } = await data(`{ __schema { types { name fields { name } inputFields { name } } } }`);
+    const text = JSON.stringify(__schema);
+    expect(text).toContain('"Contact"');
+    expect(text).not.toMatch(/secretTitle|jsonb|Jsonb|violations|writeThrough|password/i);
+  });
+
+  test("a viewer's mutation is refused, and told why", async () => {
+    expect((await data(`{ contacts { totalCount } }`, {}, "vic")).contacts.totalCount).toBeGreaterThan(0);
+    const { errors } = await ask(
+      `mutation { createContact(input: { contact: { name: "no" } }) { clientMutationId } }`,
+      {},
+      "vic",
+    );
+    expect(errors[0]).toMatchObject({
+      message: expect.stringContaining("may not create"),
+      extensions: {
+        status: 403,
+        code: "forbidden",
+        hint: expect.stringContaining("viewer"),
+      },
+    });
+  });
+});
+
+describe("documents that are too much are refused, fast", () => {
+  const nest = (levels: number): string =>
+    levels === 0 ? "id" : `company { contacts { nodes { ${nest(levels - 1)} } } }`;
+  test.each<[string, string]>([
+    ["deep nesting", `{ contacts { nodes { ${nest(6)} } } }`],
+    ["aliases", `{ ${Array.from({ length: 1200 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`],
+    [
+      "root aliases",
+      `{ ${Array.from({ length: 30 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`,
+    ],
+    [
+      "root aliases through fragments",
+      `{ ...f ...f } fragment f on Query { ${Array.from({ length: 15 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`,
+    ],
+    [
+      "fragments that double",
+      `{ contacts { nodes { ...f0 } } } ${Array.from({ length: 40 }, (_, n) => `fragment f${n} on Contact { a: company { contacts { nodes { ...f${n + 1} } } } b: company { contacts { nodes { ...f${n + 1} } } } }`).join(" ")} fragment f40 on Contact { id }`,
+    ],
+    [
+      "fragments in a circle",
+      `{ contacts { nodes { ...a } } } fragment a on Contact { company { contacts { nodes { ...b } } } } fragment b on Contact { ...a }`,
+    ],
+    [
+      "many records",
+      `{ contacts(first: 1000) { nodes { company { contacts(first: 1000) { nodes { id } } } } } }`,
+    ],
+    ["a long list", `{ contacts(first: 1000000) { nodes { id } } }`],
+    ["a huge document", `{ contacts { totalCount } } # ${"x".repeat(200_000)}`],
+    ["brackets", `{ contacts(filter: ${"{ not: ".repeat(4000)}{}${"}".repeat(4000)}) { totalCount } }`],
+    ["no GraphQL", `{{{{`],
+  ])("%s", async (_title, query) => {
+    const started = performance.now();
+    const reply = await ask(query);
+    expect(performance.now() - started).toBeLessThan(1_500);
+    expect(reply.status).toBe(400);
+    expect(reply.errors[0]?.message).toMatch(/limit is|itself|Syntax/);
+  });
+
+  test.each([["[]"], ["{}"], ['{"query": 1}'], ["not json"], ['[{"query":"{ query { nodeId } }"}]']])(
+    "body %s",
+    async (body) => {
+      expect((await post(crm, body)).status).toBe(400);
+    },
+  );
+});
+
+describe("the control plane", () => {
+  test("shows exactly these fields", async () => {
+    const { __schema } = await data(
+      `{ __schema { queryType { fields { name } } mutationType { fields { name } } } }`,
+      {},
+      "roamer",
+      "/graphql",
+    );
+    const names = (type: { fields: { name: string }[] }) => type.fields.map((field) => field.name).sort();
+    expect({
+      query: names(__schema.queryType),
+      mutation: names(__schema.mutationType),
+    }).toMatchInlineSnapshot(`
+     {
+       "mutation": [
+         "addDomain",
+         "addMember",
+         "addOrganizationMember",
+         "assignRole",
+         "createApp",
+         "createOrganization",
+         "createRole",
+         "createSite",
+         "defineEntity",
+         "dropApp",
+         "dropEntity",
+         "dropOrganization",
+         "dropSite",
+         "removeMember",
+         "revokeRole",
+         "updateAppSettings",
+         "updateSiteSettings",
+       ],
+       "query": [
+         "account",
+         "accountByEmail",
+         "accounts",
+         "app",
+         "appBySiteIdAndName",
+         "apps",
+         "assignment",
+         "assignmentByAccountIdAndSiteIdAndRoleId",
+         "assignments",
+         "domain",
+         "domainBySiteIdAndDomain",
+         "domains",
+         "entities",
+         "entity",
+         "entityByAppIdAndName",
+         "field",
+         "fields",
+         "node",
+         "nodeId",
+         "organization",
+         "organizationByName",
+         "organizationMember",
+         "organizationMembers",
+         "organizations",
+         "permission",
+         "permissionByRoleIdAndEntityAndAction",
+         "permissions",
+         "query",
+         "relation",
+         "relations",
+         "role",
+         "roleBySiteIdAndAppIdAndName",
+         "roles",
+         "site",
+         "siteByName",
+         "siteMember",
+         "siteMembers",
+         "sites",
+       ],
+     }
+    `);
+  });
+
+  test("shows no password, no hash, no role of PostgreSQL", async () => {
+    const { __schema } = await data(
+      `{ __schema { types { name fields { name } inputFields { name } } } }`,
+      {},
+      "roamer",
+      "/graphql",
+    );
+    expect(JSON.stringify(__schema)).not.toMatch(
+      /password|hash|roleName|schemaName|openRequest|proof"?s|session|signing/i,
+    );
+  });
+
+  test("creates an organization, a site, an app and an entity", async () => {
+    const control = (query: string, variables = {}) => data(query, variables, "roamer", "/graphql");
+    await control(`mutation { createOrganization(input: { name: "gamma" }) { result { id } } }`);
+    await control(
+      `mutation { createSite(input: { organization: "gamma", name: "gamma" }) { result { id } } }`,
+    );
+    await control(`mutation { createApp(input: { site: "gamma", name: "shop" }) { result { id } } }`);
+    await control(
+      `mutation ($schema: JSON!) { defineEntity(input: { app: "gamma/shop", name: "goods", schema: $schema }) { result { id version } } }`,
+      {
+        schema: { type: "object", properties: { title: { type: "string" } } },
+      },
+    );
+    const { sites } = await control(
+      `{ sites(filter: { name: { equalTo: "gamma" } }) { nodes { name apps { nodes { name entities { nodes { name fields { nodes { name } } } } } } } } }`,
+    );
+    expect(sites.nodes).toEqual([
+      {
+        name: "gamma",
+        apps: {
+          nodes: [
+            {
+              name: "shop",
+              entities: {
+                nodes: [{ name: "goods", fields: { nodes: [{ name: "title" }] } }],
+              },
+            },
+          ],
+        },
+      },
+    ]);
+    expect(
+      await data(`{ goods { totalCount } }`, {}, "roamer", "/api/v1/sites/gamma/apps/shop/graphql").catch(
+        () => "other name",
+      ),
+    ).toBeTruthy();
+  });
+
+  test("one account does not see another's, and may not do what its role does not allow", async () => {
+    const { sites } = await data(`{ sites { nodes { name } } }`, {}, "bob", "/graphql");
+    expect(sites.nodes).toEqual([{ name: "beta" }]);
+    const { errors } = await ask(
+      `mutation { createApp(input: { site: "acme", name: "evil" }) { result { id } } }`,
+      {},
+      "bob",
+      "/graphql",
+    );
+    expect(errors[0]?.extensions).toMatchObject({ status: 404 });
+    const viewer = await ask(
+      `mutation { dropApp(input: { app: "acme/crm", confirm: "acme/crm" }) { clientMutationId } }`,
+      {},
+      "vic",
+      "/graphql",
+    );
+    expect(viewer.errors[0]?.extensions).toMatchObject({ status: 403 });
+  });
+});
+
+test("GraphiQL comes from this server alone", async () => {
+  for (const path of ["/graphql", crm]) {
+    const response = await fetch(url + path);
+    const html = await response.text();
+    expect([response.status, response.headers.get("content-type")]).toEqual([
+      200,
+      "text/html; charset=utf-8",
+    ]);
+    expect(html).not.toMatch(/(src|href)="https?:/);
+    const script = /"([^"]+\/ruru\.js)"/.exec(html)?.[1];
+    expect((await fetch(url + script)).status).toBe(200);
+  }
+  expect((await fetch(`${url}/graphql/assets/../../package.json`)).status).toBe(404);
+});
