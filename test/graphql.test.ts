@@ -68,7 +68,7 @@ const ask = (query: string, variables: object = {}, as: string | null = "ann", p
 /** The data of a query that must succeed. */
 async function data(query: string, variables: object = {}, as = "ann", path = crm) {
   const reply = await ask(query, variables, as, path);
-  expect(reply.errors).toEqual([]);
+  expect([reply.status, reply.errors, reply.data ? "" : reply.text]).toEqual([200, [], ""]);
   return reply.data;
 }
 
@@ -121,7 +121,10 @@ beforeAll(async () => {
   pool = new pg.Pool({ connectionString: db.gatewayUrl, max: 8 });
   pool.on("error", () => {});
   const stream = new Writable({
-    write: (chunk, _encoding, done) => (log.push(String(chunk)), done()),
+    write: (chunk, _encoding, done) => {
+      log.push(String(chunk));
+      done();
+    },
   });
   const issuer = await openTokens({
     pool,
@@ -465,6 +468,62 @@ describe("names that would collide are refused when an entity is defined", () =>
   });
 });
 
+test("words that name types elsewhere can name entities here", async () => {
+  const app = "/api/v1/sites/acme/apps/words/graphql";
+  await db.query("select tenancy.create_app('acme', 'words')");
+  const words = [
+    "points",
+    "line",
+    "paths",
+    "boxes",
+    "intervals",
+    "times",
+    "uuids",
+    "news",
+    "people",
+    "data",
+    "order_by",
+    "user_input",
+    "account_patch",
+    "class",
+    "enum",
+    "type",
+  ];
+  for (const word of words)
+    await define("acme/words", word, {
+      type: { type: "string" },
+      order: { type: "string" },
+      natural: { type: "string" },
+      primary_key: { type: "string" },
+    });
+  const { __schema } = await data(`{ __schema { queryType { fields { name } } } }`, {}, "ann", app);
+  expect(__schema.queryType.fields.map((field: { name: string }) => field.name)).toEqual(
+    expect.arrayContaining([
+      "points",
+      "point",
+      "lines",
+      "line",
+      "boxes",
+      "box",
+      "news",
+      "newsList",
+      "person",
+      "people",
+      "userInputs",
+      "types",
+    ]),
+  );
+  const { points } = await data(
+    `mutation { createPoint(input: { point: { type: "x", order: "y" } }) { clientMutationId } }`,
+    {},
+    "ann",
+    app,
+  ).then(() =>
+    data(`{ points(orderBy: [PRIMARY_KEY_ASC, NATURAL]) { nodes { type order } } }`, {}, "ann", app),
+  );
+  expect(points.nodes).toEqual([{ type: "x", order: "y" }]);
+});
+
 describe("tenants do not see each other", () => {
   test("another site's app is unknown: 404, also with its own token", async () => {
     expect((await ask(`{ contacts { totalCount } }`, {}, "bob")).status).toBe(404);
@@ -662,7 +721,7 @@ describe("the control plane", () => {
       },
     );
     const { sites } = await control(
-      `{ sites(filter: { name: { equalTo: "gamma" } }) { nodes { name apps { nodes { name entities { nodes { name fields { nodes { name } } } } } } } } }`,
+      `{ sites(filter: { name: { equalTo: "gamma" } }) { nodes { name apps(first: 5) { nodes { name entities(first: 5) { nodes { name fields { nodes { name } } } } } } } } }`,
     );
     expect(sites.nodes).toEqual([
       {

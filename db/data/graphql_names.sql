@@ -83,8 +83,8 @@ language sql stable set search_path = '' as $$
   from relations r
   union all
   select 'the schema', t || s, 'GraphQL itself'
-  from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'Time', 'UUID', 'JSON',
-    'Interval', 'Cursor', 'XML']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
+  from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'UUID', 'JSON',
+    'Cursor']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
   select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo']) t
   union all

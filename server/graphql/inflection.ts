@@ -20,6 +20,10 @@ function tag(tags: Tags, name: string): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
+/** Types of GraphQL that apps can have; the others step aside, so that points, lines and times can be entities. */
+const OWN_TYPES =
+  /^(Query|Mutation|Subscription|Node|PageInfo|Cursor|NATURAL|BigInt|BigFloat|Date|Datetime|JSON|UUID)$/;
+
 /**
  * Names of an app's schema. SQL decides singular and plural (smart tags @singular and @plural) so that it can refuse
  * names that would collide; `id` stays id.
@@ -29,6 +33,7 @@ export const namesFromSmartTags: GraphileConfig.Plugin = {
   after: ["PgSimplifyInflectionPlugin"],
   inflection: {
     replace: {
+      builtin: (_previous, _options, name) => (OWN_TYPES.test(name) ? name : `_${name}`),
       _schemaPrefix: () => "",
       nodeIdFieldName: () => "nodeId",
       _attributeName(_previous, _options, { attributeName, codec }) {

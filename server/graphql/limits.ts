@@ -16,6 +16,7 @@ export const LIMITS = {
   rootFields: 20, // each is a transaction, and all of them run at once
   page: 1_000, // records of one list
   defaultPage: 100, // records of a list that says neither first nor last
+  innerPage: 20, // the same, for lists of related records
   records: 100_000, // that nested lists may come to
 } as const;
 

@@ -26,7 +26,12 @@ export function withPages(schema: GraphQLSchema, document: DocumentNode): Docume
           const first: ArgumentNode = {
             kind: Kind.ARGUMENT,
             name: { kind: Kind.NAME, value: "first" },
-            value: { kind: Kind.INT, value: String(LIMITS.defaultPage) },
+            value: {
+              kind: Kind.INT,
+              value: String(
+                typeInfo.getParentType() === schema.getQueryType() ? LIMITS.defaultPage : LIMITS.innerPage,
+              ),
+            },
           };
           return { ...node, arguments: [...(node.arguments ?? []), first] };
         },
