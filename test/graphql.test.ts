@@ -370,26 +370,27 @@ describe("a definition change shows in the next request", () => {
   });
 
   test("prepared statements survive a change of a column's type", async () => {
+    const uuid = "0199aa00-0000-7000-8000-000000000001";
     const app = "/api/v1/sites/acme/apps/types/graphql";
     await db.query("select tenancy.create_app('acme', 'types')");
-    await define("acme/types", "points", { x: { type: "integer" } });
+    await define("acme/types", "points", { x: { type: "string" } });
     await Promise.all(Array.from({ length: 8 }, () => data(`{ points { nodes { x } } }`, {}, "ann", app)));
     await db
       .query("select data.drop_entity('acme/types/points', 'acme/types/points')")
       .catch(() => db.query("select data.drop_entity('acme/types/points', 'points')"));
-    await define("acme/types", "points", { x: { type: "string" } });
+    await define("acme/types", "points", { x: { type: "string", format: "uuid" } });
     for (let n = 0; n < 10; n++)
       expect((await data(`{ points { nodes { x } } }`, {}, "ann", app)).points.nodes).toEqual([]);
     expect(
       (
         await data(
-          `mutation { createPoint(input: { point: { x: "here" } }) { point { x } } }`,
+          `mutation { createPoint(input: { point: { x: "${uuid}" } }) { point { x } } }`,
           {},
           "ann",
           app,
         )
       ).createPoint.point.x,
-    ).toBe("here");
+    ).toBe(uuid);
   });
 
   test("a build that fails keeps the one before serving, and says so in the log", async () => {
