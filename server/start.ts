@@ -46,17 +46,19 @@ export async function startServer(parts: {
   });
   const server = createServer(app);
   server.keepAliveTimeout = 65_000;
-  await listen(server, settings);
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: settings.ROWHOUSE_URL || `http://${settings.ROWHOUSE_HOST}:${port}`,
-    warnings,
-    stop: async () => {
-      await close(server);
-      await Promise.all([graphql.stop(), worker.stop()]);
-      await Promise.all([pool.end(), operatorPool.end()]);
-    },
+  const stop = async () => {
+    await close(server);
+    await Promise.all([graphql.stop(), worker.stop()]);
+    await Promise.all([pool.end(), operatorPool.end()]);
   };
+  try {
+    await listen(server, settings);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const { port } = server.address() as AddressInfo;
+  return { url: settings.ROWHOUSE_URL || `http://${settings.ROWHOUSE_HOST}:${port}`, warnings, stop };
 }
 
 function openPool(connectionString: string, max: number, log: Logger): pg.Pool {

@@ -32,7 +32,7 @@ begin
     perform data.refuse_misfits(_entity, _app.schema_name);
   end if;
   perform data.refuse_collisions(_app.id);
-  update tenancy.apps a set definition_version = a.definition_version + 1 where a.id = _app.id;
+  update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
   return _entity;
 end
 $$;
@@ -150,7 +150,7 @@ begin
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   execute format('drop table %I.%I', _app.schema_name, _entity.name || '_jsonb');
   perform data.drop_write_rule(_entity, _app.schema_name);
-  update tenancy.apps a set definition_version = a.definition_version + 1 where a.id = _app.id;
+  update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end
 $$;
 comment on function data.drop_entity(text, text) is

@@ -179,11 +179,11 @@ begin
   return jsonb_build_object('params', _n, 'sql', format($sql$
     select '{"data":' || coalesce(json_agg(p.row) filter (where p.n <= %5$s), '[]')::text || ',"meta":'
       || json_build_object('limit', %5$s, 'offset', %6$s, 'next_cursor', case when count(*) > %5$s then
-        data.cursor_text(%8$L, max(p.cursor) filter (where p.n = %5$s)) end)::text || '}' as body
+        data.cursor_text(%8$L, max(p.cursor)) end)::text || '}' as body
     from (
-      select row_to_json(r) as row, row_number() over () as n, c.cursor
-      from (select t.*, %7$s as "$cursor" from %2$I.%3$I t where %4$s order by %9$s limit %5$s + 1 offset %6$s) t,
-        lateral (select %1$s) r, lateral (select t."$cursor") c (cursor)
+      select row_to_json(r) as row, t."$n" as n, case when t."$n" = %5$s then %7$s end as cursor
+      from (select t.*, row_number() over () as "$n"
+        from (select t.* from %2$I.%3$I t where %4$s order by %9$s limit %5$s + 1 offset %6$s) t) t, lateral (select %1$s) r
     ) p $sql$,
     data.parse_select(entity.id, shape->'select', 't', case when shape ? 'expand' and shape->'expand' <> 'null' then data.compile_expand(entity.id, schema_name, shape->'expand', 't') end),
     schema_name, entity.name, _where, _limit, _offset,

@@ -30,34 +30,46 @@ create function tenancy.open_request(
   out schema_name text, out definition_version bigint, out settings jsonb
 )
 language plpgsql stable security definer set search_path = '' as $$
+declare
+  _r record;
 begin
-  if open_request.account is null or not auth.session_is_live(open_request.session) then
-    perform rowhouse.fail(401, 'This session has ended', 'Log in again: POST /api/v1/auth/login.', 'session_ended');
-  end if;
+  -- One query for the usual case: every request passes here, and each further statement costs it about 10 µs.
   if open_request.site ~ '^[a-z]' and length(open_request.site) <= 28 and length(open_request.app) <= 28 then
-    select s.id, s.name, s.role_name, a.id, a.name, a.schema_name, a.definition_version, a.settings
-    into open_request.site_id, open_request.site_name, open_request.role_name, open_request.app_id,
-      open_request.app_name, open_request.schema_name, open_request.definition_version, open_request.settings
-    from tenancy.sites s
-    join tenancy.apps a on a.site_id = s.id and a.name = open_request.app
-    join tenancy.site_members m on m.site_id = s.id and m.account_id = open_request.account
-    where s.name = open_request.site;
+    select s.id as site_id, s.name as site_name, s.role_name, a.id as app_id, a.name as app_name, a.schema_name,
+      a.definition_version, a.settings
+    into _r
+    from auth.sessions e, tenancy.sites s, tenancy.apps a, tenancy.site_members m
+    where e.id = open_request.session and e.account_id = open_request.account and e.ended_at is null and e.expires_at > now()
+      and s.name = open_request.site and a.site_id = s.id and a.name = open_request.app
+      and m.site_id = s.id and m.account_id = open_request.account;
   else
-    select s.id, s.name, s.role_name, a.id, a.name, a.schema_name, a.definition_version, a.settings
-    into open_request.site_id, open_request.site_name, open_request.role_name, open_request.app_id,
-      open_request.app_name, open_request.schema_name, open_request.definition_version, open_request.settings
+    select s.id as site_id, s.name as site_name, s.role_name, a.id as app_id, a.name as app_name, a.schema_name,
+      a.definition_version, a.settings
+    into _r
     from tenancy.resolve(open_request.site, open_request.app) r
     join tenancy.sites s on s.id = r.site_id
     join tenancy.apps a on a.id = r.app_id
-    join tenancy.site_members m on m.site_id = s.id and m.account_id = open_request.account;
+    join tenancy.site_members m on m.site_id = s.id and m.account_id = open_request.account
+    where auth.session_is_live(open_request.session);
   end if;
-  if open_request.site_id is null or open_request.token_site <> open_request.site_id then
+  if not found or open_request.token_site <> _r.site_id then
+    if open_request.account is null or not auth.session_is_live(open_request.session) then
+      perform rowhouse.fail(401, 'This session has ended', 'Log in again: POST /api/v1/auth/login.', 'session_ended');
+    end if;
     perform rowhouse.fail(404, 'There is no such app that you may see',
       'Check site and app in the address, and that your token was issued for this site.', 'not_found');
   end if;
-  if open_request.version <> open_request.definition_version then
+  if open_request.version <> _r.definition_version then
     raise exception 'The definition of this app changed' using errcode = 'RH001';
   end if;
+  site_id := _r.site_id;
+  site_name := _r.site_name;
+  role_name := _r.role_name;
+  app_id := _r.app_id;
+  app_name := _r.app_name;
+  schema_name := _r.schema_name;
+  definition_version := _r.definition_version;
+  settings := _r.settings;
 end
 $$;
 comment on function tenancy.open_request(uuid, uuid, text, text, bigint, uuid) is

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ac248a87585902d5774d10a26b02354a97b41c06
+--! Hash: sha1:c34fe36202d65a2a343ce9741794c953a44951f1
 --! Message: foundation
 
 -- Roles belong to the cluster, not to the database: several databases may share them.
@@ -101,6 +101,9 @@ create table tenancy.site_members (
 );
 create index on tenancy.site_members (account_id);
 
+-- One sequence for all apps, so that a dropped app's version never comes back under its name.
+create sequence tenancy.definition_versions;
+
 create table tenancy.apps (
   id uuid primary key default uuidv7(),
   site_id uuid not null references tenancy.sites on delete cascade,
@@ -108,7 +111,7 @@ create table tenancy.apps (
   title text not null,
   schema_name name not null unique,
   settings jsonb not null default '{}',
-  definition_version bigint not null default 1,
+  definition_version bigint not null default nextval('tenancy.definition_versions'),
   created_at timestamptz not null default now(),
   unique (site_id, name)
 );

@@ -1,5 +1,5 @@
---! Previous: sha1:ac248a87585902d5774d10a26b02354a97b41c06
---! Hash: sha1:c1115726a175202eee59c43c63578dbbf0cd2fe8
+--! Previous: sha1:c34fe36202d65a2a343ce9741794c953a44951f1
+--! Hash: sha1:3064a0912dd0de3a495ca4233ba9634cc12487e5
 --! Message: auth
 
 set local role rowhouse_owner;

@@ -86,7 +86,10 @@ async function install(client: pg.Client): Promise<boolean> {
 
 async function setGatewayLogin(client: pg.Client, password: string): Promise<void> {
   await client.query(`alter role rowhouse_gateway password ${pg.escapeLiteral(password)}`);
-  await client.query("alter role rowhouse_gateway set timezone = 'UTC'");
+  // A site's role has the same limits, but SET ROLE does not apply a role's settings: here they bind every request.
+  for (const setting of ["timezone = 'UTC'", "statement_timeout = '30s'", "lock_timeout = '5s'", "idle_in_transaction_session_timeout = '60s'"]) {
+    await client.query(`alter role rowhouse_gateway set ${setting}`);
+  }
 }
 
 async function installSuperuserPart(client: pg.Client): Promise<string[]> {
