@@ -97,6 +97,15 @@ describe("rights in the control plane", () => {
   });
 });
 
+test("a token for one site opens no other site and no organization, whoever holds it", async () => {
+  await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'acme-two')");
+  const mine = (statement: string) => db.as("acme-two", "owner@acme.test", (client) => client.query(`select ${statement}`));
+  expect((await refusal(mine("tenancy.create_app('acme', 'stolen')"))).code).toBe("RH404");
+  expect((await refusal(mine("tenancy.drop_site('acme', 'acme')"))).code).toBe("RH404");
+  expect((await refusal(mine("tenancy.create_site('acme', 'acme-three')"))).code).toBe("RH403");
+  await mine("tenancy.create_app('acme-two', 'own')");
+});
+
 test("dropping asks for the name and is refused for those who do not own", async () => {
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'gone')");
   await asAccount("owner@acme.test", "select tenancy.create_app('gone', 'app-one')");

@@ -37,6 +37,8 @@ begin
   if _id is null or (_role is null and not auth.is_operator()) then
     perform rowhouse.fail(404, format('There is no organization %L that you may see', left(require_organization.organization, 80)),
       'Check the name, or ask one of its members to add you.', 'not_found');
+  elsif tenancy.site_id() is not null then
+    perform rowhouse.fail(403, 'Your token is for one site; organizations are beyond it', 'Log in without a site.', 'forbidden');
   elsif not auth.is_operator() and not _role = any (require_organization.roles) then
     perform rowhouse.fail(403, format('Only its %s may do this in organization %L',
       array_to_string(require_organization.roles, ' or '), require_organization.organization),

@@ -41,7 +41,8 @@ declare
 begin
   select s.* into _site from tenancy.sites s where s.name = require_site.site;
   select m.role into _role from tenancy.site_members m where m.site_id = _site.id and m.account_id = auth.account_id();
-  if _site.id is null or (_role is null and not auth.is_operator()) then
+  -- A token for one site opens no other, whatever its account may do there.
+  if _site.id is null or tenancy.site_id() <> _site.id or (_role is null and not auth.is_operator()) then
     perform rowhouse.fail(404, format('There is no site %L that you may see', left(require_site.site, 80)),
       'Check the name, or ask a member of the site to add you.', 'not_found');
   elsif not auth.is_operator() and not _role = any (require_site.roles) then

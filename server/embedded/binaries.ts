@@ -26,7 +26,10 @@ export function findBinaries(): string {
 function linkLibraries(native: string): void {
   const list = join(native, "pg-symlinks.json");
   if (!existsSync(list)) return;
-  for (const { source, target } of JSON.parse(readFileSync(list, "utf8")) as { source: string; target: string }[]) {
+  for (const { source, target } of JSON.parse(readFileSync(list, "utf8")) as {
+    source: string;
+    target: string;
+  }[]) {
     const link = join(dirname(native), target);
     if (lstatSync(link, { throwIfNoEntry: false })) continue;
     try {

@@ -1,12 +1,26 @@
-import { randomBytes } from "node:crypto";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { findBinaries } from "./binaries.ts";
-import { type Identity, unprivilegedIdentity } from "./unprivileged.ts";
+import { give, type Identity, unprivilegedIdentity } from "./unprivileged.ts";
+import { alone, enter, isAlive } from "./users.ts";
 
 const RETRY_MS = 10_000;
 const STOP_MS = 8_000;
@@ -18,7 +32,7 @@ interface Kept {
   gatewayPassword: string;
 }
 
-/** A running embedded PostgreSQL. stop() ends it unless another live process owns it. */
+/** A running embedded PostgreSQL. stop() ends it when no other process uses it any more. */
 export interface Embedded {
   operatorUrl: string;
   gatewayPassword: string;
@@ -33,28 +47,37 @@ export interface Embedded {
 export async function startEmbedded(dir: string, extra: string[] = []): Promise<Embedded> {
   const root = resolve(dir);
   mkdirSync(root, { recursive: true });
-  const binaries = findBinaries();
   const data = join(root, "postgres");
-  const kept = await keptSettings(root);
-  const operatorUrl = `postgres://rowhouse:${kept.operatorPassword}@127.0.0.1:${kept.port}/rowhouse`;
-  const owner = join(root, "owner.pid");
-  const foreign = livePid(owner);
-  if (foreign && foreign !== process.pid && (await accepts(operatorUrl))) {
-    return { operatorUrl, gatewayPassword: kept.gatewayPassword, stop: async () => {} };
-  }
-  writeFileSync(owner, String(process.pid), { mode: 0o600 });
-  mkdirSync(data, { recursive: true, mode: 0o700 });
-  const identity = unprivilegedIdentity(data, binaries);
-  if (!existsSync(join(data, "PG_VERSION"))) initialize(binaries, data, kept.operatorPassword, identity);
-  const pid = await run(binaries, root, data, kept, identity, operatorUrl, extra);
-  return {
-    operatorUrl,
-    gatewayPassword: kept.gatewayPassword,
-    stop: async () => {
-      await stop(pid);
-      rmSync(owner, { force: true });
-    },
-  };
+  return alone(root, async () => {
+    const kept = await keptSettings(root);
+    const operatorUrl = `postgres://rowhouse:${kept.operatorPassword}@127.0.0.1:${kept.port}/rowhouse`;
+    await up(root, data, kept, operatorUrl, extra);
+    const leave = enter(root);
+    return {
+      operatorUrl,
+      gatewayPassword: kept.gatewayPassword,
+      stop: () =>
+        alone(root, async () => {
+          const pid = postmaster(data);
+          if (leave() && pid) await stop(pid);
+        }),
+    };
+  });
+}
+
+/** Starts the server unless it runs already: for another process, or as the orphan of one that was killed. */
+async function up(
+  root: string,
+  data: string,
+  kept: Kept,
+  operatorUrl: string,
+  extra: string[],
+): Promise<void> {
+  if (postmaster(data) && (await accepts(operatorUrl))) return;
+  const identity = unprivilegedIdentity(findBinaries());
+  if (!existsSync(join(data, "PG_VERSION"))) initialize(root, data, kept.operatorPassword, identity);
+  give(data, identity);
+  await run(root, data, kept, identity, operatorUrl, extra);
 }
 
 async function keptSettings(root: string): Promise<Kept> {
@@ -72,32 +95,48 @@ async function keptSettings(root: string): Promise<Kept> {
   return kept;
 }
 
-function initialize(binaries: string, data: string, password: string, identity: Identity): void {
-  const pwfile = join(data, "..", `initdb-${process.pid}`);
-  writeFileSync(pwfile, password, { mode: 0o600 });
-  if (identity.uid !== undefined) chownSync(pwfile, identity.uid, identity.gid as number);
-  const result = spawnSync(
-    ...command(identity, join(binaries, "initdb"), [
-      ...["-D", data, "-U", "rowhouse", "-A", "scram-sha-256", `--pwfile=${pwfile}`, "-E", "UTF8"],
-      ...["--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
-    ]),
-    { encoding: "utf8", uid: identity.uid, gid: identity.gid },
-  );
-  rmSync(pwfile, { force: true });
+function initialize(root: string, data: string, password: string, identity: Identity): void {
+  const draft = `${data}.new`; // an initdb that was cut short leaves this, never half a `postgres`
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { mode: 0o700 });
+  give(draft, identity);
+  const secret = join(root, `initdb-${process.pid}`);
+  writeFileSync(secret, password, { mode: 0o600 });
+  if (identity.uid !== undefined) chownSync(secret, identity.uid, identity.uid);
+  const [folder, pwfile] = [openAt(draft, 3, identity), openAt(secret, 4, identity)];
+  const [program, args] = command(identity, "initdb", [
+    ...["-D", folder.path, "-U", "rowhouse", "-A", "scram-sha-256", `--pwfile=${pwfile.path}`, "-E", "UTF8"],
+    ...["--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
+  ]);
+  const result = spawnSync(program, args, {
+    encoding: "utf8",
+    cwd: "/",
+    uid: identity.uid,
+    gid: identity.gid,
+    stdio: ["ignore", "pipe", "pipe", folder.fd, pwfile.fd],
+  });
+  for (const { fd } of [folder, pwfile]) closeSync(fd);
+  rmSync(secret, { force: true });
   if (result.status !== 0) {
     throw new Error(`initdb failed: ${result.stderr || result.error?.message}`);
   }
+  renameSync(draft, data);
+}
+
+/** How the child names a path: nobody may not walk through a 0700 home, but may use what was opened for it. */
+function openAt(path: string, fd: number, identity: Identity): { fd: number; path: string } {
+  const open = openSync(path, "r");
+  return { fd: open, path: identity.uid === undefined ? path : `/proc/self/fd/${fd}` };
 }
 
 async function run(
-  binaries: string,
   root: string,
   data: string,
   kept: Kept,
   identity: Identity,
   operatorUrl: string,
   extra: string[],
-): Promise<number> {
+): Promise<void> {
   const settings = [
     `port=${kept.port}`,
     "listen_addresses=127.0.0.1",
@@ -112,21 +151,29 @@ async function run(
   ];
   const deadline = Date.now() + RETRY_MS;
   for (;;) {
-    // An orphan of a killed gateway still serves this folder: take it over.
-    const orphan = postmasterPid(data);
-    if (orphan && isAlive(orphan) && (await accepts(operatorUrl))) return orphan;
+    // A server that was still recovering when we first asked.
+    if (postmaster(data) && (await accepts(operatorUrl))) return createDatabase(operatorUrl);
     const log = openSync(join(root, "postgres.log"), "a", 0o600);
-    const child = spawn(
-      ...command(identity, join(binaries, "postgres"), ["-D", data, ...settings.flatMap((s) => ["-c", s])]),
-      { stdio: ["ignore", log, log], detached: true, uid: identity.uid, gid: identity.gid },
-    );
+    const folder = openAt(data, 3, identity);
+    const [program, args] = command(identity, "postgres", [
+      ...["-D", folder.path],
+      ...settings.flatMap((setting) => ["-c", setting]),
+    ]);
+    const child = spawn(program, args, {
+      stdio: ["ignore", log, log, folder.fd],
+      cwd: "/",
+      detached: true,
+      uid: identity.uid,
+      gid: identity.gid,
+    });
+    child.on("error", () => {}); // seen as a child that did not come up
     child.unref();
-    if (await cameUp(child, operatorUrl, deadline)) {
-      await createDatabase(operatorUrl);
-      return child.pid as number;
-    }
+    for (const fd of [log, folder.fd]) closeSync(fd);
+    if (await cameUp(child, operatorUrl, deadline)) return createDatabase(operatorUrl);
     if (Date.now() > deadline) {
-      throw new Error(`PostgreSQL did not start within ${RETRY_MS / 1000} s; see ${join(root, "postgres.log")}`);
+      throw new Error(
+        `PostgreSQL did not start within ${RETRY_MS / 1000} s; see ${join(root, "postgres.log")}`,
+      );
     }
     await sleep(200);
   }
@@ -134,7 +181,7 @@ async function run(
 
 async function cameUp(child: ChildProcess, operatorUrl: string, deadline: number): Promise<boolean> {
   while (Date.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null) return false;
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return false;
     if (await accepts(operatorUrl)) return true;
     await sleep(25);
   }
@@ -143,12 +190,15 @@ async function cameUp(child: ChildProcess, operatorUrl: string, deadline: number
 }
 
 function command(identity: Identity, program: string, args: string[]): [string, string[]] {
-  const [first, ...rest] = [...identity.prefix, program, ...args];
+  const [first, ...rest] = [...identity.prefix, join(identity.binaries, program), ...args];
   return [first as string, rest];
 }
 
 async function accepts(operatorUrl: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: operatorUrl.replace(/\/rowhouse$/, "/postgres"), connectionTimeoutMillis: 2000 });
+  const client = new pg.Client({
+    connectionString: operatorUrl.replace(/\/rowhouse$/, "/postgres"),
+    connectionTimeoutMillis: 2000,
+  });
   client.on("error", () => {});
   try {
     await client.connect();
@@ -173,7 +223,11 @@ async function createDatabase(operatorUrl: string): Promise<void> {
 
 /** SIGINT is PostgreSQL's fast shutdown; what has not ended after 8 s is killed (and recovers at the next start). */
 async function stop(pid: number): Promise<void> {
-  for (const [signal, patience] of [["SIGINT", STOP_MS], ["SIGQUIT", 2000], ["SIGKILL", 2000]] as const) {
+  for (const [signal, patience] of [
+    ["SIGINT", STOP_MS],
+    ["SIGQUIT", 2000],
+    ["SIGKILL", 2000],
+  ] as const) {
     if (!isAlive(pid)) return;
     process.kill(pid, signal);
     const deadline = Date.now() + patience;
@@ -181,27 +235,18 @@ async function stop(pid: number): Promise<void> {
   }
 }
 
-function postmasterPid(data: string): number | undefined {
+/** The process id of the server that runs in this folder. Its id may belong to another process by now: look. */
+function postmaster(data: string): number | undefined {
   const file = join(data, "postmaster.pid");
   if (!existsSync(file)) return undefined;
-  return Number.parseInt(readFileSync(file, "utf8"), 10) || undefined;
-}
-
-function livePid(file: string): number | undefined {
-  if (!existsSync(file)) return undefined;
   const pid = Number.parseInt(readFileSync(file, "utf8"), 10);
-  return pid && isAlive(pid) ? pid : undefined;
-}
-
-function isAlive(pid: number): boolean {
+  if (!(pid > 0) || !isAlive(pid)) return undefined;
+  if (process.platform !== "linux") return pid;
   try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(data) ? pid : undefined;
+  } catch {
+    return undefined;
   }
-  if (process.platform !== "linux") return true;
-  const stat = existsSync(`/proc/${pid}/stat`) ? readFileSync(`/proc/${pid}/stat`, "utf8") : "";
-  return stat !== "" && !/\) Z /.test(stat);
 }
 
 function freePort(): Promise<number> {

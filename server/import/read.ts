@@ -118,9 +118,31 @@ function excerpt(value: unknown): string {
 }
 
 function place(text: string, error: Error): string {
-  const position = Number(/position (\d+)/.exec(error.message)?.[1] ?? Number.NaN);
-  if (Number.isNaN(position)) return error.message;
+  const position = errorPosition(text);
   const before = text.slice(0, position);
   const line = before.split("\n").length;
-  return `line ${line}, column ${position - before.lastIndexOf("\n")}, near ${JSON.stringify(text.slice(Math.max(0, position - 40), position + 20))}`;
+  const near = JSON.stringify(text.slice(Math.max(0, position - 40), position + 20));
+  return `${error.message.replace(/, \.*"[\s\S]*$/, "")} at line ${line}, column ${position - before.lastIndexOf("\n")}, near ${near}`;
+}
+
+// V8 tells the position of some errors only. A prefix that ends before the error fails for being cut off, one that
+// contains it fails for the error: half the text at a time finds where that changes.
+function errorPosition(text: string): number {
+  let [low, high] = [0, text.length];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (isCutOff(text.slice(0, middle))) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function isCutOff(prefix: string): boolean {
+  try {
+    JSON.parse(prefix);
+    return true;
+  } catch (error) {
+    const { message } = error as Error;
+    return /Unexpected end|Unterminated/.test(message) || Number(/at position (\d+)/.exec(message)?.[1]) >= prefix.length;
+  }
 }
