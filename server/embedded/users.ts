@@ -64,7 +64,7 @@ function removeIfDead(lock: string): void {
 export function enter(root: string): () => boolean {
   const folder = join(root, "users");
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const note = join(folder, `${process.pid}.${sequence++}`);
+  const note = join(folder, String(process.pid));
   writeFileSync(note, self(), { mode: 0o600 });
   return () => {
     rmSync(note, { force: true });
