@@ -3,6 +3,7 @@ import { readMasterKey } from "../auth/master-key.ts";
 import { openDatabase } from "../database/connect.ts";
 import { migrate } from "../database/migrate.ts";
 import { readSettings } from "../settings.ts";
+import { stopOnSignal } from "./interrupt.ts";
 
 /** `rowhouse migrate`: brings the database up to date and says what was done. */
 export function migrateCommand(program: Command): void {
@@ -12,13 +13,21 @@ export function migrateCommand(program: Command): void {
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://owner:secret@db/app rowhouse migrate")
     .action(async () => {
       const settings = readSettings();
-      const database = await openDatabase(settings, readMasterKey(settings));
+      const opening = openDatabase(settings, readMasterKey(settings));
+      const release = stopOnSignal(() =>
+        opening.then(
+          (database) => database.stop(),
+          () => {},
+        ),
+      );
+      const database = await opening;
       try {
         const { installed, warnings } = await migrate(database.operatorUrl, database.gatewayPassword);
         console.log(installed ? "Migrated." : "Already up to date.");
         for (const warning of warnings) console.log(`Note: ${warning}`);
       } finally {
         await database.stop();
+        release();
       }
     });
 }

@@ -3,6 +3,7 @@ import { readMasterKey } from "../auth/master-key.ts";
 import { type Database, openDatabase } from "../database/connect.ts";
 import { migrate } from "../database/migrate.ts";
 import { readSettings, type Settings } from "../settings.ts";
+import { stopOnSignal } from "./interrupt.ts";
 
 /** What a command line tool works with: the migrated database and a connection as its operator. */
 export interface Operator {
@@ -16,7 +17,14 @@ export interface Operator {
 export async function asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
   const settings = readSettings();
   const masterKey = readMasterKey(settings);
-  const database = await openDatabase(settings, masterKey);
+  const opening = openDatabase(settings, masterKey);
+  const release = stopOnSignal(() =>
+    opening.then(
+      (database) => database.stop(),
+      () => {},
+    ),
+  );
+  const database = await opening;
   try {
     await migrate(database.operatorUrl, database.gatewayPassword);
     const client = new pg.Client({ connectionString: database.operatorUrl });
@@ -28,5 +36,6 @@ export async function asOperator<T>(work: (operator: Operator) => Promise<T>): P
     }
   } finally {
     await database.stop();
+    release();
   }
 }

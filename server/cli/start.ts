@@ -3,14 +3,18 @@ import { pino } from "pino";
 import { readMasterKey } from "../auth/master-key.ts";
 import { openDatabase } from "../database/connect.ts";
 import { readSettings, settingsHelp } from "../settings.ts";
-import { startServer } from "../start.ts";
+import { type Rowhouse, startServer } from "../start.ts";
+import { stopOnSignal } from "./interrupt.ts";
 
 /** `rowhouse start`: database (embedded unless DATABASE_URL is set), gateway and worker, until Ctrl-C. */
 export function startCommand(program: Command): void {
   program
     .command("start")
     .description("start PostgreSQL (unless DATABASE_URL is set), migrate it, and run gateway and worker")
-    .addHelpText("after", `\nSettings (environment variables):\n${settingsHelp()}\n\nExample:\n  ROWHOUSE_PORT=8080 rowhouse start`)
+    .addHelpText(
+      "after",
+      `\nSettings (environment variables):\n${settingsHelp()}\n\nExample:\n  ROWHOUSE_PORT=8080 rowhouse start`,
+    )
     .action(start);
 }
 
@@ -18,26 +22,26 @@ async function start(): Promise<void> {
   const settings = readSettings();
   const masterKey = readMasterKey(settings);
   const log = pino({ level: settings.ROWHOUSE_LOG_LEVEL });
-  const database = await openDatabase(settings, masterKey);
-  let server: Awaited<ReturnType<typeof startServer>>;
-  try {
-    server = await startServer({ settings, database, masterKey, log });
-  } catch (error) {
+  const opening = openDatabase(settings, masterKey);
+  let starting: Promise<Rowhouse> | undefined;
+  // Signals count from here on: one that comes while PostgreSQL starts or migrates still stops it.
+  stopOnSignal(async () => {
+    console.error("Stopping: running requests are finished first.");
+    const database = await opening.catch(() => undefined);
+    const running = await starting?.catch(() => undefined);
+    await running?.stop();
+    await database?.stop();
+  }, 0);
+  const database = await opening;
+  starting = startServer({ settings, database, masterKey, log });
+  const server = await starting.catch(async (error: unknown) => {
     await database.stop();
     throw error;
-  }
-  let stopping = false;
-  const stop = async () => {
-    if (stopping) return;
-    stopping = true;
-    console.error("Stopping: running requests are finished first.");
-    await server.stop();
-    await database.stop();
-    process.exit(0);
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+  });
   for (const warning of server.warnings) console.error(`Note: ${warning}`);
-  console.error(banner(server.url, database.embedded ? `embedded in ${settings.ROWHOUSE_DIR}` : "from DATABASE_URL"));
+  console.error(
+    banner(server.url, database.embedded ? `embedded in ${settings.ROWHOUSE_DIR}` : "from DATABASE_URL"),
+  );
 }
 
 function banner(url: string, database: string): string {
