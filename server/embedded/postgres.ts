@@ -118,7 +118,7 @@ function initialize(root: string, data: string, password: string, identity: Iden
   for (const { fd } of [folder, pwfile]) closeSync(fd);
   rmSync(secret, { force: true });
   if (result.status !== 0) {
-    throw new Error(`initdb failed: ${result.stderr || result.error?.message}`);
+    throw new Error(`initdb failed: ${(result.stderr || result.error?.message || "").slice(0, 500)}`);
   }
   renameSync(draft, data);
 }
