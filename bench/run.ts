@@ -31,24 +31,49 @@ await migrate(cluster.operatorUrl, cluster.gatewayPassword);
 const client = new pg.Client({ connectionString: cluster.operatorUrl });
 await client.connect();
 await fill();
-const ids = (await client.query("select id from bench_crm.contacts order by random() limit 5000")).rows.map((row) => row.id as string);
+const ids = (await client.query("select id from bench_crm.contacts order by random() limit 5000")).rows.map(
+  (row) => row.id as string,
+);
 const gateway = gatewayUrl(cluster.operatorUrl, cluster.gatewayPassword);
-const [{ account, site }] = (await client.query("select (select id from auth.accounts) as account, (select id from tenancy.sites) as site")).rows;
+const [{ account, site }] = (
+  await client.query(
+    "select (select id from auth.accounts) as account, (select id from tenancy.sites) as site",
+  )
+).rows;
 const tokens = await openTokens({ pool: client, masterKey: Buffer.alloc(32, 7), settings: readSettings({}) });
-const { access_token: token } = await issueDevelopmentToken(client, tokens, { email: "bench@bench.test", site: "bench" });
+const { access_token: token } = await issueDevelopmentToken(client, tokens, {
+  email: "bench@bench.test",
+  site: "bench",
+});
 
 const rowhouse = await start("rowhouse", "gateway.ts", [cluster.operatorUrl, gateway]);
 const references: Server[] = [];
-for (const name of ["limit", "pipelined", "naive"]) references.push(await start(name, "reference.ts", [name, cluster.operatorUrl, "bench_crm", account, site]));
+for (const name of ["limit", "pipelined", "naive"])
+  references.push(await start(name, "reference.ts", [name, cluster.operatorUrl, "bench_crm", account, site]));
 
 const APP = "/api/v1/sites/bench/apps/crm";
 const any = <T>(list: T[]): T => list[Math.floor(Math.random() * list.length)] as T;
 const city = () => `City ${Math.floor(Math.random() * CITIES)}`;
-const record = () => JSON.stringify({ name: "Somebody New", email: "new@example.com", city: city(), age: 33, balance: 12.5, active: true, born: "1990-05-05", note: "inserted" });
+const record = () =>
+  JSON.stringify({
+    name: "Somebody New",
+    email: "new@example.com",
+    city: city(),
+    age: 33,
+    balance: 12.5,
+    active: true,
+    born: "1990-05-05",
+    note: "inserted",
+  });
 // autocannon writes into the headers it is given: a new object each time.
 const auth = () => ({ authorization: `Bearer ${token}`, "content-type": "application/json" });
 const FIELDS = "id name email city age balance active born note createdAt updatedAt version createdBy";
-const graphql = (query: string, variables: object) => ({ method: "POST", path: `${APP}/graphql`, headers: auth(), body: JSON.stringify({ query, variables }) });
+const graphql = (query: string, variables: object) => ({
+  method: "POST",
+  path: `${APP}/graphql`,
+  headers: auth(),
+  body: JSON.stringify({ query, variables }),
+});
 
 type Case = { reference: () => object; rest: () => object; graphql?: () => object };
 const CASES: Record<string, Case> = {
@@ -64,8 +89,15 @@ const CASES: Record<string, Case> = {
   },
   "filtered list": {
     reference: () => ({ path: `/filter/${encodeURIComponent(city())}` }),
-    rest: () => ({ path: `${APP}/contacts?filter=${encodeURIComponent(JSON.stringify({ city: city() }))}&sort=-created_at&limit=20`, headers: auth() }),
-    graphql: () => graphql(`query ($city: String!) { contacts(first: 20, orderBy: CREATED_AT_DESC, filter: {city: {equalTo: $city}}) { nodes { ${FIELDS} } } }`, { city: city() }),
+    rest: () => ({
+      path: `${APP}/contacts?filter=${encodeURIComponent(JSON.stringify({ city: city() }))}&sort=-created_at&limit=20`,
+      headers: auth(),
+    }),
+    graphql: () =>
+      graphql(
+        `query ($city: String!) { contacts(first: 20, orderBy: CREATED_AT_DESC, filter: {city: {equalTo: $city}}) { nodes { ${FIELDS} } } }`,
+        { city: city() },
+      ),
   },
   "single insert": {
     reference: () => ({ method: "POST", path: "/insert", body: record() }),
@@ -91,7 +123,8 @@ async function measure(name: string, kinds: Case): Promise<void> {
   const samples = new Map(contenders.map((contender) => [contender.name, [] as Sample[]]));
   for (const { server, request } of contenders) await shoot(server, request, 1);
   for (let round = 0; round < ROUNDS; round++) {
-    for (const { name: who, server, request } of contenders) samples.get(who)?.push(await shoot(server, request, SECONDS));
+    for (const { name: who, server, request } of contenders)
+      samples.get(who)?.push(await shoot(server, request, SECONDS));
   }
   const rate = (who: string) => median(samples.get(who) ?? [], "rate");
   for (const { name: who } of contenders) {
@@ -122,7 +155,8 @@ async function shoot(server: Server, request: () => object, duration: number): P
     duration,
     requests: [{ setupRequest: (defaults: object) => ({ ...defaults, ...request() }) }],
   });
-  if (result.non2xx > 0 || result.errors > 0) throw new Error(`${server.name}: ${result.non2xx} answers were not 2xx, ${result.errors} failed`);
+  if (result.non2xx > 0 || result.errors > 0)
+    throw new Error(`${server.name}: ${result.non2xx} answers were not 2xx, ${result.errors} failed`);
   const total = result.requests.total;
   return {
     rate: total / result.duration,
@@ -139,10 +173,20 @@ function median(samples: Sample[], key: keyof Sample): number {
 }
 
 function start(name: string, script: string, args: string[]): Promise<Server> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...args], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, GRAPHILE_ENV: "production" } });
+  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, GRAPHILE_ENV: "production" },
+  });
   return new Promise((done, fail) => {
     child.once("exit", (code) => fail(new Error(`${name} ended with ${code}`)));
-    child.stdout.once("data", (chunk) => done({ name, pid: child.pid as number, base: `http://127.0.0.1:${String(chunk).trim()}`, stop: () => child.kill("SIGKILL") }));
+    child.stdout.once("data", (chunk) =>
+      done({
+        name,
+        pid: child.pid as number,
+        base: `http://127.0.0.1:${String(chunk).trim()}`,
+        stop: () => child.kill("SIGKILL"),
+      }),
+    );
   });
 }
 
@@ -163,7 +207,9 @@ async function fill(): Promise<void> {
   await client.query("select tenancy.create_site('bench', 'bench')");
   await client.query("select tenancy.create_app('bench', 'crm')");
   await client.query("select tenancy.add_member('bench', 'bench@bench.test', 'editor')");
-  await client.query("select data.define_entity('bench/crm', 'contacts', $1)", [{ type: "object", required: ["name"], properties }]);
+  await client.query("select data.define_entity('bench/crm', 'contacts', $1)", [
+    { type: "object", required: ["name"], properties },
+  ]);
   for (let done = 0; done < RECORDS; done += 10_000) {
     await client.query(
       `select jsonb_array_length(data.insert('bench/crm/contacts', (select jsonb_agg(jsonb_build_object('name', 'Person ' || g, 'email', 'p' || g || '@example.com',

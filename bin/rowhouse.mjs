@@ -11,7 +11,10 @@ const NEEDED = [22, 18];
 const [major, minor] = process.versions.node.split(".").map(Number);
 const platform = process.platform === "win32" ? "win" : process.platform;
 const pinned = fileURLToPath(
-  new URL(`../node_modules/node-${platform}-${process.arch}/bin/node${platform === "win" ? ".exe" : ""}`, import.meta.url),
+  new URL(
+    `../node_modules/node-${platform}-${process.arch}/bin/node${platform === "win" ? ".exe" : ""}`,
+    import.meta.url,
+  ),
 );
 const main = fileURLToPath(new URL("../server/main.ts", import.meta.url));
 

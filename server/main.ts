@@ -12,7 +12,8 @@ const program = new Command("rowhouse")
   .addHelpText("after", "\nBegin with: rowhouse start, then rowhouse demo in a second terminal.")
   .showHelpAfterError()
   .helpCommand(false);
-for (const add of [startCommand, migrateCommand, psqlCommand, importCommand, tokenCommand, demoCommand]) add(program);
+for (const add of [startCommand, migrateCommand, psqlCommand, importCommand, tokenCommand, demoCommand])
+  add(program);
 
 try {
   await program.parseAsync();

@@ -8,7 +8,12 @@ interface Setting<T extends z.ZodType> {
   meaning: string;
 }
 
-const setting = <T extends z.ZodType>(read: T, fallback: string, unit: string, meaning: string): Setting<T> => ({
+const setting = <T extends z.ZodType>(
+  read: T,
+  fallback: string,
+  unit: string,
+  meaning: string,
+): Setting<T> => ({
   read,
   default: fallback,
   unit,
@@ -19,18 +24,68 @@ const flag = z.enum(["true", "false"]).transform((v) => v === "true");
 
 /** Every environment variable that Rowhouse reads. */
 export const SETTINGS = {
-  ROWHOUSE_PORT: setting(whole(0, 65535), "4000", "TCP port", "Where the gateway listens; 0 takes a free port."),
+  ROWHOUSE_PORT: setting(
+    whole(0, 65535),
+    "4000",
+    "TCP port",
+    "Where the gateway listens; 0 takes a free port.",
+  ),
   ROWHOUSE_HOST: setting(z.string().min(1), "127.0.0.1", "address", "The address the gateway listens on."),
-  ROWHOUSE_DIR: setting(z.string().min(1), ".rowhouse", "folder", "The embedded database, its passwords and the master key."),
-  DATABASE_URL: setting(z.string(), "", "postgres:// URL", "A PostgreSQL 18 server to use; empty runs the embedded one."),
-  ROWHOUSE_GATEWAY_PASSWORD: setting(z.string(), "", "text", "Password of the login rowhouse_gateway with DATABASE_URL; empty derives one from the master key."),
-  ROWHOUSE_MASTER_KEY: setting(z.string(), "", "32 bytes, base64 or hex", "Encrypts signing keys; empty keeps one in <dir>/master.key."),
-  ROWHOUSE_URL: setting(z.string(), "", "URL", "How clients reach the gateway, and the issuer of tokens; empty prints http://<host>:<port> and issues as rowhouse."),
-  ROWHOUSE_BASE_DOMAIN: setting(z.string().regex(/^[a-z0-9.-]*$/), "", "domain", "acme.<base domain> reaches site acme; empty turns that off."),
-  ROWHOUSE_LOG_LEVEL: setting(z.enum(["trace", "debug", "info", "warn", "error", "silent"]), "info", "level", "What is logged, as JSON lines on standard output."),
-  ROWHOUSE_BODY_LIMIT: setting(whole(1024, 256 * 1024 * 1024), "10485760", "bytes", "The largest request body."),
+  ROWHOUSE_DIR: setting(
+    z.string().min(1),
+    ".rowhouse",
+    "folder",
+    "The embedded database, its passwords and the master key.",
+  ),
+  DATABASE_URL: setting(
+    z.string(),
+    "",
+    "postgres:// URL",
+    "A PostgreSQL 18 server to use; empty runs the embedded one.",
+  ),
+  ROWHOUSE_GATEWAY_PASSWORD: setting(
+    z.string(),
+    "",
+    "text",
+    "Password of the login rowhouse_gateway with DATABASE_URL; empty derives one from the master key.",
+  ),
+  ROWHOUSE_MASTER_KEY: setting(
+    z.string(),
+    "",
+    "32 bytes, base64 or hex",
+    "Encrypts signing keys; empty keeps one in <dir>/master.key.",
+  ),
+  ROWHOUSE_URL: setting(
+    z.string(),
+    "",
+    "URL",
+    "How clients reach the gateway, and the issuer of tokens; empty prints http://<host>:<port> and issues as rowhouse.",
+  ),
+  ROWHOUSE_BASE_DOMAIN: setting(
+    z.string().regex(/^[a-z0-9.-]*$/),
+    "",
+    "domain",
+    "acme.<base domain> reaches site acme; empty turns that off.",
+  ),
+  ROWHOUSE_LOG_LEVEL: setting(
+    z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
+    "info",
+    "level",
+    "What is logged, as JSON lines on standard output.",
+  ),
+  ROWHOUSE_BODY_LIMIT: setting(
+    whole(1024, 256 * 1024 * 1024),
+    "10485760",
+    "bytes",
+    "The largest request body.",
+  ),
   ROWHOUSE_POOL_SIZE: setting(whole(1, 500), "20", "connections", "PostgreSQL connections of the gateway."),
-  ROWHOUSE_GRAPHQL_APPS: setting(whole(1, 10000), "200", "apps", "GraphQL schemas kept in memory (about 5 MB each)."),
+  ROWHOUSE_GRAPHQL_APPS: setting(
+    whole(1, 10000),
+    "200",
+    "apps",
+    "GraphQL schemas kept in memory (about 5 MB each).",
+  ),
   ROWHOUSE_GRAPHIQL: setting(flag, "true", "true or false", "Serves GraphiQL on GET of a GraphQL address."),
 } as const;
 
@@ -46,13 +101,17 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const names = Object.keys(SETTINGS) as (keyof Known)[];
   const unknown = Object.keys(env).filter((name) => name.startsWith("ROWHOUSE_") && !(name in SETTINGS));
   if (unknown.length > 0) {
-    throw new SettingsError(`${unknown.join(", ")} is not a setting of Rowhouse. Settings: ${names.join(", ")}.`);
+    throw new SettingsError(
+      `${unknown.join(", ")} is not a setting of Rowhouse. Settings: ${names.join(", ")}.`,
+    );
   }
   const read = names.map((name) => {
     const text = env[name] ?? SETTINGS[name].default;
     const result = SETTINGS[name].read.safeParse(text);
     if (result.success) return [name, result.data];
-    throw new SettingsError(`${name}=${text} cannot be used: ${result.error.issues[0]?.message}. It is ${SETTINGS[name].unit}.`);
+    throw new SettingsError(
+      `${name}=${text} cannot be used: ${result.error.issues[0]?.message}. It is ${SETTINGS[name].unit}.`,
+    );
   });
   return Object.fromEntries(read) as Settings;
 }
@@ -66,6 +125,8 @@ export function settingsHelp(): string {
 
 /** The settings as the README's Markdown table. */
 export function settingsTable(): string {
-  const rows = Object.entries(SETTINGS).map(([name, s]) => `| ${name} | ${s.default ? `\`${s.default}\`` : ""} | ${s.unit} | ${s.meaning} |`);
+  const rows = Object.entries(SETTINGS).map(
+    ([name, s]) => `| ${name} | ${s.default ? `\`${s.default}\`` : ""} | ${s.unit} | ${s.meaning} |`,
+  );
   return ["| variable | default | unit | meaning |", "|---|---|---|---|", ...rows].join("\n");
 }

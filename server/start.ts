@@ -62,8 +62,16 @@ export async function startServer(parts: {
 }
 
 function openPool(connectionString: string, max: number, log: Logger): pg.Pool {
-  const pool = new pg.Pool({ connectionString, max, connectionTimeoutMillis: 10_000, idleTimeoutMillis: 60_000, maxLifetimeSeconds: 1800 });
-  pool.on("error", (error) => log.warn({ part: "pool", message: error.message }, "A database connection was lost"));
+  const pool = new pg.Pool({
+    connectionString,
+    max,
+    connectionTimeoutMillis: 10_000,
+    idleTimeoutMillis: 60_000,
+    maxLifetimeSeconds: 1800,
+  });
+  pool.on("error", (error) =>
+    log.warn({ part: "pool", message: error.message }, "A database connection was lost"),
+  );
   // A connection that breaks while it is checked out must not end the process.
   pool.on("connect", (client) => client.on("error", () => {}));
   return pool;
@@ -88,7 +96,10 @@ function listen(server: Server, settings: Settings): Promise<void> {
     server.once("error", (error: NodeJS.ErrnoException) =>
       fail(
         error.code === "EADDRINUSE"
-          ? new Error(`Port ${settings.ROWHOUSE_PORT} is in use; set ROWHOUSE_PORT, or stop what listens there.`, { cause: error })
+          ? new Error(
+              `Port ${settings.ROWHOUSE_PORT} is in use; set ROWHOUSE_PORT, or stop what listens there.`,
+              { cause: error },
+            )
           : error,
       ),
     );

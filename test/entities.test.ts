@@ -13,11 +13,22 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 
 const define = (name: string, properties: object, more: object = {}) =>
-  db.query("select (data.define_entity('acme/crm', $1, $2)).version", [name, { type: "object", properties, ...more }]);
+  db.query("select (data.define_entity('acme/crm', $1, $2)).version", [
+    name,
+    { type: "object", properties, ...more },
+  ]);
 const insert = async (name: string, record: unknown) =>
-  (await db.query<{ r: Record<string, unknown> }>("select data.insert($1, $2) as r", [`acme/crm/${name}`, JSON.stringify(record)]))[0]?.r as Record<string, unknown>;
+  (
+    await db.query<{ r: Record<string, unknown> }>("select data.insert($1, $2) as r", [
+      `acme/crm/${name}`,
+      JSON.stringify(record),
+    ])
+  )[0]?.r as Record<string, unknown>;
 const columns = (view: string) =>
-  db.query("select attname as name, format_type(atttypid, atttypmod) as type from pg_attribute where attrelid = $1::regclass and attnum > 0 order by attnum", [view]);
+  db.query(
+    "select attname as name, format_type(atttypid, atttypmod) as type from pg_attribute where attrelid = $1::regclass and attnum > 0 order by attnum",
+    [view],
+  );
 
 test("an entity is a view with one typed column per property", async () => {
   await define("everything", {
@@ -38,7 +49,12 @@ test("an entity is a view with one typed column per property", async () => {
   expect(types).toEqual({
     ...{ id: "uuid", s: "text", i: "bigint", n: "double precision", m: "numeric", b: "boolean", d: "date" },
     ...{ t: "timestamp with time zone", u: "uuid", e: "text", c: "text", a: "jsonb", o: "jsonb" },
-    ...{ created_at: "timestamp with time zone", updated_at: "timestamp with time zone", version: "integer", created_by: "uuid" },
+    ...{
+      created_at: "timestamp with time zone",
+      updated_at: "timestamp with time zone",
+      version: "integer",
+      created_by: "uuid",
+    },
   });
 });
 
@@ -56,7 +72,11 @@ describe("validation lists every problem with its JSON pointer", () => {
         ref: { type: "string", format: "uuid" },
         color: { enum: ["red", "green"] },
         tags: { type: "array", items: { type: "string", maxLength: 3 }, maxItems: 2 },
-        address: { type: "object", required: ["city"], properties: { city: { type: "string" }, "z/p": { type: "integer" } } },
+        address: {
+          type: "object",
+          required: ["city"],
+          properties: { city: { type: "string" }, "z/p": { type: "integer" } },
+        },
         active: { type: "boolean", default: true },
       },
       { required: ["name"] },
@@ -69,19 +89,31 @@ describe("validation lists every problem with its JSON pointer", () => {
     ["null for required", { name: null }, ["/name"]],
     ["too short, wrong start", { name: "a" }, ["/name", "/name"]],
     ["too long", { name: "Abcdef" }, ["/name"]],
-    ["types", { name: 1, age: "1", mail: 2, tags: {}, address: [], active: "yes" }, ["/active", "/address", "/age", "/mail", "/name", "/tags"]],
+    [
+      "types",
+      { name: 1, age: "1", mail: 2, tags: {}, address: [], active: "yes" },
+      ["/active", "/address", "/age", "/mail", "/name", "/tags"],
+    ],
     ["fraction", { name: "Ann", age: 1.5 }, ["/age"]],
     ["range", { name: "Ann", age: -1 }, ["/age"]],
     ["beyond 64 bits", { name: "Ann", age: 1e30 }, ["/age", "/age"]],
     ["three decimals are refused, not rounded", { name: "Ann", price: 1.234 }, ["/price"]],
     ["too many digits", { name: "Ann", price: "123456789.00" }, ["/price"]],
     ["no number", { name: "Ann", price: "1e5" }, ["/price"]],
-    ["formats", { name: "Ann", mail: "x", born: "2026-02-30", seen: "2026-01-01T00:00:00", ref: "x" }, ["/born", "/mail", "/ref", "/seen"]],
+    [
+      "formats",
+      { name: "Ann", mail: "x", born: "2026-02-30", seen: "2026-01-01T00:00:00", ref: "x" },
+      ["/born", "/mail", "/ref", "/seen"],
+    ],
     ["enum", { name: "Ann", color: "blue" }, ["/color"]],
     ["items and their number", { name: "Ann", tags: ["a", "long", 3] }, ["/tags", "/tags/1", "/tags/2"]],
     ["inside an object", { name: "Ann", address: { "z/p": "x" } }, ["/address/city", "/address/z~1p"]],
     ["unknown property", { name: "Ann", nmae: 1 }, ["/nmae"]],
-    ["system columns cannot be written", { name: "Ann", created_by: "00000000-0000-0000-0000-000000000000", version: 7 }, ["/created_by", "/version"]],
+    [
+      "system columns cannot be written",
+      { name: "Ann", created_by: "00000000-0000-0000-0000-000000000000", version: 7 },
+      ["/created_by", "/version"],
+    ],
   ];
   test.each(cases)("%s", async (_title, record, pointers) => {
     const outcome = insert("people", record).then(() => [] as string[]);
@@ -92,7 +124,9 @@ describe("validation lists every problem with its JSON pointer", () => {
   });
 
   test("psql through the view meets the same rule, and a decimal is refused rather than rounded there too", async () => {
-    const failure = await refusal(db.query("insert into acme_crm.people (name, price, age) values ('a', 1.234, -1)"));
+    const failure = await refusal(
+      db.query("insert into acme_crm.people (name, price, age) values ('a', 1.234, -1)"),
+    );
     expect(failure.detail.errors?.map((e) => e.pointer).sort()).toEqual(["/age", "/name", "/name", "/price"]);
   });
 
@@ -107,14 +141,24 @@ test("defaults, stamps and versions are set by the platform", async () => {
   await define("stamped", { a: { type: "integer", default: 5 }, b: { type: "string" } });
   const record = await insert("stamped", { b: "x" });
   expect(record).toMatchObject({ a: 5, b: "x", version: 1, created_by: null });
-  const [row] = await db.query<{ r: object }>("select data.update('acme/crm/stamped', $1, '{\"b\": null}') as r", [record.id]);
+  const [row] = await db.query<{ r: object }>(
+    "select data.update('acme/crm/stamped', $1, '{\"b\": null}') as r",
+    [record.id],
+  );
   expect(row?.r).toMatchObject({ a: 5, b: null, version: 2, created_at: record.created_at });
 });
 
 test("money is exact, in and out, as number and as text", async () => {
   await define("prices", { amount: { type: "number", format: "decimal", precision: 30, scale: 10 } });
-  for (const text of ["0.1", "12345678901234567890.1234567891", "-0.0000000001", "99999999999999999999.9999999999"]) {
-    const [row] = await db.query<{ out: string }>(`select (data.insert('acme/crm/prices', '{"amount": ${text}}'::jsonb) -> 'amount')::text as out`);
+  for (const text of [
+    "0.1",
+    "12345678901234567890.1234567891",
+    "-0.0000000001",
+    "99999999999999999999.9999999999",
+  ]) {
+    const [row] = await db.query<{ out: string }>(
+      `select (data.insert('acme/crm/prices', '{"amount": ${text}}'::jsonb) -> 'amount')::text as out`,
+    );
     const [same] = await db.query("select $1::numeric = $2::numeric as same", [row?.out, text]);
     expect(same).toEqual({ same: true });
     expect((await db.query("select from acme_crm.prices where amount = $1", [text])).length).toBe(1);
@@ -125,10 +169,14 @@ test("a version that is no longer current conflicts, and says what is current", 
   await define("versioned", { a: { type: "integer" } });
   const { id } = await insert("versioned", { a: 1 });
   await db.query("select data.update('acme/crm/versioned', $1, '{\"a\": 2}', 1)", [id]);
-  const failure = await refusal(db.query("select data.update('acme/crm/versioned', $1, '{\"a\": 3}', 1)", [id]));
+  const failure = await refusal(
+    db.query("select data.update('acme/crm/versioned', $1, '{\"a\": 3}', 1)", [id]),
+  );
   expect(failure).toMatchObject({ code: "RH409", detail: { code: "version_conflict" } });
   expect(failure.message).toContain("version 2");
-  expect((await refusal(db.query("select data.delete('acme/crm/versioned', $1, 1)", [id]))).code).toBe("RH409");
+  expect((await refusal(db.query("select data.delete('acme/crm/versioned', $1, 1)", [id]))).code).toBe(
+    "RH409",
+  );
   await db.query("select data.delete('acme/crm/versioned', $1, 2)", [id]);
   expect((await refusal(db.query("select data.delete('acme/crm/versioned', $1)", [id]))).code).toBe("RH404");
 });
@@ -144,14 +192,19 @@ test("two updates of different columns through the view do not undo each other",
   await waiting;
   one.release();
   two.release();
-  expect(await db.query("select a::int, b::int from acme_crm.pairs where id = $1", [id])).toEqual([{ a: 2, b: 2 }]);
+  expect(await db.query("select a::int, b::int from acme_crm.pairs where id = $1", [id])).toEqual([
+    { a: 2, b: 2 },
+  ]);
 });
 
 describe("relations", () => {
   beforeAll(async () => {
     await define("companies", { code: { type: "integer", "x-unique": true }, name: { type: "string" } });
     await define("offices", {
-      company_code: { type: "integer", "x-relation": { entity: "companies", field: "code", onDelete: "cascade" } },
+      company_code: {
+        type: "integer",
+        "x-relation": { entity: "companies", field: "code", onDelete: "cascade" },
+      },
       parent_id: { "x-relation": { entity: "offices", onDelete: "set null" } },
     });
   });
@@ -168,15 +221,33 @@ describe("relations", () => {
     const branch = await insert("offices", { parent_id: head.id });
     await db.query("delete from acme_crm.companies where code = 9");
     expect(await db.query("select id from acme_crm.offices where id = $1", [head.id])).toEqual([]);
-    const [stored] = await db.query("select data, parent_id from acme_crm.offices_jsonb where id = $1", [branch.id]);
+    const [stored] = await db.query("select data, parent_id from acme_crm.offices_jsonb where id = $1", [
+      branch.id,
+    ]);
     expect(stored).toEqual({ data: {}, parent_id: null });
   });
 
   const wrong: [string, object, string][] = [
-    ["an unknown entity", { type: "string", format: "uuid", "x-relation": { entity: "nothing" } }, "/properties/x/x-relation/entity"],
-    ["a property that is not unique", { type: "string", "x-relation": { entity: "companies", field: "name" } }, "/properties/x/x-relation/field"],
-    ["another type", { type: "string", "x-relation": { entity: "companies", field: "code" } }, "/properties/x/x-relation/field"],
-    ["an unknown onDelete", { type: "integer", "x-relation": { entity: "companies", field: "code", onDelete: "explode" } }, "/properties/x/x-relation/onDelete"],
+    [
+      "an unknown entity",
+      { type: "string", format: "uuid", "x-relation": { entity: "nothing" } },
+      "/properties/x/x-relation/entity",
+    ],
+    [
+      "a property that is not unique",
+      { type: "string", "x-relation": { entity: "companies", field: "name" } },
+      "/properties/x/x-relation/field",
+    ],
+    [
+      "another type",
+      { type: "string", "x-relation": { entity: "companies", field: "code" } },
+      "/properties/x/x-relation/field",
+    ],
+    [
+      "an unknown onDelete",
+      { type: "integer", "x-relation": { entity: "companies", field: "code", onDelete: "explode" } },
+      "/properties/x/x-relation/onDelete",
+    ],
   ];
   test.each(wrong)("to %s are refused", async (_title, x, pointer) => {
     const failure = await refusal(define("wrong", { x }));
@@ -185,7 +256,19 @@ describe("relations", () => {
 });
 
 describe("a definition that is not valid is refused", () => {
-  const names = ["", "Contacts", '"; drop schema data; --', "a".repeat(46), "ünïcode", "1st", "graphql", "x_jsonb", "a__b", "a-b", "pg catalog"];
+  const names = [
+    "",
+    "Contacts",
+    '"; drop schema data; --',
+    "a".repeat(46),
+    "ünïcode",
+    "1st",
+    "graphql",
+    "x_jsonb",
+    "a__b",
+    "a-b",
+    "pg catalog",
+  ];
   test.each(names)("entity name %j", async (name) => {
     expect((await refusal(define(name, { a: { type: "string" } }))).code).toBe("RH400");
   });
@@ -196,7 +279,11 @@ describe("a definition that is not valid is refused", () => {
     ["no type", { a: {} }, "/properties/a"],
     ["an unknown keyword", { a: { type: "string", minimum: 3 } }, "/properties/a/minimum"],
     ["a broken regular expression", { a: { type: "string", pattern: "(" } }, "/properties/a/pattern"],
-    ["SQL where a number belongs", { a: { type: "string", maxLength: "1); drop table x; --" } }, "/properties/a/maxLength"],
+    [
+      "SQL where a number belongs",
+      { a: { type: "string", maxLength: "1); drop table x; --" } },
+      "/properties/a/maxLength",
+    ],
     ["an index on an array", { a: { type: "array", "x-index": true } }, "/properties/a"],
   ];
   test.each(properties)("property with %s", async (_title, property, pointer) => {
@@ -224,7 +311,11 @@ describe("redefining", () => {
     await define("grows", { a: { type: "string", "x-unique": true }, b: { type: "integer" } });
     expect(await db.query("select a, b from acme_crm.grows")).toEqual([{ a: "x", b: null }]);
     expect((await refusal(insert("grows", { a: "x" }))).code).toBe("23505");
-    await define("grows", { a: { type: "string" }, b: { type: "integer" }, c: { type: "string", default: "new" } }, { required: ["c"] });
+    await define(
+      "grows",
+      { a: { type: "string" }, b: { type: "integer" }, c: { type: "string", default: "new" } },
+      { required: ["c"] },
+    );
     expect(await db.query("select a, c from acme_crm.grows")).toEqual([{ a: "x", c: "new" }]);
     await insert("grows", { a: "x", c: "y" });
   });
@@ -233,7 +324,11 @@ describe("redefining", () => {
     ["removing a property", { b: { type: "string" } }, {}],
     ["another type", { a: { type: "integer" } }, {}],
     ["a tighter rule that records break", { a: { type: "string", maxLength: 1 } }, {}],
-    ["a required property without default", { a: { type: "string" }, z: { type: "string" } }, { required: ["z"] }],
+    [
+      "a required property without default",
+      { a: { type: "string" }, z: { type: "string" } },
+      { required: ["z"] },
+    ],
   ];
   test.each(losses)("%s is refused and changes nothing", async (_title, properties, more) => {
     await define("kept", { a: { type: "string" } });
@@ -246,20 +341,41 @@ describe("redefining", () => {
   test("dropping asks for the name, and is refused while others refer to it", async () => {
     await define("parents", { a: { type: "string" } });
     await define("children", { parent_id: { "x-relation": { entity: "parents" } } });
-    expect((await refusal(db.query("select data.drop_entity('acme/crm/children', 'yes')"))).code).toBe("RH400");
-    expect((await refusal(db.query("select data.drop_entity('acme/crm/parents', 'parents')"))).code).toBe("RH409");
+    expect((await refusal(db.query("select data.drop_entity('acme/crm/children', 'yes')"))).code).toBe(
+      "RH400",
+    );
+    expect((await refusal(db.query("select data.drop_entity('acme/crm/parents', 'parents')"))).code).toBe(
+      "RH409",
+    );
     await db.query("select data.drop_entity('acme/crm/children', 'children')");
     await db.query("select data.drop_entity('acme/crm/parents', 'parents')");
-    expect(await db.query("select to_regclass('acme_crm.parents') as v, to_regclass('acme_crm.parents_jsonb') as t")).toEqual([{ v: null, t: null }]);
+    expect(
+      await db.query(
+        "select to_regclass('acme_crm.parents') as v, to_regclass('acme_crm.parents_jsonb') as t",
+      ),
+    ).toEqual([{ v: null, t: null }]);
   });
 });
 
 test("upsert inserts what is new, updates what changed and leaves the rest alone", async () => {
   await define("upserted", { code: { type: "string", "x-unique": true }, n: { type: "integer" } });
   const upsert = async (records: object[]) =>
-    (await db.query<{ r: object }>("select data.upsert('acme/crm/upserted', $1, '{code}') as r", [JSON.stringify(records)]))[0]?.r;
-  expect(await upsert([{ code: "a", n: 1 }, { code: "b", n: 1 }])).toEqual({ inserted: 2, updated: 0, unchanged: 0 });
-  expect(await upsert([{ code: "a", n: 1 }, { code: "b", n: 2 }, { code: "c" }])).toEqual({ inserted: 1, updated: 1, unchanged: 1 });
+    (
+      await db.query<{ r: object }>("select data.upsert('acme/crm/upserted', $1, '{code}') as r", [
+        JSON.stringify(records),
+      ])
+    )[0]?.r;
+  expect(
+    await upsert([
+      { code: "a", n: 1 },
+      { code: "b", n: 1 },
+    ]),
+  ).toEqual({ inserted: 2, updated: 0, unchanged: 0 });
+  expect(await upsert([{ code: "a", n: 1 }, { code: "b", n: 2 }, { code: "c" }])).toEqual({
+    inserted: 1,
+    updated: 1,
+    unchanged: 1,
+  });
   expect(await db.query("select code, n::int, version from acme_crm.upserted order by code")).toEqual([
     { code: "a", n: 1, version: 1 },
     { code: "b", n: 2, version: 2 },

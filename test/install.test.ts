@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
 import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
@@ -34,32 +34,51 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
   url.username = "landlord";
   url.password = "landlord-secret";
   url.pathname = "/managed";
-  const [one, two] = await Promise.all([migrate(url.href, "gateway-secret"), migrate(url.href, "gateway-secret")]);
+  const [one, two] = await Promise.all([
+    migrate(url.href, "gateway-secret"),
+    migrate(url.href, "gateway-secret"),
+  ]);
   expect([one.installed, two.installed].sort()).toEqual([false, true]);
   expect(one.warnings.join("\n")).toMatch(/set_config[\s\S]*leakproof/);
 
   const client = await connect(url.href);
-  await client.query("insert into auth.accounts (email) values ('ann@acme.test'), ('vic@acme.test'), ('bob@beta.test')");
+  await client.query(
+    "insert into auth.accounts (email) values ('ann@acme.test'), ('vic@acme.test'), ('bob@beta.test')",
+  );
   for (const site of ["acme", "beta"]) {
     await client.query("select tenancy.create_organization($1)", [site]);
     await client.query("select tenancy.create_site($1, $1)", [site]);
     await client.query("select tenancy.create_app($1, 'crm')", [site]);
-    await client.query("select data.define_entity($1, 'notes', $2)", [`${site}/crm`, { type: "object", properties: { text: { type: "string", "x-unique": true } } }]);
+    await client.query("select data.define_entity($1, 'notes', $2)", [
+      `${site}/crm`,
+      { type: "object", properties: { text: { type: "string", "x-unique": true } } },
+    ]);
     await client.query("select data.insert($1, $2)", [`${site}/crm/notes`, { text: `of ${site}` }]);
   }
-  await client.query("select tenancy.add_member('acme', 'ann@acme.test', 'editor'), tenancy.add_member('acme', 'vic@acme.test', 'viewer'), tenancy.add_member('beta', 'bob@beta.test', 'editor')");
+  await client.query(
+    "select tenancy.add_member('acme', 'ann@acme.test', 'editor'), tenancy.add_member('acme', 'vic@acme.test', 'viewer'), tenancy.add_member('beta', 'bob@beta.test', 'editor')",
+  );
 
   await client.query("call tenancy.enter('acme', 'ann@acme.test')");
-  const { rows } = await client.query("select data.insert('acme/crm/notes', '{\"text\": \"new\"}') ->> 'id' as id");
+  const { rows } = await client.query(
+    "select data.insert('acme/crm/notes', '{\"text\": \"new\"}') ->> 'id' as id",
+  );
   await client.query("select data.update('acme/crm/notes', $1, '{\"text\": \"newer\"}')", [rows[0].id]);
-  expect((await client.query("select text from acme_crm.notes order by text")).rows).toEqual([{ text: "newer" }, { text: "of acme" }]);
+  expect((await client.query("select text from acme_crm.notes order by text")).rows).toEqual([
+    { text: "newer" },
+    { text: "of acme" },
+  ]);
   await client.query("select data.delete('acme/crm/notes', $1)", [rows[0].id]);
-  await expect(client.query("select text from beta_crm.notes")).rejects.toThrow("permission denied for schema beta_crm");
+  await expect(client.query("select text from beta_crm.notes")).rejects.toThrow(
+    "permission denied for schema beta_crm",
+  );
   await expect(client.query("select data.find('beta/crm/notes')")).rejects.toMatchObject({ code: "RH404" });
   await expect(client.query("select * from acme_crm.notes_jsonb")).rejects.toThrow("permission denied");
   await client.query("call tenancy.leave()");
   await client.query("call tenancy.enter('acme', 'vic@acme.test')");
-  await expect(client.query("insert into acme_crm.notes (text) values ('x')")).rejects.toMatchObject({ code: "RH403" });
+  await expect(client.query("insert into acme_crm.notes (text) values ('x')")).rejects.toMatchObject({
+    code: "RH403",
+  });
   await client.query("call tenancy.leave()");
   await client.query("select tenancy.drop_site('beta', 'beta')");
   await client.end();

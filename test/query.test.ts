@@ -3,7 +3,10 @@ import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
 
 let db: TestDatabase;
-type Page = { data: Record<string, unknown>[]; meta: { limit: number; offset: number; next_cursor: string | null } };
+type Page = {
+  data: Record<string, unknown>[];
+  meta: { limit: number; offset: number; next_cursor: string | null };
+};
 
 beforeAll(async () => {
   db = await cloneDatabase();
@@ -12,7 +15,10 @@ beforeAll(async () => {
   await db.query("select tenancy.create_app('zoo', 'park')");
   const define = (name: string, properties: object) =>
     db.query("select data.define_entity('zoo/park', $1, $2)", [name, { type: "object", properties }]);
-  await define("houses", { name: { type: "string", "x-unique": true }, place: { type: "object", properties: { zone: { type: "string" }, level: { type: "integer" } } } });
+  await define("houses", {
+    name: { type: "string", "x-unique": true },
+    place: { type: "object", properties: { zone: { type: "string" }, level: { type: "integer" } } },
+  });
   await define("animals", {
     name: { type: "string", "x-index": true },
     legs: { type: "integer", "x-index": true },
@@ -23,13 +29,37 @@ beforeAll(async () => {
     house_id: { "x-relation": { entity: "houses" } },
   });
   await db.query("select data.insert('zoo/park/houses', $1)", [
-    JSON.stringify([{ name: "Aviary", place: { zone: "north", level: 2 } }, { name: "Savanna", place: { zone: "south", level: 10 } }]),
+    JSON.stringify([
+      { name: "Aviary", place: { zone: "north", level: 2 } },
+      { name: "Savanna", place: { zone: "south", level: 10 } },
+    ]),
   ]);
-  const houses = Object.fromEntries((await db.query<{ name: string; id: string }>("select name, id from zoo_park.houses")).map((h) => [h.name, h.id]));
+  const houses = Object.fromEntries(
+    (await db.query<{ name: string; id: string }>("select name, id from zoo_park.houses")).map((h) => [
+      h.name,
+      h.id,
+    ]),
+  );
   await db.query("select data.insert('zoo/park/animals', $1)", [
     JSON.stringify([
-      { name: "Owl", legs: 2, weight: "1.50", tame: true, born: "2020-01-01", tags: ["bird", "night"], house_id: houses.Aviary },
-      { name: "Crane", legs: 2, weight: "5.00", tame: false, born: "2021-01-01", tags: ["bird"], house_id: houses.Aviary },
+      {
+        name: "Owl",
+        legs: 2,
+        weight: "1.50",
+        tame: true,
+        born: "2020-01-01",
+        tags: ["bird", "night"],
+        house_id: houses.Aviary,
+      },
+      {
+        name: "Crane",
+        legs: 2,
+        weight: "5.00",
+        tame: false,
+        born: "2021-01-01",
+        tags: ["bird"],
+        house_id: houses.Aviary,
+      },
       { name: "Lion", legs: 4, weight: "190.00", tame: false, tags: ["cat"], house_id: houses.Savanna },
       { name: "Snake", legs: 0, weight: "0.90", tame: true, born: "2019-06-01" },
       { name: "O'Hara %_", legs: null, tags: [] },
@@ -39,7 +69,12 @@ beforeAll(async () => {
 afterAll(() => db.drop());
 
 const find = async (query: object, entity = "animals"): Promise<Page> =>
-  (await db.query<{ r: Page }>("select data.find($1, $2) as r", [`zoo/park/${entity}`, JSON.stringify(query)]))[0]?.r as Page;
+  (
+    await db.query<{ r: Page }>("select data.find($1, $2) as r", [
+      `zoo/park/${entity}`,
+      JSON.stringify(query),
+    ])
+  )[0]?.r as Page;
 const names = async (filter: object, entity = "animals") =>
   (await find({ filter, sort: [{ field: "name" }] }, entity)).data.map((row) => row.name);
 
@@ -96,7 +131,11 @@ describe("filters", () => {
     ["a limit that is too large", { limit: 100000 }, "invalid_limit"],
     ["a foreign cursor", { cursor: "x'; drop table y" }, "invalid_cursor"],
     ["a member that queries do not have", { where: {} }, "invalid_query"],
-    ["endless nesting", { filter: JSON.parse(`${'{"$not":'.repeat(50)}{"legs":1}${"}".repeat(50)}`) }, "invalid_filter"],
+    [
+      "endless nesting",
+      { filter: JSON.parse(`${'{"$not":'.repeat(50)}{"legs":1}${"}".repeat(50)}`) },
+      "invalid_filter",
+    ],
   ];
   test.each(wrong)("%s is a clear 400", async (_title, query, code) => {
     const failure = await refusal(find(query));
@@ -105,8 +144,18 @@ describe("filters", () => {
   });
 
   test("SQL in every string is only a string", async () => {
-    for (const evil of ["'; drop table auth.accounts; --", "\\'; select 1", "$1", "$$", '"', "{}", "%s", "\u2028"]) {
-      for (const operator of ["$eq", "$ne", "$gt", "$like", "$ilike", "$contains"]) await find({ filter: { name: { [operator]: evil } } });
+    for (const evil of [
+      "'; drop table auth.accounts; --",
+      "\\'; select 1",
+      "$1",
+      "$$",
+      '"',
+      "{}",
+      "%s",
+      "\u2028",
+    ]) {
+      for (const operator of ["$eq", "$ne", "$gt", "$like", "$ilike", "$contains"])
+        await find({ filter: { name: { [operator]: evil } } });
       expect(await names({ name: { $in: [evil] } })).toEqual([]);
       expect(await names({ "place.zone": evil }, "houses")).toEqual([]);
     }
@@ -115,12 +164,22 @@ describe("filters", () => {
 });
 
 test("select gives what was asked for, expand embeds relations both ways, nested", async () => {
-  const page = await find({ filter: { name: "Owl" }, select: ["name", "house_id"], expand: ["house.animals"] });
+  const page = await find({
+    filter: { name: "Owl" },
+    select: ["name", "house_id"],
+    expand: ["house.animals"],
+  });
   expect(page.data).toHaveLength(1);
-  const { house, ...own } = page.data[0] as { house: { name: string; animals: { name: string }[] }; name: string; house_id: string };
+  const { house, ...own } = page.data[0] as {
+    house: { name: string; animals: { name: string }[] };
+    name: string;
+    house_id: string;
+  };
   expect(Object.keys(own).sort()).toEqual(["house_id", "name"]);
   expect([house.name, house.animals.map((a) => a.name).sort()]).toEqual(["Aviary", ["Crane", "Owl"]]);
-  expect((await find({ filter: { name: "Snake" }, expand: ["house"] })).data[0]).toMatchObject({ house: null });
+  expect((await find({ filter: { name: "Snake" }, expand: ["house"] })).data[0]).toMatchObject({
+    house: null,
+  });
 });
 
 test.each([
@@ -144,11 +203,16 @@ test.each([
 test("a filtered list, a unique look-up and the newest first use their indexes under row-level security", async () => {
   await db.account("eve@zoo.test");
   await db.query("select tenancy.add_member('zoo', 'eve@zoo.test', 'viewer')");
-  await db.query("select data.insert('zoo/park/animals', (select jsonb_agg(jsonb_build_object('name', 'n' || g, 'legs', g % 20)) from generate_series(1, 10000) g))");
+  await db.query(
+    "select data.insert('zoo/park/animals', (select jsonb_agg(jsonb_build_object('name', 'n' || g, 'legs', g % 20)) from generate_series(1, 10000) g))",
+  );
   await db.query("analyze zoo_park.animals_jsonb");
   const plans = await db.as("zoo", "eve@zoo.test", async (client) => {
     const explain = async (shape: object, ...values: unknown[]) => {
-      const { rows } = await client.query("select data.compile('park', 'animals', 'find', $1) ->> 'sql' as sql", [JSON.stringify(shape)]);
+      const { rows } = await client.query(
+        "select data.compile('park', 'animals', 'find', $1) ->> 'sql' as sql",
+        [JSON.stringify(shape)],
+      );
       const sql = (rows[0].sql as string).replace("$1", `'${values[0]}'`);
       return (await client.query(`explain ${sql}`)).rows.map((row) => row["QUERY PLAN"]).join("\n");
     };

@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { settingsTable } from "../server/settings.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -18,7 +18,12 @@ let stderr = "";
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), "rowhouse-readme-"));
-  env = { ...process.env, ROWHOUSE_DIR: join(dir, "rowhouse"), ROWHOUSE_PORT: String(await freePort()), ROWHOUSE_LOG_LEVEL: "warn" };
+  env = {
+    ...process.env,
+    ROWHOUSE_DIR: join(dir, "rowhouse"),
+    ROWHOUSE_PORT: String(await freePort()),
+    ROWHOUSE_LOG_LEVEL: "warn",
+  };
   server = spawn(process.execPath, ["bin/rowhouse.mjs", "start"], { cwd: ROOT, env });
   await new Promise<void>((done, fail) => {
     server.stderr?.on("data", (chunk) => {
@@ -50,8 +55,18 @@ function freePort(): Promise<number> {
 function runTour(): string[] {
   const tour = README.slice(README.indexOf("## Five minutes"), README.indexOf("## Addresses"));
   const blocks = [...tour.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, commands]) => commands as string);
-  const script = blocks.filter((block) => HAS_PSQL || !block.includes("rowhouse psql")).map((block) => `echo; echo "=== block"\n${block}`).join("\n").replaceAll(":4000", `:${env.ROWHOUSE_PORT}`).replaceAll("parts.json", join(dir, "parts.json"));
-  const result = spawnSync("bash", ["-e", "-c", script], { cwd: ROOT, env, encoding: "utf8", timeout: 120_000 });
+  const script = blocks
+    .filter((block) => HAS_PSQL || !block.includes("rowhouse psql"))
+    .map((block) => `echo; echo "=== block"\n${block}`)
+    .join("\n")
+    .replaceAll(":4000", `:${env.ROWHOUSE_PORT}`)
+    .replaceAll("parts.json", join(dir, "parts.json"));
+  const result = spawnSync("bash", ["-e", "-c", script], {
+    cwd: ROOT,
+    env,
+    encoding: "utf8",
+    timeout: 120_000,
+  });
   if (result.status !== 0) throw new Error(`${result.stdout}\n${result.stderr}`);
   return result.stdout.split("=== block\n").slice(1);
 }
@@ -75,17 +90,34 @@ test("every command of the five-minute tour works as printed", () => {
 }, 180_000);
 
 test("help and mistakes say what to do", () => {
-  const rowhouse = (args: string[], more: NodeJS.ProcessEnv = {}) => spawnSync(process.execPath, ["bin/rowhouse.mjs", ...args], { cwd: ROOT, env: { ...env, ...more }, encoding: "utf8" });
+  const rowhouse = (args: string[], more: NodeJS.ProcessEnv = {}) =>
+    spawnSync(process.execPath, ["bin/rowhouse.mjs", ...args], {
+      cwd: ROOT,
+      env: { ...env, ...more },
+      encoding: "utf8",
+    });
   for (const command of ["start", "migrate", "psql", "import", "token", "demo"]) {
     expect(rowhouse(["--help"]).stdout).toContain(command);
     expect(rowhouse([command, "--help"]).stdout).toContain("Usage: rowhouse");
   }
   expect(rowhouse(["start", "--help"]).stdout).toContain("ROWHOUSE_BODY_LIMIT");
-  expect(rowhouse(["start"], { ROWHOUSE_PROT: "1" })).toMatchObject({ status: 2, stderr: expect.stringContaining("ROWHOUSE_PROT is not a setting") });
-  expect(rowhouse(["start"], { ROWHOUSE_PORT: "x" })).toMatchObject({ status: 2, stderr: expect.stringContaining("ROWHOUSE_PORT=x cannot be used") });
+  expect(rowhouse(["start"], { ROWHOUSE_PROT: "1" })).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("ROWHOUSE_PROT is not a setting"),
+  });
+  expect(rowhouse(["start"], { ROWHOUSE_PORT: "x" })).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("ROWHOUSE_PORT=x cannot be used"),
+  });
   expect(rowhouse(["start"])).toMatchObject({ status: 1, stderr: expect.stringContaining("is in use") });
-  expect(rowhouse(["psql"], { PATH: "/nowhere" })).toMatchObject({ status: 1, stderr: expect.stringContaining("apt install postgresql-client") });
-  expect(rowhouse(["token", "--site", "demo", "--account", "nobody@demo.test"])).toMatchObject({ status: 1, stderr: expect.stringContaining("nobody@demo.test") });
+  expect(rowhouse(["psql"], { PATH: "/nowhere" })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("apt install postgresql-client"),
+  });
+  expect(rowhouse(["token", "--site", "demo", "--account", "nobody@demo.test"])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("nobody@demo.test"),
+  });
 });
 
 test("the README's table is the list of settings", () => {

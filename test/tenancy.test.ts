@@ -6,7 +6,8 @@ let db: TestDatabase;
 
 beforeAll(async () => {
   db = await cloneDatabase();
-  for (const email of ["owner@acme.test", "admin@acme.test", "plain@acme.test", "other@beta.test"]) await db.account(email);
+  for (const email of ["owner@acme.test", "admin@acme.test", "plain@acme.test", "other@beta.test"])
+    await db.account(email);
   await asAccount("owner@acme.test", "select tenancy.create_organization('acme')");
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'acme')");
   await asAccount("owner@acme.test", "select tenancy.create_app('acme', 'crm')");
@@ -20,7 +21,10 @@ async function asAccount(email: string, statement: string, values: unknown[] = [
   const client = await db.pool.connect();
   try {
     await client.query("begin");
-    await client.query("select set_config('rowhouse.account', (select id::text from auth.accounts where email = $1), true), set_config('role', 'rowhouse_account', true)", [email]);
+    await client.query(
+      "select set_config('rowhouse.account', (select id::text from auth.accounts where email = $1), true), set_config('role', 'rowhouse_account', true)",
+      [email],
+    );
     const { rows } = await client.query(statement, values);
     await client.query("commit");
     return rows;
@@ -33,17 +37,46 @@ async function asAccount(email: string, statement: string, values: unknown[] = [
 }
 
 describe("names say what is allowed", () => {
-  const wrong = ["", "a", "A", "Acme", "a--b", "-a", "a-", "1a", "a_b", "a.b", "a b", "ünïcode", '"; drop', "a".repeat(29), "www", "graphql", "pg", "pg-x", "a/b", "a\nb"];
+  const wrong = [
+    "",
+    "a",
+    "A",
+    "Acme",
+    "a--b",
+    "-a",
+    "a-",
+    "1a",
+    "a_b",
+    "a.b",
+    "a b",
+    "ünïcode",
+    '"; drop',
+    "a".repeat(29),
+    "www",
+    "graphql",
+    "pg",
+    "pg-x",
+    "a/b",
+    "a\nb",
+  ];
   test.each(wrong)("%j is refused for organizations, sites and apps", async (name) => {
-    for (const call of ["tenancy.create_organization($1)", "tenancy.create_site('acme', $1)", "tenancy.create_app('acme', $1)"]) {
+    for (const call of [
+      "tenancy.create_organization($1)",
+      "tenancy.create_site('acme', $1)",
+      "tenancy.create_app('acme', $1)",
+    ]) {
       const failure = await refusal(asAccount("owner@acme.test", `select ${call}`, [name]));
       expect(failure).toMatchObject({ code: "RH400" });
       expect(failure.hint).not.toBe("");
     }
   });
   test("a name that is taken is a conflict", async () => {
-    expect((await refusal(asAccount("other@beta.test", "select tenancy.create_organization('acme')"))).code).toBe("RH409");
-    expect((await refusal(asAccount("other@beta.test", "select tenancy.create_site('beta', 'acme')"))).code).toBe("RH409");
+    expect(
+      (await refusal(asAccount("other@beta.test", "select tenancy.create_organization('acme')"))).code,
+    ).toBe("RH409");
+    expect(
+      (await refusal(asAccount("other@beta.test", "select tenancy.create_site('beta', 'acme')"))).code,
+    ).toBe("RH409");
   });
 });
 
@@ -51,7 +84,9 @@ test("acme/prod-crm and acme-prod/crm do not meet", async () => {
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'acme-prod')");
   await asAccount("owner@acme.test", "select tenancy.create_app('acme', 'prod-crm')");
   await asAccount("owner@acme.test", "select tenancy.create_app('acme-prod', 'crm')");
-  const apps = await db.query("select schema_name from tenancy.apps where schema_name like 'acme_prod_crm%' order by 1");
+  const apps = await db.query(
+    "select schema_name from tenancy.apps where schema_name like 'acme_prod_crm%' order by 1",
+  );
   expect(apps).toEqual([{ schema_name: "acme_prod_crm" }, { schema_name: "acme_prod_crm_2" }]);
 });
 
@@ -70,13 +105,29 @@ describe("rights in the control plane", () => {
   const forbidden: [string, string, string][] = [
     ["a stranger learns nothing of the organization", "select tenancy.create_site('acme', 'mine')", "RH404"],
     ["a stranger learns nothing of the site", "select tenancy.create_app('acme', 'mine')", "RH404"],
-    ["a stranger cannot add members", "select tenancy.add_member('acme', 'other@beta.test', 'admin')", "RH404"],
-    ["a stranger cannot assign roles", "select access.assign_role('acme', 'other@beta.test', 'admin')", "RH404"],
+    [
+      "a stranger cannot add members",
+      "select tenancy.add_member('acme', 'other@beta.test', 'admin')",
+      "RH404",
+    ],
+    [
+      "a stranger cannot assign roles",
+      "select access.assign_role('acme', 'other@beta.test', 'admin')",
+      "RH404",
+    ],
     ["a stranger cannot drop the app", "select tenancy.drop_app('acme/crm', 'acme/crm')", "RH404"],
-    ["a stranger cannot define entities", "select data.define_entity('acme/crm', 'x', '{\"type\":\"object\",\"properties\":{}}')", "RH404"],
+    [
+      "a stranger cannot define entities",
+      "select data.define_entity('acme/crm', 'x', '{\"type\":\"object\",\"properties\":{}}')",
+      "RH404",
+    ],
     ["internal functions are not granted", "select access.assign(null, null, 'admin')", "42501"],
     ["nor is opening a request", "select tenancy.open_request(null, null, 'acme', 'crm')", "42501"],
-    ["tables cannot be written", "insert into tenancy.site_members (site_id, account_id) select id, auth.account_id() from tenancy.sites", "42501"],
+    [
+      "tables cannot be written",
+      "insert into tenancy.site_members (site_id, account_id) select id, auth.account_id() from tenancy.sites",
+      "42501",
+    ],
   ];
   test.each(forbidden)("%s", async (_title, statement, code) => {
     expect((await refusal(asAccount("other@beta.test", statement))).code).toBe(code);
@@ -93,13 +144,16 @@ describe("rights in the control plane", () => {
   });
   test("a stranger's tables are empty", async () => {
     expect(await asAccount("other@beta.test", "select name from tenancy.sites")).toEqual([]);
-    expect(await asAccount("other@beta.test", "select name from tenancy.organizations")).toEqual([{ name: "beta" }]);
+    expect(await asAccount("other@beta.test", "select name from tenancy.organizations")).toEqual([
+      { name: "beta" },
+    ]);
   });
 });
 
 test("a token for one site opens no other site and no organization, whoever holds it", async () => {
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'acme-two')");
-  const mine = (statement: string) => db.as("acme-two", "owner@acme.test", (client) => client.query(`select ${statement}`));
+  const mine = (statement: string) =>
+    db.as("acme-two", "owner@acme.test", (client) => client.query(`select ${statement}`));
   expect((await refusal(mine("tenancy.create_app('acme', 'stolen')"))).code).toBe("RH404");
   expect((await refusal(mine("tenancy.drop_site('acme', 'acme')"))).code).toBe("RH404");
   expect((await refusal(mine("tenancy.create_site('acme', 'acme-three')"))).code).toBe("RH403");
@@ -109,12 +163,23 @@ test("a token for one site opens no other site and no organization, whoever hold
 test("dropping asks for the name and is refused for those who do not own", async () => {
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'gone')");
   await asAccount("owner@acme.test", "select tenancy.create_app('gone', 'app-one')");
-  await asAccount("owner@acme.test", "select data.define_entity('gone/app-one', 'things', '{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}}}')");
-  const [{ role_name: role }] = (await db.query("select role_name from tenancy.sites where name = 'gone'")) as [{ role_name: string }];
-  expect((await refusal(asAccount("owner@acme.test", "select tenancy.drop_site('gone', 'yes')"))).code).toBe("RH400");
+  await asAccount(
+    "owner@acme.test",
+    'select data.define_entity(\'gone/app-one\', \'things\', \'{"type":"object","properties":{"a":{"type":"string"}}}\')',
+  );
+  const [{ role_name: role }] = (await db.query(
+    "select role_name from tenancy.sites where name = 'gone'",
+  )) as [{ role_name: string }];
+  expect((await refusal(asAccount("owner@acme.test", "select tenancy.drop_site('gone', 'yes')"))).code).toBe(
+    "RH400",
+  );
   await asAccount("owner@acme.test", "select tenancy.add_member('gone', 'admin@acme.test', 'admin')");
-  expect((await refusal(asAccount("admin@acme.test", "select tenancy.drop_site('gone', 'gone')"))).code).toBe("RH403");
-  expect((await refusal(asAccount("owner@acme.test", "select tenancy.drop_organization('acme', 'acme')"))).code).toBe("RH409");
+  expect((await refusal(asAccount("admin@acme.test", "select tenancy.drop_site('gone', 'gone')"))).code).toBe(
+    "RH403",
+  );
+  expect(
+    (await refusal(asAccount("owner@acme.test", "select tenancy.drop_organization('acme', 'acme')"))).code,
+  ).toBe("RH409");
   await asAccount("owner@acme.test", "select tenancy.drop_site('gone', 'gone')");
   expect(await db.query("select from pg_namespace where nspname = 'gone_app_one'")).toEqual([]);
   expect(await db.query("select from pg_roles where rolname = $1", [role])).toEqual([]);
@@ -124,14 +189,26 @@ describe("site settings", () => {
   const wrong: [object, object | null, string[]][] = [
     [{ signup: { allowed: "yes" } }, null, ["/settings/signup/allowed"]],
     [{ colour: 1 }, null, ["/settings/colour"]],
-    [{}, { primary_color: "red", logo_url: "javascript:alert(1)" }, ["/branding/logo_url", "/branding/primary_color"]],
+    [
+      {},
+      { primary_color: "red", logo_url: "javascript:alert(1)" },
+      ["/branding/logo_url", "/branding/primary_color"],
+    ],
   ];
   test.each(wrong)("%j %j is refused", async (settings, branding, pointers) => {
-    const failure = await refusal(asAccount("owner@acme.test", "select tenancy.update_site_settings('acme', $1, $2)", [settings, branding]));
+    const failure = await refusal(
+      asAccount("owner@acme.test", "select tenancy.update_site_settings('acme', $1, $2)", [
+        settings,
+        branding,
+      ]),
+    );
     expect(failure.detail.errors?.map((e) => e.pointer)).toEqual(pointers);
   });
   test("valid ones are kept", async () => {
-    await asAccount("owner@acme.test", "select tenancy.update_site_settings('acme', $1, $2)", [{ signup: { allowed: true, role: "viewer" } }, { primary_color: "#aabbcc" }]);
+    await asAccount("owner@acme.test", "select tenancy.update_site_settings('acme', $1, $2)", [
+      { signup: { allowed: true, role: "viewer" } },
+      { primary_color: "#aabbcc" },
+    ]);
     expect(await db.query("select settings, branding from tenancy.sites where name = 'acme'")).toEqual([
       { settings: { signup: { allowed: true, role: "viewer" } }, branding: { primary_color: "#aabbcc" } },
     ]);
@@ -140,7 +217,9 @@ describe("site settings", () => {
 
 test("tenancy.enter gives exactly the account's rights, leave ends them, and a member cannot enter as another", async () => {
   const seen = await db.as("acme", "plain@acme.test", async (client) => {
-    const { rows } = await client.query("select current_user, session_user, auth.account_id() is not null as account");
+    const { rows } = await client.query(
+      "select current_user, session_user, auth.account_id() is not null as account",
+    );
     const failure = await refusal(client.query("call tenancy.enter('acme', 'owner@acme.test')"));
     return { ...rows[0], refused: failure.code };
   });
@@ -150,17 +229,27 @@ test("tenancy.enter gives exactly the account's rights, leave ends them, and a m
 });
 
 test("an unproved domain routes nowhere; the right TXT record proves it, once", async () => {
-  const [domain] = await asAccount("owner@acme.test", "select * from tenancy.add_domain('acme', 'App.Acme.test', 'crm')");
+  const [domain] = await asAccount(
+    "owner@acme.test",
+    "select * from tenancy.add_domain('acme', 'App.Acme.test', 'crm')",
+  );
   const routed = async () => (await db.query("select tenancy.site_of_host('APP.acme.test') as site"))[0];
   expect(await routed()).toEqual({ site: null });
-  expect(await db.query("select tenancy.verify_domain($1, $2) as ok", [domain.id, ["v=spf1", "rowhouse-wrong"]])).toEqual([{ ok: false }]);
+  expect(
+    await db.query("select tenancy.verify_domain($1, $2) as ok", [domain.id, ["v=spf1", "rowhouse-wrong"]]),
+  ).toEqual([{ ok: false }]);
   expect(await routed()).toEqual({ site: null });
-  expect(await db.query("select tenancy.verify_domain($1, $2) as ok", [domain.id, ["v=spf1", domain.proof]])).toEqual([{ ok: true }]);
+  expect(
+    await db.query("select tenancy.verify_domain($1, $2) as ok", [domain.id, ["v=spf1", domain.proof]]),
+  ).toEqual([{ ok: true }]);
   expect(await routed()).toEqual({ site: "acme/crm" });
 });
 
 test("the rights of a role end with the next statement after it was taken away", async () => {
-  await asAccount("owner@acme.test", "select data.define_entity('acme/crm', 'notes', '{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}}}')");
+  await asAccount(
+    "owner@acme.test",
+    'select data.define_entity(\'acme/crm\', \'notes\', \'{"type":"object","properties":{"a":{"type":"string"}}}\')',
+  );
   await db.query("select data.insert('acme/crm/notes', '{\"a\": \"x\"}')");
   const counts = await db.as("acme", "plain@acme.test", async (client) => {
     const count = async () => (await client.query("select count(*)::int as n from acme_crm.notes")).rows[0].n;

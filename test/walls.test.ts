@@ -26,13 +26,15 @@ async function climb(role: string, claims: { account?: string; site?: string }, 
   try {
     await client.query("begin");
     const [ids] = (
-      await client.query("select (select id from auth.accounts where email = $1) as account, (select id from tenancy.sites where name = $2) as site, (select role_name from tenancy.sites where name = $3) as role", [
-        claims.account,
-        claims.site,
-        role,
-      ])
+      await client.query(
+        "select (select id from auth.accounts where email = $1) as account, (select id from tenancy.sites where name = $2) as site, (select role_name from tenancy.sites where name = $3) as role",
+        [claims.account, claims.site, role],
+      )
     ).rows;
-    await client.query("select set_config('rowhouse.account', $1, true), set_config('rowhouse.site', $2, true)", [ids.account ?? "", ids.site ?? ""]);
+    await client.query(
+      "select set_config('rowhouse.account', $1, true), set_config('rowhouse.site', $2, true)",
+      [ids.account ?? "", ids.site ?? ""],
+    );
     await client.query(`set local role ${ids.role}`);
     return (await client.query(query)).rows;
   } finally {
@@ -42,7 +44,11 @@ async function climb(role: string, claims: { account?: string; site?: string }, 
 }
 
 test("with role and claims of its own site, an account reads its own record only", async () => {
-  const rows = await climb("acme", { account: "ann@acme.test", site: "acme" }, "select text from acme_crm.notes");
+  const rows = await climb(
+    "acme",
+    { account: "ann@acme.test", site: "acme" },
+    "select text from acme_crm.notes",
+  );
   expect(rows).toEqual([{ text: "secret of acme" }]);
 });
 
@@ -64,14 +70,20 @@ test("wall 2: with the right role, another site's claims show no row", async () 
 
 test("wall 3: without claims there is no row, and nothing can be written", async () => {
   expect(await climb("acme", {}, "select text from acme_crm.notes")).toEqual([]);
-  await expect(climb("acme", {}, "insert into acme_crm.notes (text) values ('x')")).rejects.toMatchObject({ code: "RH403" });
+  await expect(climb("acme", {}, "insert into acme_crm.notes (text) values ('x')")).rejects.toMatchObject({
+    code: "RH403",
+  });
 });
 
 test("the storage behind a view is out of reach, and so are the claims once the role is set", async () => {
   const own = { account: "ann@acme.test", site: "acme" };
   await expect(climb("acme", own, "select * from acme_crm.notes_jsonb")).rejects.toThrow("permission denied");
-  await expect(climb("acme", own, "select set_config('rowhouse.site', '', false)")).rejects.toThrow("permission denied");
-  await expect(climb("acme", own, "select password_hash from auth.accounts")).rejects.toThrow("permission denied");
+  await expect(climb("acme", own, "select set_config('rowhouse.site', '', false)")).rejects.toThrow(
+    "permission denied",
+  );
+  await expect(climb("acme", own, "select password_hash from auth.accounts")).rejects.toThrow(
+    "permission denied",
+  );
 });
 
 test("no entity view or its functions belong to a role that row-level security does not bind", async () => {
@@ -110,20 +122,31 @@ test("a member of one site sees nothing of another in the control plane", async 
 
 test("the gateway's login owns nothing, inherits nothing and bypasses nothing", async () => {
   expect(
-    await db.query("select rolsuper, rolinherit, rolcreaterole, rolbypassrls from pg_roles where rolname = 'rowhouse_gateway'"),
+    await db.query(
+      "select rolsuper, rolinherit, rolcreaterole, rolbypassrls from pg_roles where rolname = 'rowhouse_gateway'",
+    ),
   ).toEqual([{ rolsuper: false, rolinherit: false, rolcreaterole: false, rolbypassrls: false }]);
-  expect(await db.query("select relname from pg_class where relowner = 'rowhouse_gateway'::regrole")).toEqual([]);
+  expect(await db.query("select relname from pg_class where relowner = 'rowhouse_gateway'::regrole")).toEqual(
+    [],
+  );
 });
 
 test("a reference to a record that the writer may not see fails like one that does not exist", async () => {
-  await db.query("select data.define_entity('acme/crm', 'vaults', $1)", [{ type: "object", properties: { name: { type: "string" } } }]);
+  await db.query("select data.define_entity('acme/crm', 'vaults', $1)", [
+    { type: "object", properties: { name: { type: "string" } } },
+  ]);
   await db.query("select data.define_entity('acme/crm', 'keys', $1)", [
-    { type: "object", properties: { vault_id: { type: "string", format: "uuid", "x-relation": { entity: "vaults" } } } },
+    {
+      type: "object",
+      properties: { vault_id: { type: "string", format: "uuid", "x-relation": { entity: "vaults" } } },
+    },
   ]);
   await db.query("select access.create_role('acme', 'smith', array['crm/keys:*'])");
   await db.account("smith@acme.test");
   await db.query("select tenancy.add_member('acme', 'smith@acme.test', 'smith')");
-  const [vault] = await db.query<{ id: string }>("select data.insert('acme/crm/vaults', '{\"name\": \"hidden\"}') ->> 'id' as id");
+  const [vault] = await db.query<{ id: string }>(
+    "select data.insert('acme/crm/vaults', '{\"name\": \"hidden\"}') ->> 'id' as id",
+  );
   const attempt = (id: string) =>
     db.as("acme", "smith@acme.test", (client) =>
       client.query("select data.insert('acme/crm/keys', $1)", [{ vault_id: id }]).then(

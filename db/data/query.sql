@@ -163,13 +163,13 @@ begin
     _limit := data.page_number(shape->>'limit', 'limit', 0, 1000);
   elsif shape->'limit' = 'true' then
     _n := _n + 1;
-    _limit := format('data.page_number($%s, ''limit'', 0, 1000)', _n);
+    _limit := format('(select data.page_number($%s, ''limit'', 0, 1000))', _n);
   end if;
   if jsonb_typeof(shape->'offset') = 'number' then
     _offset := data.page_number(shape->>'offset', 'offset', 0, 1000000000);
   elsif shape->'offset' = 'true' then
     _n := _n + 1;
-    _offset := format('data.page_number($%s, ''offset'', 0, 1000000000)', _n);
+    _offset := format('(select data.page_number($%s, ''offset'', 0, 1000000000))', _n);
   end if;
   if shape->'cursor' = 'true' or jsonb_typeof(shape->'cursor') = 'string' then
     _n := _n + 1;

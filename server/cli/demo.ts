@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import type { Client } from "pg";
-import { asOperator } from "./operator.ts";
 import { importInto, inferFile } from "./import.ts";
+import { asOperator } from "./operator.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
 const APP = "demo/bakery";
@@ -17,10 +17,16 @@ const ACCOUNTS = [
 export function demoCommand(program: Command): void {
   program
     .command("demo")
-    .description("load a small example (demo/bakery) with three accounts of different rights, and print requests to try")
+    .description(
+      "load a small example (demo/bakery) with three accounts of different rights, and print requests to try",
+    )
     .action(async () => {
       await asOperator(async ({ client, settings }) => {
-        await importInto(client, APP, inferFile(`${EXAMPLES}bakery.json`, { schema: `${EXAMPLES}bakery.schema.json` }));
+        await importInto(
+          client,
+          APP,
+          inferFile(`${EXAMPLES}bakery.json`, { schema: `${EXAMPLES}bakery.schema.json` }),
+        );
         await addAccounts(client);
         console.log(requests(settings.ROWHOUSE_URL || `http://127.0.0.1:${settings.ROWHOUSE_PORT}`));
       });

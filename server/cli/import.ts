@@ -36,7 +36,9 @@ export function importCommand(program: Command): void {
     .action(async (app: string, file: string, options: Options) => {
       const inferred = inferFile(file, options);
       if (options.dryRun) {
-        const entities = Object.fromEntries(inferred.map((one) => [one.entity, { key: one.key, ...one.definition }]));
+        const entities = Object.fromEntries(
+          inferred.map((one) => [one.entity, { key: one.key, ...one.definition }]),
+        );
         console.log(JSON.stringify({ entities }, null, 2));
         return;
       }
@@ -58,7 +60,12 @@ export function inferFile(file: string, options: Options): Inferred[] {
 export async function importInto(client: Client, app: string, inferred: Inferred[]): Promise<Loaded[]> {
   for (const one of inferred) console.error(describe(one));
   const total = inferred.reduce((sum, one) => sum + one.records.length, 0);
-  const bar = process.stderr.isTTY ? new SingleBar({ format: "{bar} {value} of {total} records, {eta_formatted} left", stream: process.stderr }) : undefined;
+  const bar = process.stderr.isTTY
+    ? new SingleBar({
+        format: "{bar} {value} of {total} records, {eta_formatted} left",
+        stream: process.stderr,
+      })
+    : undefined;
   await client.query("begin");
   try {
     const created = await ensureApp(client, app);
@@ -77,23 +84,35 @@ export async function importInto(client: Client, app: string, inferred: Inferred
 
 function explain(error: Error): Error {
   const { detail } = error as { detail?: string };
-  return Object.assign(new Error(`Nothing was imported. ${error.message}${detail ? ` (${detail})` : ""}`, { cause: error }), { hint: (error as { hint?: string }).hint });
+  return Object.assign(
+    new Error(`Nothing was imported. ${error.message}${detail ? ` (${detail})` : ""}`, { cause: error }),
+    { hint: (error as { hint?: string }).hint },
+  );
 }
 
 function describe(one: Inferred): string {
   const fields = Object.entries(one.definition.properties).map(([name, property]) => {
     const type = property.enum ? "enum" : (property.format ?? property.type);
     const size = property.format === "decimal" ? `(${property.precision},${property.scale})` : "";
-    const relation = property["x-relation"] ? ` → ${property["x-relation"].entity}.${property["x-relation"].field}` : "";
+    const relation = property["x-relation"]
+      ? ` → ${property["x-relation"].entity}.${property["x-relation"].field}`
+      : "";
     return `    ${name.padEnd(28)} ${type}${size}${one.definition.required.includes(name) ? "" : "?"}${relation}`;
   });
   const notes = one.notes.map((note) => `    note: ${note}`);
-  return [`  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ")}`, ...fields, ...notes].join("\n");
+  return [
+    `  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ")}`,
+    ...fields,
+    ...notes,
+  ].join("\n");
 }
 
 function report(app: string, inferred: Inferred[], loaded: Loaded[], settings: Settings): void {
   const [site] = app.split("/");
-  const rows = loaded.map((l) => `  ${l.entity.padEnd(28)} ${String(l.inserted).padStart(9)} ${String(l.updated).padStart(9)} ${String(l.unchanged).padStart(9)}`);
+  const rows = loaded.map(
+    (l) =>
+      `  ${l.entity.padEnd(28)} ${String(l.inserted).padStart(9)} ${String(l.updated).padStart(9)} ${String(l.unchanged).padStart(9)}`,
+  );
   const sum = (name: "inserted" | "updated" | "unchanged") => loaded.reduce((total, l) => total + l[name], 0);
   const url = settings.ROWHOUSE_URL || `http://127.0.0.1:${settings.ROWHOUSE_PORT}`;
   const path = `${url}/api/v1/sites/${site}/apps/${app.split("/")[1]}`;

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
-import pg from "pg";
+import type pg from "pg";
 import { asOperator } from "./operator.ts";
 
 /** `rowhouse psql`: psql of the PATH, as the operator or as the role of a site. */
@@ -8,7 +8,10 @@ export function psqlCommand(program: Command): void {
   program
     .command("psql")
     .description("open psql as the operator, or with --site as that site's role")
-    .option("--site <site>", "connect as the PostgreSQL role of this site: no account, so no records until you enter one")
+    .option(
+      "--site <site>",
+      "connect as the PostgreSQL role of this site: no account, so no records until you enter one",
+    )
     .argument("[args...]", "arguments for psql, after --")
     .addHelpText(
       "after",
@@ -49,7 +52,10 @@ function runPsql(operatorUrl: string, role: string | undefined, args: string[]):
       process.off("SIGINT", ignore);
       fail(
         cause.code === "ENOENT"
-          ? new Error("psql is not installed. Debian, Ubuntu: apt install postgresql-client; macOS: brew install libpq; Windows: the PostgreSQL installer.", { cause })
+          ? new Error(
+              "psql is not installed. Debian, Ubuntu: apt install postgresql-client; macOS: brew install libpq; Windows: the PostgreSQL installer.",
+              { cause },
+            )
           : cause,
       );
     });

@@ -18,7 +18,9 @@ export function tokenCommand(program: Command): void {
     .action(async ({ site, account, role }: { site: string; account: string; role?: string }) => {
       const { access_token } = await asOperator(async ({ client, masterKey, settings }) => {
         if (role) {
-          await client.query("insert into auth.accounts (email) values (lower($1)) on conflict do nothing", [account]);
+          await client.query("insert into auth.accounts (email) values (lower($1)) on conflict do nothing", [
+            account,
+          ]);
           await client.query("select tenancy.add_member($1, $2, $3)", [site, account, role]);
         }
         const tokens = await openTokens({ pool: client, masterKey, settings });

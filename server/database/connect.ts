@@ -15,7 +15,8 @@ export interface Database {
 export async function openDatabase(settings: Settings, masterKey: Buffer): Promise<Database> {
   if (settings.DATABASE_URL) {
     const password =
-      settings.ROWHOUSE_GATEWAY_PASSWORD || createHmac("sha256", masterKey).update("rowhouse_gateway").digest("base64url");
+      settings.ROWHOUSE_GATEWAY_PASSWORD ||
+      createHmac("sha256", masterKey).update("rowhouse_gateway").digest("base64url");
     return {
       operatorUrl: settings.DATABASE_URL,
       gatewayUrl: gatewayUrl(settings.DATABASE_URL, password),

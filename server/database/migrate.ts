@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { migrate as runMigrations } from "graphile-migrate";
 import { Logger } from "@graphile/logger";
+import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 
@@ -87,7 +87,12 @@ async function install(client: pg.Client): Promise<boolean> {
 async function setGatewayLogin(client: pg.Client, password: string): Promise<void> {
   await client.query(`alter role rowhouse_gateway password ${pg.escapeLiteral(password)}`);
   // A site's role has the same limits, but SET ROLE does not apply a role's settings: here they bind every request.
-  for (const setting of ["timezone = 'UTC'", "statement_timeout = '30s'", "lock_timeout = '5s'", "idle_in_transaction_session_timeout = '60s'"]) {
+  for (const setting of [
+    "timezone = 'UTC'",
+    "statement_timeout = '30s'",
+    "lock_timeout = '5s'",
+    "idle_in_transaction_session_timeout = '60s'",
+  ]) {
     await client.query(`alter role rowhouse_gateway set ${setting}`);
   }
 }

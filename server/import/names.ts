@@ -1,4 +1,14 @@
-const SYSTEM = new Set(["id", "created_at", "updated_at", "version", "created_by", "data", "node_id", "query", "client_mutation_id"]);
+const SYSTEM = new Set([
+  "id",
+  "created_at",
+  "updated_at",
+  "version",
+  "created_by",
+  "data",
+  "node_id",
+  "query",
+  "client_mutation_id",
+]);
 
 /** `InvoiceLine` → `invoice_line`, `HTTPServer` → `http_server`, `Größe (cm)` → `groesse_cm`. */
 export function snakeCase(name: string): string {
@@ -23,7 +33,10 @@ export function propertyNames(keys: Iterable<string>): Map<string, string> {
 }
 
 /** Names of entities for the keys of a file, valid and distinct. `taken` says which names are reserved. */
-export function entityNames(keys: Iterable<string>, taken: (name: string) => boolean = () => false): Map<string, string> {
+export function entityNames(
+  keys: Iterable<string>,
+  taken: (name: string) => boolean = () => false,
+): Map<string, string> {
   return distinct(keys, (key) => {
     const name = snakeCase(key) || "record";
     const valid = (/^[a-z]/.test(name) ? name : `n_${name}`).slice(0, 36).replace(/_$/, "");

@@ -20,7 +20,10 @@ const LIMIT = 512 * 1024 * 1024 - 24; // the longest string of V8
 /** Reads a JSON, NDJSON or CSV file whole. `entity` names the list where the file does not. */
 export function readSource(file: string, entity?: string): SourceList[] {
   const size = statSync(file).size;
-  if (size > LIMIT) throw new ImportError(`${file} has ${size} bytes; at most ${LIMIT} can be read at once. Split it, or use NDJSON files.`);
+  if (size > LIMIT)
+    throw new ImportError(
+      `${file} has ${size} bytes; at most ${LIMIT} can be read at once. Split it, or use NDJSON files.`,
+    );
   const text = readFileSync(file, "utf8").replace(/^\uFEFF/, "");
   const name = entity ?? basename(file, extname(file));
   switch (extname(file).toLowerCase()) {
@@ -42,9 +45,11 @@ function readJson(text: string, name: string, file: string): SourceList[] {
     throw new ImportError(`${file} is not valid JSON: ${place(text, error as Error)}`, { cause: error });
   }
   if (Array.isArray(document)) return [{ name, records: recordsOf(document, name), texts: false }];
-  if (!isRecord(document)) throw new ImportError(`${file} holds no records: expected {"Entity": [records…]} or [records…].`);
+  if (!isRecord(document))
+    throw new ImportError(`${file} holds no records: expected {"Entity": [records…]} or [records…].`);
   return Object.entries(document).map(([key, value]) => {
-    if (!Array.isArray(value)) throw new ImportError(`"${key}" in ${file} is no list of records: expected {"${key}": [{…}, …]}.`);
+    if (!Array.isArray(value))
+      throw new ImportError(`"${key}" in ${file} is no list of records: expected {"${key}": [{…}, …]}.`);
     return { name: key, records: recordsOf(value, key), texts: false };
   });
 }
@@ -58,9 +63,15 @@ function readNdjson(text: string, name: string): SourceList {
     try {
       value = parseExactly(line);
     } catch (error) {
-      throw new ImportError(`Record ${records.length + 1} of ${name} (line ${index + 1}) is not valid JSON: ${(error as Error).message}`, { cause: error });
+      throw new ImportError(
+        `Record ${records.length + 1} of ${name} (line ${index + 1}) is not valid JSON: ${(error as Error).message}`,
+        { cause: error },
+      );
     }
-    if (!isRecord(value)) throw new ImportError(`Record ${records.length + 1} of ${name} (line ${index + 1}) is not an object: ${excerpt(value)}`);
+    if (!isRecord(value))
+      throw new ImportError(
+        `Record ${records.length + 1} of ${name} (line ${index + 1}) is not an object: ${excerpt(value)}`,
+      );
     records.push(value);
     lines.push(index + 1);
   });
@@ -69,22 +80,33 @@ function readNdjson(text: string, name: string): SourceList {
 
 function readCsv(text: string, name: string): SourceList {
   try {
-    const rows = parseCsv(text, { columns: true, info: true, skip_empty_lines: true, bom: true }) as { record: Source; info: { lines: number } }[];
+    const rows = parseCsv(text, { columns: true, info: true, skip_empty_lines: true, bom: true }) as {
+      record: Source;
+      info: { lines: number };
+    }[];
     return {
       name,
-      records: rows.map(({ record }) => Object.fromEntries(Object.entries(record).map(([key, value]) => [key, value === "" ? null : value]))),
+      records: rows.map(({ record }) =>
+        Object.fromEntries(Object.entries(record).map(([key, value]) => [key, value === "" ? null : value])),
+      ),
       lines: rows.map(({ info }) => info.lines),
       texts: true,
     };
   } catch (error) {
     const { message, lines, records } = error as Error & { lines?: number; records?: number };
-    throw new ImportError(`Record ${(records ?? 0) + 1} of ${name} (line ${lines ?? "?"}) is not valid CSV: ${message}`, { cause: error });
+    throw new ImportError(
+      `Record ${(records ?? 0) + 1} of ${name} (line ${lines ?? "?"}) is not valid CSV: ${message}`,
+      { cause: error },
+    );
   }
 }
 
 /** JSON.parse that keeps the text of numbers a double cannot hold. */
 function parseExactly(text: string): unknown {
-  const parse = JSON.parse as (text: string, reviver: (key: string, value: unknown, context: { source?: string }) => unknown) => unknown;
+  const parse = JSON.parse as (
+    text: string,
+    reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
+  ) => unknown;
   return parse(text, (_key, value, { source }) => {
     if (typeof value !== "number" || source === undefined || String(value) === source) return value;
     return /^-?\d+(\.\d+)?$/.test(source) ? rawNumber(source) : value;
@@ -105,12 +127,15 @@ export function numberText(value: unknown): string | undefined {
 
 function recordsOf(values: unknown[], name: string): Source[] {
   const wrong = values.findIndex((value) => !isRecord(value));
-  if (wrong >= 0) throw new ImportError(`Record ${wrong + 1} of ${name} is not an object: ${excerpt(values[wrong])}`);
+  if (wrong >= 0)
+    throw new ImportError(`Record ${wrong + 1} of ${name} is not an object: ${excerpt(values[wrong])}`);
   return values as Source[];
 }
 
 function isRecord(value: unknown): value is Source {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && numberText(value) === undefined;
+  return (
+    typeof value === "object" && value !== null && !Array.isArray(value) && numberText(value) === undefined
+  );
 }
 
 function excerpt(value: unknown): string {
@@ -143,6 +168,9 @@ function isCutOff(prefix: string): boolean {
     return true;
   } catch (error) {
     const { message } = error as Error;
-    return /Unexpected end|Unterminated/.test(message) || Number(/at position (\d+)/.exec(message)?.[1]) >= prefix.length;
+    return (
+      /Unexpected end|Unterminated/.test(message) ||
+      Number(/at position (\d+)/.exec(message)?.[1]) >= prefix.length
+    );
   }
 }

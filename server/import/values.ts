@@ -1,7 +1,18 @@
 import { numberText, rawNumber } from "./read.ts";
 
 /** What the values of a property are. */
-export type Kind = "boolean" | "integer" | "decimal" | "number" | "date" | "date-time" | "uuid" | "email" | "string" | "array" | "object";
+export type Kind =
+  | "boolean"
+  | "integer"
+  | "decimal"
+  | "number"
+  | "date"
+  | "date-time"
+  | "uuid"
+  | "email"
+  | "string"
+  | "array"
+  | "object";
 
 const DATE = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
 const DATE_TIME = /^\d{4}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?$/;
@@ -79,7 +90,9 @@ function isInteger(text: string | undefined): boolean {
 }
 
 function rfc3339(text: string): string {
-  const [, date, time, zone] = /^(\d{4}-\d\d-\d\d)[T ]([\d:.]+)([Zz]|[+-]\d\d:?\d\d)?$/.exec(text) as unknown as string[];
+  const [, date, time, zone] = /^(\d{4}-\d\d-\d\d)[T ]([\d:.]+)([Zz]|[+-]\d\d:?\d\d)?$/.exec(
+    text,
+  ) as unknown as string[];
   const seconds = (time as string).length === 5 ? `${time}:00` : time;
   const offset = zone === undefined ? "Z" : zone.replace(/^([+-]\d\d)(\d\d)$/, "$1:$2");
   return `${date}T${seconds}${offset}`;

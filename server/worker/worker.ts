@@ -1,4 +1,4 @@
-import { Logger as WorkerLogger, run, type Runner } from "graphile-worker";
+import { type Runner, run, Logger as WorkerLogger } from "graphile-worker";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { deleteExpiredTokens, verifyDomains } from "./tasks.ts";
@@ -20,7 +20,10 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
     noHandleSignals: true,
     crontab: CRONTAB,
     taskList: { delete_expired_tokens: deleteExpiredTokens, verify_domains: verifyDomains },
-    logger: new WorkerLogger(() => (level, message) => log[level === "warning" ? "warn" : level === "info" ? "debug" : level]({ part: "worker" }, message)),
+    logger: new WorkerLogger(
+      () => (level, message) =>
+        log[level === "warning" ? "warn" : level === "info" ? "debug" : level]({ part: "worker" }, message),
+    ),
     preset: {
       worker: {
         concurrentJobs: 10,

@@ -15,7 +15,9 @@ export async function startCluster() {
   };
   try {
     await migrate(server.operatorUrl, server.gatewayPassword);
-    const client = new pg.Client({ connectionString: server.operatorUrl.replace(/\/rowhouse$/, "/postgres") });
+    const client = new pg.Client({
+      connectionString: server.operatorUrl.replace(/\/rowhouse$/, "/postgres"),
+    });
     await client.connect();
     await client.query("alter database rowhouse with is_template true allow_connections false");
     await client.end();

@@ -10,7 +10,10 @@ export interface TestDatabase {
   gatewayPassword: string;
   pool: pg.Pool;
   /** Runs one statement as the operator and returns its rows. */
-  query<T extends pg.QueryResultRow = Record<string, unknown>>(text: string, values?: unknown[]): Promise<T[]>;
+  query<T extends pg.QueryResultRow = Record<string, unknown>>(
+    text: string,
+    values?: unknown[],
+  ): Promise<T[]>;
   /** Runs work in a session that entered a site as an account (call tenancy.enter). */
   as<T>(site: string, email: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T>;
   /** Creates an account with a password hash that nobody knows; returns its id. */
@@ -30,10 +33,14 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
   const maintenance = cluster.operatorUrl.replace(/\/rowhouse$/, "/postgres");
   await runOnce(maintenance, `create database ${name} template ${template} strategy file_copy`);
   const operatorUrl = cluster.operatorUrl.replace(/\/rowhouse$/, `/${name}`);
-  await runOnce(operatorUrl, `grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`);
+  await runOnce(
+    operatorUrl,
+    `grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`,
+  );
   const pool = new pg.Pool({ connectionString: operatorUrl, max: 4 });
   pool.on("error", () => {});
-  const query: TestDatabase["query"] = async (text, values) => (await pool.query(text, values as unknown[])).rows as never;
+  const query: TestDatabase["query"] = async (text, values) =>
+    (await pool.query(text, values as unknown[])).rows as never;
   return {
     name,
     operatorUrl,

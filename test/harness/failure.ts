@@ -11,7 +11,12 @@ export async function refusal(work: Promise<unknown>): Promise<Failure> {
   try {
     await work;
   } catch (error) {
-    const { code, message, hint, detail } = error as { code: string; message: string; hint: string; detail?: string };
+    const { code, message, hint, detail } = error as {
+      code: string;
+      message: string;
+      hint: string;
+      detail?: string;
+    };
     return { code, message, hint, detail: detail?.startsWith("{") ? JSON.parse(detail) : {} };
   }
   throw new Error("This was expected to be refused, and it succeeded.");

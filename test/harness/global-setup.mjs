@@ -2,6 +2,9 @@ import { startCluster } from "./cluster.ts";
 
 export default async function globalSetup() {
   const cluster = await startCluster();
-  process.env.TEST_CLUSTER = JSON.stringify({ operatorUrl: cluster.operatorUrl, gatewayPassword: cluster.gatewayPassword });
+  process.env.TEST_CLUSTER = JSON.stringify({
+    operatorUrl: cluster.operatorUrl,
+    gatewayPassword: cluster.gatewayPassword,
+  });
   globalThis.rowhouseTestCluster = cluster;
 }
