@@ -184,7 +184,7 @@ test("a file becomes organization, site, app and entities; importing it again ch
   );
   expect(sum(await load("city/library", file("library2.json", changed)))).toEqual([2, 1, 8]);
   const { rows } = await client.query(
-    "select jsonb_array_length(data.find('city/library/reader', '{\"expand\": [\"book_loan\"]}') -> 'data') as readers",
+    "select jsonb_array_length(data.find('city/library/reader', '{\"expand\": [\"book_loans\"]}') -> 'data') as readers",
   );
   expect(rows).toEqual([{ readers: 5 }]);
 });

@@ -71,7 +71,7 @@ begin
       perform data.refuse_relation(_field.name, 'onDelete', 'must be restrict, cascade or (when the property is not required) set null');
     end if;
     _name := coalesce(_relation->>'name', data.relation_name(_field.name, _target.name));
-    _inverse := coalesce(_relation->>'inverse', entity.name || case when (
+    _inverse := coalesce(_relation->>'inverse', data.plural(entity.name) || case when (
       select count(*) from data.fields f where f.entity_id = entity.id and f.schema #>> '{x-relation,entity}' = _target.name) > 1
       then '_by_' || _field.name else '' end);
     if _name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or _inverse !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or length(_name) > 58 or length(_inverse) > 100 then

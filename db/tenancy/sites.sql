@@ -20,7 +20,6 @@ begin
   execute format('alter role %I set statement_timeout = ''30s''', _site.role_name);
   execute format('alter role %I set lock_timeout = ''5s''', _site.role_name);
   execute format('alter role %I set idle_in_transaction_session_timeout = ''60s''', _site.role_name);
-  execute format('grant %I to rowhouse_gateway, rowhouse_owner with inherit false, set true', _site.role_name);
   perform access.create_system_roles(_site.id);
   if auth.account_id() is not null then
     insert into tenancy.site_members (site_id, account_id, role) values (_site.id, auth.account_id(), 'owner');
