@@ -150,6 +150,27 @@ describe("rights in the control plane", () => {
   });
 });
 
+test("the compiler's functions tell a stranger nothing of an entity, even by its id", async () => {
+  await asAccount(
+    "owner@acme.test",
+    `select data.define_entity('acme/crm', 'secrets', '{"type":"object","properties":{"hidden_name":{"type":"string"}}}')`,
+  );
+  const [{ id }] = (await db.query("select id from data.entities where name = 'secrets'")) as [
+    { id: string },
+  ];
+  for (const call of [
+    "data.parse_select($1, null, 't')",
+    "data.field_expression($1, 'nope', 't')::text",
+    "data.compile_expand($1, 'acme_crm', '[\"x\"]', 't')::text",
+  ]) {
+    const seen = await asAccount("other@beta.test", `select ${call} as seen`, [id]).catch((error) => [
+      { seen: `${error.message} ${error.hint}` },
+    ]);
+    expect(String(seen[0]?.seen)).not.toContain("hidden_name");
+    expect(String(seen[0]?.seen)).not.toContain("secrets");
+  }
+});
+
 test("a token for one site opens no other site and no organization, whoever holds it", async () => {
   await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'acme-two')");
   const mine = (statement: string) =>

@@ -4,7 +4,7 @@
 create or replace function data.field_expression(
   entity_id uuid, path text, alias text, out expression text, out kind text, out item_kind text, out is_required boolean, out sql_type text
 )
-language plpgsql stable security definer set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
 declare
   _parts text[] := string_to_array(path, '.');
   _schema jsonb;

@@ -1,7 +1,7 @@
 -- A query (filter, sort, select, expand, limit, offset, cursor) becomes one statement that returns JSON text.
 
 create or replace function data.parse_select(entity_id uuid, "select" jsonb, alias text, extra text[] default '{}') returns text
-language plpgsql stable security definer set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
 declare
   _out text;
 begin
@@ -23,7 +23,7 @@ $$;
 comment on function data.parse_select(uuid, jsonb, text, text[]) is 'The select list of a query: all columns, or those named. RH400 for unknown fields.';
 
 create or replace function data.compile_expand(entity_id uuid, schema_name text, expand jsonb, alias text, depth int default 1) returns text[]
-language plpgsql stable security definer set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
 declare
   _out text[] := '{}';
   _name text;
