@@ -15,3 +15,14 @@ alter function pg_catalog.numeric_lt(numeric, numeric) leakproof;
 alter function pg_catalog.numeric_le(numeric, numeric) leakproof;
 alter function pg_catalog.numeric_gt(numeric, numeric) leakproof;
 alter function pg_catalog.numeric_ge(numeric, numeric) leakproof;
+
+-- Creating a site's role costs the same however many there are (see db/tenancy/site_roles.sql). Both functions build no
+-- SQL but from a checked name, and only rowhouse_owner may call them.
+do $$
+begin
+  execute format('alter function tenancy.create_site_role(text) owner to %I', current_user);
+  execute format('alter function tenancy.drop_site_role(name) owner to %I', current_user);
+  revoke all on function tenancy.create_site_role(text), tenancy.drop_site_role(name) from public;
+  grant execute on function tenancy.create_site_role(text), tenancy.drop_site_role(name) to rowhouse_owner;
+end
+$$;

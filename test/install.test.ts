@@ -83,3 +83,18 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
   await client.query("select tenancy.drop_site('beta', 'beta')");
   await client.end();
 });
+
+test("installs again over itself when its content changed, as an upgrade does", async () => {
+  const root = await connect(cluster.operatorUrl);
+  await root.query("create database upgraded");
+  await root.end();
+  const url = cluster.operatorUrl.replace(/\/rowhouse$/, "/upgraded");
+  expect(await migrate(url, "gateway-secret")).toEqual({ installed: true, warnings: [] });
+  const client = await connect(url);
+  await client.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
+  await client.query("update rowhouse.installed set content_hash = 'of an older version'");
+  expect(await migrate(url, "gateway-secret")).toEqual({ installed: true, warnings: [] });
+  expect(await migrate(url, "gateway-secret")).toEqual({ installed: false, warnings: [] });
+  await client.query("select tenancy.drop_site('acme', 'acme'), tenancy.create_site('acme', 'acme')");
+  await client.end();
+});

@@ -39,29 +39,3 @@ end
 $$;
 comment on function tenancy.free_schema_name(text, text) is
   'A schema name nobody has: acme/prod-crm and acme-prod/crm both ask for acme_prod_crm, the second gets acme_prod_crm_2.';
-
--- One statement makes the role and all its memberships: with 10,000 sites each further GRANT would cost 10 ms, for
--- PostgreSQL lists the memberships of the grantor anew. The owner may switch to it (createrole_self_grant).
-create or replace function tenancy.create_site_role(site text) returns name
-language plpgsql set search_path = '' set createrole_self_grant = 'set' as $$
-declare
-  _base text := 'site_' || replace(create_site_role.site, '-', '_');
-  _name text := _base;
-  _n int := 1;
-begin
-  loop
-    if not exists (select from pg_catalog.pg_roles where rolname = _name) then
-      begin
-        execute format('create role %I nologin inherit in role rowhouse_account role rowhouse_gateway', _name);
-        return _name;
-      exception when duplicate_object or unique_violation then
-        null; -- another database of this cluster was faster
-      end;
-    end if;
-    _n := _n + 1;
-    _name := _base || '_' || _n;
-  end loop;
-end
-$$;
-comment on function tenancy.create_site_role(text) is
-  'Creates a role for a site and returns its name: site_<name>, with a number where another database of the cluster has that.';

@@ -17,9 +17,6 @@ begin
   if _site.id is null then
     perform rowhouse.fail(409, format('The site name %L is taken', create_site.name), 'Choose another name.', 'name_taken');
   end if;
-  execute format('alter role %I set statement_timeout = ''30s''', _site.role_name);
-  execute format('alter role %I set lock_timeout = ''5s''', _site.role_name);
-  execute format('alter role %I set idle_in_transaction_session_timeout = ''60s''', _site.role_name);
   perform access.create_system_roles(_site.id);
   if auth.account_id() is not null then
     insert into tenancy.site_members (site_id, account_id, role) values (_site.id, auth.account_id(), 'owner');
@@ -65,7 +62,7 @@ begin
     perform tenancy.remove_app(_app.id);
   end loop;
   delete from tenancy.sites where id = _site.id;
-  execute format('drop role %I', _site.role_name);
+  perform tenancy.drop_site_role(_site.role_name);
 end
 $$;
 comment on function tenancy.drop_site(text, text) is

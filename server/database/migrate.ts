@@ -70,6 +70,10 @@ async function install(client: pg.Client): Promise<boolean> {
   await client.query("begin");
   try {
     await client.query("set local check_function_bodies = off; set local client_min_messages = warning");
+    // Where a superuser installed before, these are his (db/superuser.sql).
+    await client.query(
+      "drop function if exists tenancy.create_site_role(text), tenancy.drop_site_role(name)",
+    );
     await client.query("set local role rowhouse_owner");
     await client.query(text);
     await client.query(
