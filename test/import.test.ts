@@ -1,11 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { importInto, inferFile } from "../server/cli/import.ts";
 import type { Inferred } from "../server/import/infer.ts";
-import { snakeCase } from "../server/import/names.ts";
+import { entityNames, propertyNames, snakeCase } from "../server/import/names.ts";
+import { rawNumber } from "../server/import/read.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 
 let db: TestDatabase;
@@ -91,7 +92,178 @@ describe("names", () => {
   });
 });
 
+describe("names of the house", () => {
+  const words = (path: string, pattern: RegExp) =>
+    [
+      ...(pattern.exec(readFileSync(new URL(path, import.meta.url), "utf8"))?.[1] ?? "").matchAll(
+        /'([a-z_]+)'/gi,
+      ),
+    ].map(([, word]) => snakeCase(word as string));
+
+  test("what SQL reserves for entities, an entity of a file gets another name for", () => {
+    const reserved = words("../db/data/names.sql", /_reserved text\[\] := array\[([^\]]*)\]/);
+    expect(reserved.length).toBeGreaterThan(20);
+    const names = entityNames(reserved);
+    expect(reserved.filter((name) => names.get(name) === name)).toEqual([]);
+  });
+
+  test("what SQL and GraphQL reserve for properties, a property of a file gets another name for", () => {
+    const reserved = [
+      ...words("../db/data/names.sql", /system_columns[\s\S]*?array\[([^\]]*)\]/),
+      ...words("../db/data/define.sql", /k\.key in \(([^)]*)\)/),
+      ...words(
+        "../db/data/graphql_names.sql",
+        /e\.type, n, 'GraphQL itself' from entities e, unnest\(array\[([^\]]*)\]/,
+      ),
+    ];
+    expect(reserved).toEqual(expect.arrayContaining(["version", "query", "and", "node_id"]));
+    const names = propertyNames(reserved);
+    expect(reserved.filter((name) => names.get(name) === name)).toEqual([]);
+  });
+
+  test("any keys load: SQL's words, GraphQL's words, quotes, other scripts, names that differ in spelling only", async () => {
+    const keys = [
+      "new",
+      "old",
+      "data",
+      "select",
+      "id",
+      "ID",
+      "and",
+      "node_id",
+      '"; drop',
+      "名前",
+      "Имя",
+      "a_1",
+      "a1",
+      "constructor",
+      "__proto__",
+    ];
+    const record = (n: number) => Object.fromEntries(keys.map((key, index) => [`${key}`, n * 100 + index]));
+    const text = JSON.stringify({
+      query: [record(1), record(2)],
+      Order: [{ id: 1 }],
+      orders: [{ id: 1 }],
+      [`L${"o".repeat(90)}ng`]: [{ id: 1 }],
+    });
+    const path = file("keys.json", text);
+    const counts = await load("odd/keys", path);
+    expect(counts.map((one) => one.inserted)).toEqual([2, 1, 1, 1]);
+    expect((await load("odd/keys", path)).map((one) => one.unchanged)).toEqual([2, 1, 1, 1]);
+    const again = await load("odd/keys", file("keys.json", text.replace(/"select":103/, '"select":7')));
+    expect(again[0]).toMatchObject({ inserted: 0, updated: 1, unchanged: 1 });
+  });
+});
+
 describe("inference", () => {
+  let cases = 0;
+  test.each<[string, unknown[], object]>([
+    ["days that are none", ["2024-02-30", "2024-02-28"], { type: "string" }],
+    ["nanoseconds", ["2024-02-20T10:00:00.123456789Z"], { type: "string" }],
+    ["booleans and numbers", [true, 1], { type: "string" }],
+    ["integers beyond 64 bits", [rawNumber("9223372036854775808")], { format: "decimal" }],
+    ["nothing", [null, null], { type: "string" }],
+    ["addresses", ["a@b.de"], { format: "email" }],
+    ["lists", [[1], []], { type: "array" }],
+    ["floating point", [1e-20, 0.1], { type: "number" }],
+  ])("%s", (_title, values, expected) => {
+    const inferred = inferFile(file("kind.json", JSON.stringify(values.map((v) => ({ v })))), {});
+    expect(inferred[0]?.definition.properties.v).toMatchObject(expected);
+    if ("type" in expected) expect(inferred[0]?.definition.properties.v).not.toHaveProperty("format");
+  });
+
+  test.each<[string, Record<string, object[]>, Record<string, string | undefined>]>([
+    [
+      "numbers shared by chance",
+      { order: [1, 2, 3].map((number) => ({ number })), line: [1, 1].map((number) => ({ number })) },
+      { "line.number": undefined },
+    ],
+    [
+      "ids shared by chance",
+      { a: [{ id: 1 }, { id: 2 }], b: [{ id: 1 }, { id: 1 }] },
+      { "b.source_id": undefined },
+    ],
+    [
+      "a manager is a person",
+      {
+        department: [1, 2].map((department_id) => ({ department_id, manager_id: 1 })),
+        employee: [1, 2].map((employee_id) => ({ employee_id, manager_id: 1, department_id: 2 })),
+      },
+      {
+        "department.manager_id": "employee",
+        "employee.manager_id": "employee",
+        "employee.department_id": "department",
+      },
+    ],
+    [
+      "a property called like an entity",
+      { customers: [{ id: 5 }], orders: [{ id: 1, customer: 5 }] },
+      { "orders.customer": "customers" },
+    ],
+    [
+      "two to one",
+      { city: [{ city_id: 1 }], trip: [{ trip_id: 1, from_city_id: 1, to_city_id: 1 }] },
+      { "trip.from_city_id": "city", "trip.to_city_id": "city" },
+    ],
+    ["a circle", { a: [{ a_id: 1, b_id: 1 }], b: [{ b_id: 1, a_id: 1 }] }, { "a.b_id": "b", "b.a_id": "a" }],
+    [
+      "a name that is taken at the other end",
+      { customer: [{ customer_id: 1, orders: 1 }], order: [{ order_id: 1, customer_id: 1 }] },
+      { "order.customer_id": "customer" },
+    ],
+    [
+      "a name that is taken",
+      { customer: [{ customer_id: 1 }], order: [{ order_id: 1, customer_id: 1, customer: "x" }] },
+      { "order.customer_id": "customer" },
+    ],
+    [
+      "UUIDs in either case",
+      {
+        p: [{ id: "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11" }],
+        c: [{ id: 1, p_id: "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11" }],
+      },
+      { "c.p_id": "p" },
+    ],
+  ])("relations: %s", async (_title, content, expected) => {
+    const path = file("relations.json", content);
+    const inferred = inferFile(path, {});
+    for (const [name, target] of Object.entries(expected)) {
+      const [entity, field] = name.split(".") as [string, string];
+      expect([name, property(inferred, entity, field)?.["x-relation"]?.entity]).toEqual([name, target]);
+    }
+    const app = `relations/case-${++cases}`;
+    await load(app, path);
+    expect((await load(app, path)).every((one) => one.inserted + one.updated === 0)).toBe(true);
+  });
+
+  test.each<[string, string, object[], string[]]>([
+    [
+      "an identifier under another name than the file's",
+      "orders-2026.json",
+      [
+        { order_id: 1, zip: 1 },
+        { order_id: 2, zip: 2 },
+      ],
+      ["order_id"],
+    ],
+    ["an id that repeats is none", "log.json", [{ id: 1 }, { id: 1 }], ["import_key"]],
+    ["a name where there is nothing better", "tag.json", [{ name: "a" }, { name: "b" }], ["name"]],
+  ])("keys: %s", (_title, name, records, key) => {
+    expect(inferFile(file(name, records), {})[0]?.key).toEqual(key);
+  });
+
+  test("lines are known by what they belong to and their place", () => {
+    const lines = [1, 2].map((line) => ({ invoice_id: 1, line, sku: "a" }));
+    const inferred = inferFile(file("lines.json", { invoice: [{ invoice_id: 1 }], lines }), {});
+    expect(inferred[1]?.key).toEqual(["invoice_id", "line"]);
+  });
+
+  test("a column of 150,000 decimals", () => {
+    const records = Array.from({ length: 150_000 }, (_, n) => `{"a_id":${n},"v":${n}.25}`);
+    const [one] = inferFile(file("long.ndjson", records.join("\n")), {});
+    expect(one?.definition.properties.v).toMatchObject({ format: "decimal", scale: 2 });
+  });
+
   test("types, keys and relations come from values and names", () => {
     const inferred = inferFile(file("library.json", LIBRARY), {});
     expect(inferred.map((one) => [one.entity, one.key.join("+"), one.records.length])).toEqual([
@@ -206,6 +378,81 @@ test("NDJSON loads, and --schema replaces what was inferred", async () => {
   ]);
 });
 
+describe("importing again", () => {
+  test("records without a key: the same adds nothing, another file of the same entity overwrites nothing", async () => {
+    const log = (name: string, t: string) =>
+      load("again/log", file(name, `t,n\n${t},1\n${t},1\n`), { entity: "log" });
+    expect(await log("jan.csv", "a")).toMatchObject([{ inserted: 2 }]);
+    expect(await log("jan.csv", "a")).toMatchObject([{ inserted: 0, unchanged: 2 }]);
+    expect(await log("feb.csv", "b")).toMatchObject([{ inserted: 2, updated: 0 }]);
+  });
+
+  test("values are read as the entity's types, whatever this file alone would look like", async () => {
+    await load("again/types", file("parts.csv", "code,note\n007,x\n100,1\n"));
+    const counts = await load("again/types", file("parts.csv", "code,note\n100,2\n200,3\n"));
+    expect(counts).toMatchObject([{ inserted: 1, updated: 1 }]);
+    const { rows } = await client.query("select code, note from again_types.parts order by code");
+    expect(rows.map((row) => [row.code, row.note])).toEqual([
+      ["007", "x"],
+      ["100", "2"],
+      ["200", "3"],
+    ]);
+  });
+
+  test("with a key that no longer tells records apart is refused, and says what to do", async () => {
+    await load("again/key", file("p.csv", "name,v\na,1\nb,2\n"));
+    await expect(load("again/key", file("p.csv", "name,v\na,1\na,2\n"))).rejects.toThrow(
+      /known by name.*--schema/,
+    );
+  });
+});
+
+describe("--schema", () => {
+  const schema = (content: unknown) => file("schema.json", content);
+  test("what --dry-run prints and is given back infers the same", () => {
+    const path = file("library.json", LIBRARY);
+    const entities = (options: object) =>
+      Object.fromEntries(
+        inferFile(path, options).map((one) => [one.entity, { key: one.key, ...one.definition }]),
+      );
+    const printed = entities({});
+    expect(entities({ schema: schema({ entities: printed }) })).toEqual(printed);
+  });
+
+  test("types, keys, names and what to leave out", async () => {
+    const given = schema({
+      names: { shops: "branch" },
+      entities: {
+        branch: {
+          key: ["zip", "no"],
+          properties: { zip: { type: "string" }, mail: { type: "string" }, junk: null },
+        },
+      },
+    });
+    const path = file("shops.csv", "zip;no;mail;junk\n100;1;a@b.de;q\n100;2;b@b.de;q\n");
+    const inferred = inferFile(path, { schema: given });
+    expect(inferred).toMatchObject([{ entity: "branch", key: ["zip", "no"] }]);
+    expect(Object.keys(inferred[0]?.definition.properties ?? {})).toEqual(["zip", "no", "mail"]);
+    expect(property(inferred, "branch", "mail")).toEqual({ type: "string" });
+    await load("given/desk", path, { schema: given });
+    const { rows } = await client.query("select zip, no from given_desk.branch order by no");
+    expect(rows).toEqual([
+      { zip: "100", no: "1" },
+      { zip: "100", no: "2" },
+    ]);
+  });
+
+  test.each<[string, string, RegExp]>([
+    ["no JSON", "{", /cannot be read as JSON/],
+    ["entities at the top", '{"a": {"properties": {}}}', /is no schema for import/],
+    ["an unknown part", '{"entities": {"a": {"propertys": {}}}}', /"a" in .* is not understood/],
+    ["an unknown entity", '{"entities": {"b": {}}}', /speaks of "b", but the file has a/],
+    ["a key that is no property", '{"entities": {"a": {"key": ["z"]}}}', /names "z", which is no property/],
+  ])("%s is refused", (_title, content, message) => {
+    expect(() => inferFile(file("a.json", [{ id: 1 }]), { schema: schema(content) })).toThrow(message);
+  });
+});
+
 describe("a broken record stops the import, is named, and leaves nothing behind", () => {
   const many = Array.from({ length: 2500 }, (_, n) => ({ code: `c${n}`, n }));
   const limited = () => file("limit.json", { entities: { row: { properties: { n: { maximum: 2000 } } } } });
@@ -225,10 +472,43 @@ describe("a broken record stops the import, is named, and leaves nothing behind"
     ["JSON syntax", () => file("row.json", '[{"a": 1},\n {"a": }]'), {}, /line 2, column 8/],
     ["NDJSON syntax", () => file("row.ndjson", '{"a": 1}\n{"a": 2\n'), {}, /Record 2 of row \(line 2\)/],
     ["CSV columns", () => file("row.csv", "a,b\n1,2\n3\n"), {}, /of row \(line 3\)/],
+    ["two columns of one name", () => file("row.csv", "a,b,a\n1,2,3\n"), {}, /"a" \(line 1\)/],
+    ["nothing in it", () => file("row.csv", "a,b\n"), {}, /holds no records/],
+    [
+      "a character that text cannot hold",
+      () => file("row.json", [...many.slice(0, 1500), { code: "a\u0000b", n: 1 }]),
+      {},
+      /Record 1501 of row/,
+    ],
+    ["a number beyond all numbers", () => file("row.json", '[{"a": 1e999}]'), {}, /1e999 is beyond/],
+    [
+      "a value that must be unique",
+      () => file("row.json", [...many, { code: "other", n: 1 }]),
+      { given: { n: { "x-unique": true } } },
+      /Record 2501 of row: duplicate/,
+    ],
+    [
+      "a relation to nothing",
+      () =>
+        file("row.json", {
+          box: [{ box_id: 1 }],
+          row: [
+            { row_id: 1, in: 1 },
+            { row_id: 2, in: 9 },
+          ],
+        }),
+      { given: { in: { "x-relation": { entity: "box", field: "box_id" } } } },
+      /Record 2 of row: \/in is 9, and no box has that box_id/,
+    ],
     ["no list", () => file("row.json", { row: 5 }), {}, /"row" in .* is no list/],
   ];
   test.each(cases)("%s", async (_title, path, options, message) => {
-    const given = "schema" in options ? { schema: limited() } : {};
+    const given =
+      "given" in options
+        ? { schema: file("given.json", { entities: { row: { properties: options.given } } }) }
+        : "schema" in options
+          ? { schema: limited() }
+          : {};
     await expect((async () => load("broken/desk", path(), given))()).rejects.toThrow(message);
     expect((await client.query("select from tenancy.sites where name = 'broken'")).rows).toEqual([]);
     expect((await client.query("select from pg_namespace where nspname like 'broken%'")).rows).toEqual([]);

@@ -8,9 +8,9 @@ const EXAMPLES = fileURLToPath(new URL("../../examples/", import.meta.url));
 const APP = "demo/bakery";
 const PASSWORD = "rowhouse-demo";
 const ACCOUNTS = [
-  ["ada@demo.test", "admin"],
-  ["ed@demo.test", "editor"],
-  ["vic@demo.test", "viewer"],
+  ["ada@demo.test", "admin", "defines entities and adds members as well"],
+  ["ed@demo.test", "editor", "reads and writes records"],
+  ["vic@demo.test", "viewer", "reads records"],
 ] as const;
 
 /** `rowhouse demo`: a bakery with five customers and three accounts, and requests to try. Run it as often as you like. */
@@ -39,13 +39,19 @@ async function addAccounts(client: Client): Promise<void> {
     if (!rowCount) await client.query("select auth.sign_up($1, $2, null)", [email, PASSWORD]);
     await client.query("select tenancy.add_member('demo', $1, $2)", [email, role]);
   }
+  // The role admin is about records; who administers the site says its membership.
+  await client.query(
+    `update tenancy.site_members m set role = 'admin' from tenancy.sites s, auth.accounts a
+     where s.name = 'demo' and a.email = $1 and m.site_id = s.id and m.account_id = a.id and m.role = 'member'`,
+    [ACCOUNTS[0][0]],
+  );
 }
 
 function requests(url: string): string {
   const app = `${url}/api/v1/sites/demo/apps/bakery`;
   return `
 Accounts, all with the password ${PASSWORD}:
-${ACCOUNTS.map(([email, role]) => `  ${email.padEnd(16)} ${role}`).join("\n")}
+${ACCOUNTS.map(([email, role, rights]) => `  ${email.padEnd(16)} ${role.padEnd(8)} ${rights}`).join("\n")}
 
 Log in (viewer):
   TOKEN=$(curl -s ${url}/api/v1/auth/login -H 'content-type: application/json' -d '{"email":"vic@demo.test","password":"${PASSWORD}","site":"demo"}' | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')

@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { SingleBar } from "cli-progress";
 import type { Command } from "commander";
 import type { Client } from "pg";
 import { type Inferred, infer } from "../import/infer.ts";
-import { ensureApp, type Loaded, load, type Overrides, override } from "../import/load.ts";
+import { ensureApp, type Loaded, load } from "../import/load.ts";
+import { readOverrides } from "../import/overrides.ts";
 import { ImportError, readSource } from "../import/read.ts";
 import type { Settings } from "../settings.ts";
 import { asOperator } from "./operator.ts";
@@ -13,6 +13,9 @@ The file is JSON ({"Customer": [{…}], "Invoice": [{…}]} or [{…}]), NDJSON 
 Types, keys and relations are inferred from values and names. To change them:
   rowhouse import acme/crm data.json --dry-run > schema.json    print what is inferred, and edit it
   rowhouse import acme/crm data.json --schema schema.json       use it
+In that file a property with a type or enum replaces the inferred one, another one adds to it ({"minimum": 0};
+{"x-relation": null} takes away), and null leaves the property out. "key" says what identifies a record, and
+{"names": {"Inv": "invoice"}} beside "entities" how a list of the file is called.
 
 Importing again updates the records that are there, by their key. A broken record stops the import; nothing is kept.`;
 
@@ -36,6 +39,7 @@ export function importCommand(program: Command): void {
     .action(async (app: string, file: string, options: Options) => {
       const inferred = inferFile(file, options);
       if (options.dryRun) {
+        for (const one of inferred) console.error(describe(one));
         const entities = Object.fromEntries(
           inferred.map((one) => [one.entity, { key: one.key, ...one.definition }]),
         );
@@ -51,9 +55,8 @@ export function importCommand(program: Command): void {
 
 /** Reads a file and infers its entities, with the user's definitions laid over them. */
 export function inferFile(file: string, options: Options): Inferred[] {
-  const inferred = infer(readSource(file, options.entity));
-  if (options.schema) override(inferred, JSON.parse(readFileSync(options.schema, "utf8")) as Overrides);
-  return inferred;
+  const overrides = options.schema ? readOverrides(options.schema) : undefined;
+  return infer(readSource(file, options.entity), overrides);
 }
 
 /** Imports in one transaction, with a progress bar on a terminal. */
@@ -71,7 +74,12 @@ export async function importInto(client: Client, app: string, inferred: Inferred
     const created = await ensureApp(client, app);
     for (const what of created) console.error(`Created ${what}.`);
     bar?.start(total, 0);
-    const loaded = await load(client, app, inferred, (done) => bar?.increment(done));
+    const loaded = await load(
+      client,
+      app,
+      inferred,
+      bar ? (done) => bar.increment(done) : plainProgress(inferred),
+    );
     await client.query("commit");
     return loaded;
   } catch (error) {
@@ -82,12 +90,23 @@ export async function importInto(client: Client, app: string, inferred: Inferred
   }
 }
 
+/** Without a terminal: a line per entity, and one per 10,000 records of a long one. */
+function plainProgress(inferred: Inferred[]): (done: number, entity: string) => void {
+  const counts = new Map<string, number>();
+  return (done, entity) => {
+    const count = (counts.get(entity) ?? 0) + done;
+    counts.set(entity, count);
+    const total = inferred.find((one) => one.entity === entity)?.records.length;
+    if (count === total || count % 10_000 === 0) console.error(`Loaded ${count} of ${total} ${entity}.`);
+  };
+}
+
 function explain(error: Error): Error {
   const { detail } = error as { detail?: string };
-  return Object.assign(
-    new Error(`Nothing was imported. ${error.message}${detail ? ` (${detail})` : ""}`, { cause: error }),
-    { hint: (error as { hint?: string }).hint },
-  );
+  const more = detail && !detail.startsWith("{") ? ` (${detail})` : "";
+  return Object.assign(new Error(`Nothing was imported. ${error.message}${more}`, { cause: error }), {
+    hint: (error as { hint?: string }).hint,
+  });
 }
 
 function describe(one: Inferred): string {
@@ -101,7 +120,7 @@ function describe(one: Inferred): string {
   });
   const notes = one.notes.map((note) => `    note: ${note}`);
   return [
-    `  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ")}`,
+    `  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ") || "unknown"}`,
     ...fields,
     ...notes,
   ].join("\n");

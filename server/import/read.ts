@@ -2,7 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { basename, extname } from "node:path";
 import { parse as parseCsv } from "csv-parse/sync";
 
-/** A record as it stands in the file; numbers that JavaScript would round are kept as text in a RawNumber. */
+/** A record as it stands in the file; numbers that JavaScript would round or respell are kept as text in a raw number. */
 export type Source = Record<string, unknown>;
 /** A list of records and the name the file gives it. `lines` are their line numbers, where a record is a line. */
 export interface SourceList {
@@ -19,15 +19,23 @@ const LIMIT = 512 * 1024 * 1024 - 24; // the longest string of V8
 
 /** Reads a JSON, NDJSON or CSV file whole. `entity` names the list where the file does not. */
 export function readSource(file: string, entity?: string): SourceList[] {
-  const size = statSync(file).size;
+  const size = statSync(file, { throwIfNoEntry: false })?.size;
+  if (size === undefined) throw new ImportError(`There is no file ${file}.`);
   if (size > LIMIT)
     throw new ImportError(
-      `${file} has ${size} bytes; at most ${LIMIT} can be read at once. Split it, or use NDJSON files.`,
+      `${file} has ${size} bytes; at most ${LIMIT} can be read at once. Split it into several files.`,
     );
   const text = readFileSync(file, "utf8").replace(/^\uFEFF/, "");
   const name = entity ?? basename(file, extname(file));
+  const lists = read(text, name, file);
+  if (lists.every((list) => list.records.length === 0)) throw new ImportError(`${file} holds no records.`);
+  return lists;
+}
+
+function read(text: string, name: string, file: string): SourceList[] {
   switch (extname(file).toLowerCase()) {
     case ".csv":
+    case ".tsv":
       return [readCsv(text, name)];
     case ".ndjson":
     case ".jsonl":
@@ -80,7 +88,13 @@ function readNdjson(text: string, name: string): SourceList {
 
 function readCsv(text: string, name: string): SourceList {
   try {
-    const rows = parseCsv(text, { columns: true, info: true, skip_empty_lines: true, bom: true }) as {
+    const delimiter = delimiterOf(text);
+    const rows = parseCsv(text, {
+      columns: distinctColumns,
+      delimiter,
+      info: true,
+      skip_empty_lines: true,
+    }) as {
       record: Source;
       info: { lines: number };
     }[];
@@ -93,6 +107,7 @@ function readCsv(text: string, name: string): SourceList {
       texts: true,
     };
   } catch (error) {
+    if (error instanceof ImportError) throw error;
     const { message, lines, records } = error as Error & { lines?: number; records?: number };
     throw new ImportError(
       `Record ${(records ?? 0) + 1} of ${name} (line ${lines ?? "?"}) is not valid CSV: ${message}`,
@@ -101,16 +116,31 @@ function readCsv(text: string, name: string): SourceList {
   }
 }
 
-/** JSON.parse that keeps the text of numbers a double cannot hold. */
+/** The character between columns: the one of comma, semicolon and tab that the first line has most of, outside quotes. */
+function delimiterOf(text: string): string {
+  const header = (/^[^\r\n]*/.exec(text)?.[0] ?? "").replace(/"[^"]*"/g, "");
+  const count = (character: string) => header.split(character).length;
+  return [";", "\t"].reduce((best, next) => (count(next) > count(best) ? next : best), ",");
+}
+
+function distinctColumns(header: string[]): string[] {
+  const twice = header.find((name, index) => header.indexOf(name) !== index);
+  if (twice !== undefined)
+    throw new ImportError(`Two columns are called "${twice}" (line 1); rename one, or one would be lost.`);
+  return header;
+}
+
+/** JSON.parse that keeps the text of numbers that a double cannot hold. */
 function parseExactly(text: string): unknown {
   const parse = JSON.parse as (
     text: string,
     reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
   ) => unknown;
-  return parse(text, (_key, value, { source }) => {
-    if (typeof value !== "number" || source === undefined || String(value) === source) return value;
-    return /^-?\d+(\.\d+)?$/.test(source) ? rawNumber(source) : value;
-  });
+  return parse(text, (_key, value, { source }) =>
+    typeof value !== "number" || source === undefined || String(value) === source
+      ? value
+      : rawNumber(plainNumber(source)),
+  );
 }
 
 /** A number by its text; JSON.stringify writes the text. */
@@ -118,11 +148,24 @@ export function rawNumber(text: string): object {
   return (JSON as unknown as { rawJSON(text: string): object }).rawJSON(text);
 }
 
-/** The text of a number or of a RawNumber; undefined for anything else. */
+/** The text of a number or of a raw number, without exponent; undefined for anything else. */
 export function numberText(value: unknown): string | undefined {
-  if (typeof value === "number") return String(value);
+  if (typeof value === "number") return plainNumber(String(value));
   const { isRawJSON } = JSON as unknown as { isRawJSON(value: unknown): value is { rawJSON: string } };
   return isRawJSON(value) ? value.rawJSON : undefined;
+}
+
+/** `1.5e3` → `1500`, `12e-3` → `0.012`; a number without exponent stays as it is. */
+function plainNumber(text: string): string {
+  const [, sign, whole, fraction = "", exponent] = /^(-?)(\d+)(?:\.(\d+))?[eE]([+-]?\d+)$/.exec(text) ?? [];
+  if (whole === undefined) return text;
+  const shift = Number(exponent);
+  if (Math.abs(shift) > 400) throw new ImportError(`the number ${text} is beyond what can be stored`);
+  const digits = "0".repeat(Math.max(0, -shift)) + whole + fraction + "0".repeat(Math.max(0, shift));
+  const point = Math.max(0, -shift) + whole.length + shift;
+  const left = digits.slice(0, point).replace(/^0+(?=\d)/, "") || "0";
+  const right = digits.slice(point).replace(/0+$/, "");
+  return `${sign}${left}${right && `.${right}`}`;
 }
 
 function recordsOf(values: unknown[], name: string): Source[] {

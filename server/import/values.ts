@@ -14,10 +14,13 @@ export type Kind =
   | "array"
   | "object";
 
-const DATE = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
-const DATE_TIME = /^\d{4}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?$/;
+const DATE = /^\d{4}-\d\d-\d\d$/;
+// PostgreSQL keeps microseconds: with more digits a value stays text rather than be rounded.
+const DATE_TIME =
+  /^(\d{4}-\d\d-\d\d)[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?([Zz]|[+-](0\d|1[0-4]):?[0-5]\d)?$/;
 const UUID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const EMAIL = /^[^@\s]{1,64}@[^@\s]+\.[^@\s.]+$/;
+const PLAIN_NUMBER = /^-?\d+(\.\d+)?$/;
 const MAX_INT8 = 9223372036854775807n;
 
 /** The narrowest kind that all values (none of them null) have; `texts` when numbers and booleans come as text, as in CSV. */
@@ -28,15 +31,15 @@ export function kindOf(values: unknown[], texts: boolean): Kind {
   if (all((v) => typeof v === "boolean" || (texts && (v === "true" || v === "false")))) return "boolean";
   if (all((v) => isInteger(number(v)))) return "integer";
   if (all((v) => /^-?\d{1,24}(\.\d{1,8})?$/.test(number(v) ?? ""))) return "decimal";
-  if (all((v) => number(v) !== undefined)) return "number";
+  if (all((v) => number(v) !== undefined)) return all((v) => isDouble(number(v))) ? "number" : "decimal";
   if (all((v) => Array.isArray(v))) return "array";
   if (all((v) => typeof v === "object" && !Array.isArray(v) && numberText(v) === undefined)) return "object";
   if (all((v) => typeof v === "string")) {
     const text = (pattern: RegExp) => all((v) => pattern.test(v as string));
-    if (text(DATE)) return "date";
-    if (text(DATE_TIME)) return "date-time";
+    if (text(DATE) && all((v) => isDay(v as string))) return "date";
+    if (text(DATE_TIME) && all((v) => isDay((v as string).slice(0, 10)))) return "date-time";
     if (text(UUID)) return "uuid";
-    if (text(EMAIL)) return "email";
+    if (text(EMAIL) && all((v) => (v as string).length <= 254)) return "email";
   }
   return "string";
 }
@@ -45,9 +48,14 @@ export function kindOf(values: unknown[], texts: boolean): Kind {
 export function schemaOf(kind: Kind, values: unknown[]): Record<string, unknown> {
   switch (kind) {
     case "decimal": {
-      const parts = values.map((value) => (numberText(value) ?? String(value)).replace("-", "").split("."));
-      const whole = Math.max(...parts.map((p) => (p[0] as string).length));
-      const scale = Math.max(2, ...parts.map((p) => p[1]?.length ?? 0));
+      let [whole, scale] = [1, 2];
+      for (const value of values) {
+        const [left, right = ""] = (numberText(value) ?? String(value)).replace("-", "").split(".") as [
+          string,
+        ];
+        whole = Math.max(whole, left.length);
+        scale = Math.max(scale, right.length);
+      }
       return { type: "number", format: "decimal", precision: Math.max(12, whole + 6 + scale), scale };
     }
     case "date":
@@ -60,22 +68,56 @@ export function schemaOf(kind: Kind, values: unknown[]): Record<string, unknown>
   }
 }
 
-/** The value as a record of this kind holds it. */
+/** What a property's definition says its values are. */
+export function kindOfProperty({ type, format }: Record<string, unknown>): Kind {
+  const types = (Array.isArray(type) ? type : [type]).filter((t) => t !== "null");
+  return ((format ?? types[0]) as Kind | undefined) ?? "string";
+}
+
+/** A value of the file as a record of this kind holds it; what does not fit stays as it is, for the validation to name. */
 export function valueAs(kind: Kind, value: unknown): unknown {
+  const text = typeof value === "string" ? value : undefined;
   switch (kind) {
     case "boolean":
-      return value === true || value === "true";
+      return text === "true" ? true : text === "false" ? false : value;
     case "integer":
     case "decimal":
     case "number":
-      return typeof value === "string" ? rawNumber(value) : value;
+      return text !== undefined && PLAIN_NUMBER.test(text) ? rawNumber(withoutZeros(text)) : value;
     case "date-time":
-      return rfc3339(value as string);
+      return text !== undefined && DATE_TIME.test(text) ? rfc3339(text) : value;
+    case "uuid":
+      return text?.toLowerCase() ?? value;
     case "string":
-      return typeof value === "string" ? value : (numberText(value) ?? JSON.stringify(value));
+    case "email":
+    case "date":
+      return text ?? numberText(value) ?? JSON.stringify(value);
     default:
       return value;
   }
+}
+
+/** The text by which two values are compared: keys, relations. */
+export function textOf(value: unknown): string {
+  const text = numberText(value) ?? (typeof value === "object" ? JSON.stringify(value) : String(value));
+  return UUID.test(text) ? text.toLowerCase() : text;
+}
+
+// JSON has no 007.
+const withoutZeros = (text: string) => text.replace(/^(-?)0+(?=\d)/, "$1");
+
+/** Whether a double holds the number with all its digits. */
+function isDouble(text: string | undefined): boolean {
+  if (text === undefined) return false;
+  const digits = (t: string) => (t.includes(".") ? t.replace(/\.?0+$/, "") : t).replace(/^-0$/, "0");
+  return digits(numberText(Number(text)) ?? "") === digits(text);
+}
+
+function isDay(text: string): boolean {
+  const [year, month, day] = text.split("-").map(Number) as [number, number, number];
+  return (
+    year > 0 && month > 0 && month < 13 && day > 0 && day <= new Date(Date.UTC(year, month, 0)).getUTCDate()
+  );
 }
 
 // Leading zeros are a sign of a code (00123), not of a number.
