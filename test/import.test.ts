@@ -123,6 +123,9 @@ describe("names of the house", () => {
 
   test("any keys load: SQL's words, GraphQL's words, quotes, other scripts, names that differ in spelling only", async () => {
     const keys = [
+      "r",
+      "v",
+      "x",
       "new",
       "old",
       "data",
@@ -150,8 +153,12 @@ describe("names of the house", () => {
     const counts = await load("odd/keys", path);
     expect(counts.map((one) => one.inserted)).toEqual([2, 1, 1, 1]);
     expect((await load("odd/keys", path)).map((one) => one.unchanged)).toEqual([2, 1, 1, 1]);
-    const again = await load("odd/keys", file("keys.json", text.replace(/"select":103/, '"select":7')));
+    const again = await load("odd/keys", file("keys.json", text.replace(/"v":101/, '"v":7')));
     expect(again[0]).toMatchObject({ inserted: 0, updated: 1, unchanged: 1 });
+    const { rows } = await client.query(
+      `select data.find('odd/keys/query_record', '{"sort": [{"field": "r", "direction": "asc"}]}') #> '{data,0}' as record`,
+    );
+    expect(rows[0].record).toMatchObject({ r: 100, x: 102 });
   });
 });
 

@@ -40,15 +40,15 @@ begin
   end if;
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
-    when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
+    when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
         case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
-    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select case when jsonb_typeof($1::jsonb) = ''object'' then (array_agg(row_to_json(r)))[1]::text else coalesce(json_agg(row_to_json(r)), ''[]'')::text end as body,
+    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select case when jsonb_typeof($1::jsonb) = ''object'' then (array_agg(row_to_json(r.*)))[1]::text else coalesce(json_agg(row_to_json(r.*)), ''[]'')::text end as body,
         (array_agg(r.version))[1]::text as version, case when jsonb_typeof($1::jsonb) = ''object'' then (array_agg(r.id))[1]::text end as id from %I.%I($1::jsonb) r',
       _r.schema_name, _entity.name || '_insert'))
-    when 'update' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
+    when 'update' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
       _r.schema_name, _entity.name || '_update'))
-    when 'replace' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
+    when 'replace' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
       _r.schema_name, _entity.name || '_update'))
     when 'delete' then jsonb_build_object('params', 2, 'sql', format('select ''''::text as body from %I.%I($1::uuid, $2::int) r',
       _r.schema_name, _entity.name || '_delete'))

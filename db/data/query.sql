@@ -55,8 +55,8 @@ begin
           union all select r.inverse_name from data.relations r where r.target_id = compile_expand.entity_id) n (x)), 'none'), 'unknown_relation');
     end if;
     _out := _out || format(case when _r.many
-        then '(select coalesce(json_agg(row_to_json(x)), ''[]'') from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I order by %4$s.created_at, %4$s.id limit 1000) x) as %8$I'
-        else '(select row_to_json(x) from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I) x) as %8$I' end,
+        then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I order by %4$s.created_at, %4$s.id limit 1000) x) as %8$I'
+        else '(select row_to_json(x.*) from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I) x) as %8$I' end,
       data.parse_select(_r.id, null, _child, data.compile_expand(_r.id, schema_name, _rest, _child, depth + 1)),
       schema_name, _r.entity, _child, _r.other, alias, _r.own, _name);
   end loop;
@@ -181,7 +181,7 @@ begin
       || json_build_object('limit', %5$s, 'offset', %6$s, 'next_cursor', case when count(*) > %5$s then
         data.cursor_text(%8$L, max(p.cursor)) end)::text || '}' as body
     from (
-      select row_to_json(r) as row, t."$n" as n, case when t."$n" = %5$s then %7$s end as cursor
+      select row_to_json(r.*) as row, t."$n" as n, case when t."$n" = %5$s then %7$s end as cursor
       from (select t.*, row_number() over () as "$n"
         from (select t.* from %2$I.%3$I t where %4$s order by %9$s limit %5$s + 1 offset %6$s) t) t, lateral (select %1$s) r
     ) p $sql$,

@@ -22,7 +22,7 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || _entity.id, 0));
   execute format($sql$
     with matched as materialized (
-      select v.id, r.value, r.n, data.without_nulls(data.record_data(to_jsonb(v))) as old
+      select v.id, r.value, r.n, data.without_nulls(data.record_data(to_jsonb(v.*))) as old
       from jsonb_array_elements($1) with ordinality r (value, n) join %1$s v on %2$s
     ), changed as materialized (
       select m.id, m.value from matched m, lateral (
