@@ -12,9 +12,11 @@ grant execute on function
 to rowhouse_account;
 grant execute on procedure tenancy.leave() to rowhouse_account;
 grant execute on function
-  tenancy.open_request(uuid, uuid, text, text, bigint, uuid), tenancy.resolve(text, text), tenancy.site_of_host(text),
+  tenancy.open_request(uuid, uuid, text, text), tenancy.refuse_request(), tenancy.resolve(text, text), tenancy.site_of_host(text),
   tenancy.cors_origins(text, text)
 to rowhouse_gateway;
+
+grant select on tenancy.open_requests to rowhouse_gateway;
 
 grant select on tenancy.organizations, tenancy.organization_members, tenancy.sites, tenancy.site_members, tenancy.apps,
   tenancy.domains to rowhouse_account;

@@ -144,6 +144,10 @@ declare
   _limit text := '20';
   _offset text := '0';
   _cursor text;
+  _expands boolean := coalesce(shape->'expand', 'null') <> 'null';
+  _plain boolean := coalesce(shape->'select', 'null') = 'null' and not _expands;
+  _rows text;
+  _next text;
 begin
   if _n > 1000 then
     perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.', 'invalid_filter');
@@ -176,20 +180,19 @@ begin
     _cursor := format('(select data.cursor_values(%s, %L))', case when shape->'cursor' = 'true' then format('$%s::text', _n) else quote_literal(shape->>'cursor') end, _sort);
     _where := format('(%s) and %s', _where, data.compile_after(_keys, _directions, _types, _required, _cursor));
   end if;
+  -- One more row than asked for tells whether there is a next page. Texts joined by hand: json_agg over numbered rows and
+  -- a function for the cursor cost a page of 20 a quarter more (196 µs, 171 so; 150 without cursor and meta).
+  _rows := format('(array_agg(row_to_json(%s)::text))[:%s]', case when _plain then 't.*' else 'r.*' end, _limit);
+  _next := format($sql$case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(%2$L, array[%3$s]) || '"' else 'null' end$sql$,
+    _limit, md5(_sort::text), (select string_agg(format('(array_agg(%s))[%s]::text', k, _limit), ', ' order by n) from unnest(_keys) with ordinality u (k, n)));
   return jsonb_build_object('params', _n, 'sql', format($sql$
-    select '{"data":' || coalesce(json_agg(p.row) filter (where p.n <= %5$s), '[]')::text || ',"meta":'
-      || json_build_object('limit', %5$s, 'offset', %6$s, 'next_cursor', case when count(*) > %5$s then
-        data.cursor_text(%8$L, max(p.cursor)) end)::text || '}' as body
-    from (
-      select row_to_json(r.*) as row, t."$n" as n, case when t."$n" = %5$s then %7$s end as cursor
-      from (select t.*, row_number() over () as "$n"
-        from (select t.* from %2$I.%3$I t where %4$s order by %9$s limit %5$s + 1 offset %6$s) t) t, lateral (select %1$s) r
-    ) p $sql$,
-    data.parse_select(entity.id, shape->'select', 't', case when shape ? 'expand' and shape->'expand' <> 'null' then data.compile_expand(entity.id, schema_name, shape->'expand', 't') end),
-    schema_name, entity.name, _where, _limit, _offset,
-    format('array[%s]', (select string_agg(format('(%s)::text', k), ', ' order by n) from unnest(_keys) with ordinality u (k, n))),
-    _sort,
-    (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n))));
+    select '{"data":[' || coalesce(array_to_string(%1$s, ','), '') || '],"meta":{"limit":' || %2$s || ',"offset":' || %3$s
+      || ',"next_cursor":' || %4$s || '}}' as body
+    from (select t.* from %5$I.%6$I t where %7$s order by %8$s limit %2$s + 1 offset %3$s) t%9$s $sql$,
+    _rows, _limit, _offset, _next, schema_name, entity.name, _where,
+    (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)),
+    case when not _plain then format(', lateral (select %s) r', data.parse_select(entity.id, shape->'select', 't',
+      case when _expands then data.compile_expand(entity.id, schema_name, shape->'expand', 't') end)) else '' end));
 end
 $$;
 comment on function data.compile_find(data.entities, text, jsonb, text[]) is
@@ -206,8 +209,9 @@ end
 $$;
 comment on function data.page_number(text, text, bigint, bigint) is 'A limit or an offset as a number. RH400 outside low to high.';
 
-create or replace function data.cursor_text(sort jsonb, row_values text[]) returns text
-language sql immutable parallel safe set search_path = '' as $$
-  select rtrim(translate(encode(convert_to((jsonb_build_array(md5(sort::text)) || to_jsonb(row_values))::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=')
-$$;
-comment on function data.cursor_text(jsonb, text[]) is 'The opaque cursor for a row with these sort values.';
+drop function if exists data.cursor_text(jsonb, text[]);
+create or replace function data.cursor_text(sort_hash text, row_values text[]) returns text
+language sql immutable parallel safe
+return rtrim(translate(encode(convert_to((jsonb_build_array(sort_hash) || to_jsonb(row_values))::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=');
+comment on function data.cursor_text(text, text[]) is
+  'The opaque cursor for a row with these sort values; sort_hash is the md5 of the sort it belongs to. Inlined into the statement.';

@@ -86,7 +86,8 @@ language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
   _body jsonb;
 begin
-  execute data.compile(regexp_replace(insert.entity, '/[^/]*$', ''), split_part(insert.entity, '/', 3), 'insert')->>'sql' into _body using insert.records;
+  execute data.compile(regexp_replace(insert.entity, '/[^/]*$', ''), split_part(insert.entity, '/', 3),
+    case jsonb_typeof(insert.records) when 'array' then 'insert_list' else 'insert' end)->>'sql' into _body using insert.records;
   return _body;
 end
 $$;

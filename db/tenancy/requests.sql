@@ -23,57 +23,55 @@ $$;
 comment on function tenancy.resolve(text, text) is
   'The ids of a site and an app, each given by name or UUID; nulls for what does not exist or does not belong together. For the gateway.';
 
+-- A view, so that it is a part of the gateway's prepared statement: 14 µs a request, where a function that asks the
+-- same costs 33.
+drop view if exists tenancy.open_requests;
+create view tenancy.open_requests as
+select e.id as session_id, e.account_id, s.id as site_id, s.name as site_name, s.role_name::text as role_name,
+  a.id as app_id, a.name as app_name, a.schema_name::text as schema_name, a.definition_version
+from auth.sessions e
+join tenancy.site_members m on m.account_id = e.account_id
+join tenancy.sites s on s.id = m.site_id
+join tenancy.apps a on a.site_id = s.id
+where e.ended_at is null and e.expires_at > now() and (e.site_id is null or e.site_id = s.id);
+comment on view tenancy.open_requests is
+  'Which live session may open which app: its account is a member of the site, and the session was not made for another site. For the gateway.';
+
+create or replace function tenancy.refuse_request() returns text
+language plpgsql set search_path = '' as $$
+begin
+  raise exception 'The app cannot be opened as it was before' using errcode = 'RH001';
+end
+$$;
+comment on function tenancy.refuse_request() is
+  'Raises RH001: what the gateway remembers of an app or a session is no longer so; tenancy.open_request says what is. For the gateway.';
+
 drop function if exists tenancy.open_request(uuid, uuid, text, text, bigint, uuid);
-create function tenancy.open_request(
-  session uuid, account uuid, site text, app text, version bigint default null, token_site uuid default null,
+create or replace function tenancy.open_request(
+  session uuid, account uuid, site text, app text,
   out site_id uuid, out site_name text, out role_name text, out app_id uuid, out app_name text,
-  out schema_name text, out definition_version bigint, out settings jsonb
+  out schema_name text, out definition_version bigint
 )
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  _r record;
+  _ids record := tenancy.resolve(open_request.site, open_request.app);
 begin
-  -- One query for the usual case: every request passes here, and each further statement costs it about 10 µs.
-  if open_request.site ~ '^[a-z]' and length(open_request.site) <= 28 and length(open_request.app) <= 28 then
-    select s.id as site_id, s.name as site_name, s.role_name, a.id as app_id, a.name as app_name, a.schema_name,
-      a.definition_version, a.settings
-    into _r
-    from auth.sessions e, tenancy.sites s, tenancy.apps a, tenancy.site_members m
-    where e.id = open_request.session and e.account_id = open_request.account and e.ended_at is null and e.expires_at > now()
-      and s.name = open_request.site and a.site_id = s.id and a.name = open_request.app
-      and m.site_id = s.id and m.account_id = open_request.account;
-  else
-    select s.id as site_id, s.name as site_name, s.role_name, a.id as app_id, a.name as app_name, a.schema_name,
-      a.definition_version, a.settings
-    into _r
-    from tenancy.resolve(open_request.site, open_request.app) r
-    join tenancy.sites s on s.id = r.site_id
-    join tenancy.apps a on a.id = r.app_id
-    join tenancy.site_members m on m.site_id = s.id and m.account_id = open_request.account
-    where auth.session_is_live(open_request.session);
+  select r.site_id, r.site_name, r.role_name, r.app_id, r.app_name, r.schema_name, r.definition_version
+  into site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
+  from tenancy.open_requests r
+  where r.session_id = open_request.session and r.account_id = open_request.account
+    and r.site_id = _ids.site_id and r.app_id = _ids.app_id;
+  if found then
+    return;
+  elsif open_request.account is null or not auth.session_is_live(open_request.session) then
+    perform rowhouse.fail(401, 'This session has ended', 'Log in again: POST /api/v1/auth/login.', 'session_ended');
   end if;
-  if not found or open_request.token_site <> _r.site_id then
-    if open_request.account is null or not auth.session_is_live(open_request.session) then
-      perform rowhouse.fail(401, 'This session has ended', 'Log in again: POST /api/v1/auth/login.', 'session_ended');
-    end if;
-    perform rowhouse.fail(404, 'There is no such app that you may see',
-      'Check site and app in the address, and that your token was issued for this site.', 'not_found');
-  end if;
-  if open_request.version <> _r.definition_version then
-    raise exception 'The definition of this app changed' using errcode = 'RH001';
-  end if;
-  site_id := _r.site_id;
-  site_name := _r.site_name;
-  role_name := _r.role_name;
-  app_id := _r.app_id;
-  app_name := _r.app_name;
-  schema_name := _r.schema_name;
-  definition_version := _r.definition_version;
-  settings := _r.settings;
+  perform rowhouse.fail(404, 'There is no such app that you may see',
+    'Check site and app in the address, and that your token was issued for this site.', 'not_found');
 end
 $$;
-comment on function tenancy.open_request(uuid, uuid, text, text, bigint, uuid) is
-  'Checks that a session is live and its account a member of the site, and returns what a request needs. RH401 session ended; RH404 no such app, or not for this account or token; RH001 the app''s definition is no longer the expected version. For the gateway.';
+comment on function tenancy.open_request(uuid, uuid, text, text) is
+  'Checks that a session is live and its account a member of the site, and returns what a request needs. Site and app by name or UUID. RH401 session ended; RH404 no such app, or not for this account or session. For the gateway.';
 
 create or replace function tenancy.cors_origins(site text, app text) returns text[]
 language sql stable security definer set search_path = '' as $$

@@ -122,8 +122,8 @@ async function openApp(pool: Pool, claims: Claims, context: RequestContext): Pro
   const { rows } = await pool.query<OpenedApp>({
     name: "graphql_open_request",
     text: `select site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
-      from tenancy.open_request($1::uuid, $2::uuid, $3, $4, null, $5::uuid)`,
-    values: [claims.sid ?? null, claims.sub, context.site, context.app, claims.tenant_id ?? null],
+      from tenancy.open_request($1::uuid, $2::uuid, $3, $4)`,
+    values: [claims.sid, claims.sub, context.site, context.app],
   });
   return rows[0] as OpenedApp;
 }

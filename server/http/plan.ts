@@ -4,7 +4,7 @@ import { Problem } from "./problem.ts";
 // the values it is run with. What the shape means, and whether it means anything, SQL says (data.compile).
 
 /** What can be done with records; the words of data.compile. */
-export type Operation = "find" | "get" | "insert" | "replace" | "update" | "delete";
+export type Operation = "find" | "get" | "insert" | "insert_list" | "replace" | "update" | "delete";
 
 /** A shape (JSON text) and the text parameters that belong to it, in order. */
 export type Plan = { shape: string; values: string[] };
@@ -28,6 +28,7 @@ const allowed = {
   find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor"],
   get: ["select", "expand"],
   insert: [],
+  insert_list: [],
   replace: [],
   update: [],
   delete: [],

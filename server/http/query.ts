@@ -4,22 +4,34 @@ import type { Pool, PoolClient } from "pg";
 // the claims are gone afterwards, after an error too. 0.7 to 1.07 of the bare statement's rate, where four awaited
 // statements (begin, set_config, query, commit) reach 0.4 to 0.5.
 
-const contextStatement = `select set_config('rowhouse.account', $2::text, true),
-  set_config('rowhouse.site', r.site_id::text, true), set_config('role', r.role_name, true)
-from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text, $5::bigint, $6::uuid) r`;
+const context = (from: string, role: string) => `select set_config('rowhouse.account', $2::text, true),
+  set_config('rowhouse.site', r.site_id::text, true), set_config('role', ${role}, true)
+from ${from}`;
+
+/** For an app by name or UUID: raises what is wrong. */
+const openStatement: Statement = {
+  name: "open",
+  text: context("tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r", "r.role_name"),
+};
+
+/** For an app as it was when a statement was compiled; RH001 when that is not so any more. */
+const reopenStatement: Statement = {
+  name: "reopen",
+  text: context(
+    `(values (1)) one left join tenancy.open_requests r on r.session_id = $1::uuid and r.account_id = $2::uuid
+  and r.app_id = $3::uuid and r.definition_version = $4::bigint`,
+    "coalesce(r.role_name, tenancy.refuse_request())",
+  ),
+};
 
 /** Prepared statements kept per connection; a backend holds some 10 to 40 KiB for each. */
 const statementsPerConnection = 500;
 
-/** Who asks for which app: session, account, site, app, the definition version expected, the token's site. */
-export type Claimed = {
-  session: string | null;
-  account: string;
-  site: string | null;
-  app: string;
-  version: string | null;
-  tokenSite: string | null;
-};
+/** Who asks: a session and its account. */
+export type Caller = { session: string; account: string };
+
+/** The app that a statement is for: as a request names it, or as it was when a statement was compiled. */
+export type AppAsked = { site: string | null; app: string } | { appId: string; version: string };
 
 /** A statement with a name that stands for this text only, in the whole process. */
 export type Statement = { name: string; text: string };
@@ -58,7 +70,8 @@ function preparedOf(wire: Wire): Prepared {
 }
 
 class Pipelined {
-  readonly #claimed: Claimed;
+  readonly #context: Statement;
+  readonly #contextValues: Texts;
   readonly #statement: Statement;
   readonly #values: Texts;
   readonly #rows: Texts[] = [];
@@ -67,12 +80,17 @@ class Pipelined {
   callback: ((error: Error | null, rows: Texts[]) => void) | null;
 
   constructor(
-    claimed: Claimed,
+    { session, account }: Caller,
+    app: AppAsked,
     statement: Statement,
     values: Texts,
     callback: (error: Error | null, rows: Texts[]) => void,
   ) {
-    this.#claimed = claimed;
+    const isKnown = "appId" in app;
+    this.#context = isKnown ? reopenStatement : openStatement;
+    this.#contextValues = isKnown
+      ? [session, account, app.appId, app.version]
+      : [session, account, app.site, app.app];
     this.#statement = statement;
     this.#values = values;
     this.callback = callback;
@@ -81,7 +99,6 @@ class Pipelined {
   submit(connection: unknown): null {
     const wire = connection as Wire;
     const prepared = preparedOf(wire);
-    const { session, account, site, app, version, tokenSite } = this.#claimed;
     prepared.parsing = [];
     this.#prepared = prepared;
     wire.stream.cork();
@@ -89,20 +106,13 @@ class Pipelined {
       // Closed before anything can fail: PostgreSQL skips what follows an error.
       if (!prepared.known.has(this.#statement.name) && prepared.known.size >= statementsPerConnection) {
         for (const oldest of prepared.known) {
-          if (oldest === "context") continue;
+          if (oldest === openStatement.name || oldest === reopenStatement.name) continue;
           prepared.known.delete(oldest);
           wire.close({ type: "S", name: oldest });
           break;
         }
       }
-      this.#run(wire, prepared, { name: "context", text: contextStatement }, [
-        session,
-        account,
-        site,
-        app,
-        version,
-        tokenSite,
-      ]);
+      this.#run(wire, prepared, this.#context, this.#contextValues);
       this.#run(wire, prepared, this.#statement, this.#values);
       wire.sync();
     } finally {
@@ -170,16 +180,22 @@ function isBroken(error: Error): boolean {
 
 /**
  * Runs one statement as a member of a site, in one round trip, and returns its rows as text.
- * Throws pg's DatabaseError: RH401, RH404 and RH001 (the app's definition has another version) from the context,
+ * Throws pg's DatabaseError: RH401 and RH404 where the app is named, RH001 where what is known of it is no longer so,
  * whatever the statement raises, or an error of the connection.
  */
-export function queryAs(pool: Pool, claimed: Claimed, statement: Statement, values: Texts): Promise<Texts[]> {
+export function queryAs(
+  pool: Pool,
+  caller: Caller,
+  app: AppAsked,
+  statement: Statement,
+  values: Texts,
+): Promise<Texts[]> {
   return new Promise((resolve, reject) => {
     pool.connect((error, client, release) => {
       if (error || !client) return reject(error);
       watch(client);
       client.query(
-        new Pipelined(claimed, statement, values, (failure, rows) => {
+        new Pipelined(caller, app, statement, values, (failure, rows) => {
           release(failure !== null && isBroken(failure));
           if (failure) reject(failure);
           else resolve(rows);

@@ -4,7 +4,7 @@ import type { Pool } from "pg";
 import type { Claims } from "./context.ts";
 import { type Operation, planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
-import { type Claimed, queryAs, type Statement, type Texts } from "./query.ts";
+import { type Caller, queryAs, type Statement, type Texts } from "./query.ts";
 import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
@@ -12,7 +12,7 @@ import type { Tenant } from "./tenant.ts";
 /** A record or a collection: an entity, and an id when one record is meant. */
 export type Target = { entity: string; id: string | null };
 
-type Compiled = { version: string; statement: Statement };
+type Compiled = { app: { appId: string; version: string }; statement: Statement };
 
 const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
 const record: Record<string, Operation> = {
@@ -51,12 +51,14 @@ export class Rest {
     res: ServerResponse,
   ): Promise<void> {
     const operations = target.id === null ? collection : record;
-    const operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
+    let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(target);
     const { shape, values } = planQuery(operation, request.queryString);
     const parameters: (string | null)[] = target.id === null ? [] : [target.id];
     if (operation === "insert" || operation === "replace" || operation === "update") {
-      parameters.push(await readJsonText(req, this.#bodyLimit));
+      const body = await readJsonText(req, this.#bodyLimit);
+      if (operation === "insert" && /^\s*\[/.test(body)) operation = "insert_list";
+      parameters.push(body);
     }
     if (operation === "replace" || operation === "update" || operation === "delete")
       parameters.push(ifMatch(req));
@@ -70,11 +72,11 @@ export class Rest {
       case "delete":
         return sendEmpty(res, 204);
       case "insert":
-        if (id) {
-          headers.etag = `W/"${version}"`;
-          headers.location = `${request.path.replace(/\/$/, "")}/${id}`;
-        }
+        headers.etag = `W/"${version}"`;
+        headers.location = `${request.path.replace(/\/$/, "")}/${id}`;
         return sendJson(res, 201, body, headers);
+      case "insert_list":
+        return sendJson(res, 201, body);
       case "find":
         return sendJson(res, 200, body);
       default:
@@ -91,22 +93,15 @@ export class Rest {
     parameters: Texts,
     claims: Claims,
   ): Promise<Texts[]> {
-    const claimed: Claimed = {
-      session: claims.sid,
-      account: claims.sub,
-      site: tenant.site,
-      app: tenant.app,
-      version: null,
-      tokenSite: claims.tenant_id ?? null,
-    };
-    const appKey = JSON.stringify([tenant.site, tenant.app]);
+    const caller: Caller = { session: claims.sid, account: claims.sub };
+    const appKey = `${tenant.site ?? ""}/${tenant.app}`;
     const planKey = `${operation} ${entity} ${shape}`;
     for (let attempt = 1; ; attempt++) {
       const plan =
         this.#apps.get(appKey)?.get(planKey) ??
-        (await this.#compile(claimed, appKey, planKey, [tenant.app, entity, operation, shape]));
+        (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
       try {
-        return await queryAs(this.#pool, { ...claimed, version: plan.version }, plan.statement, parameters);
+        return await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
       } catch (error) {
         if (!isStale(error)) throw problemOf(error, parameters);
         this.#apps.delete(appKey);
@@ -116,12 +111,28 @@ export class Rest {
   }
 
   /** Compiled with the rights of the request, so that what its account may not know is not there. */
-  async #compile(claimed: Claimed, appKey: string, planKey: string, call: string[]): Promise<Compiled> {
-    const rows = await queryAs(this.#pool, claimed, compileStatement, call).catch((error: unknown) => {
-      throw problemOf(error, call);
-    });
-    const { sql, version } = JSON.parse(rows[0]?.[0] ?? "{}") as { sql: string; version: number };
-    const compiled = { version: String(version), statement: { name: `s${++this.#statements}`, text: sql } };
+  async #compile(
+    caller: Caller,
+    tenant: Tenant,
+    appKey: string,
+    planKey: string,
+    call: string[],
+  ): Promise<Compiled> {
+    const parameters = [tenant.app, ...call];
+    const rows = await queryAs(this.#pool, caller, tenant, compileStatement, parameters).catch(
+      (error: unknown) => {
+        throw problemOf(error, parameters);
+      },
+    );
+    const { sql, app, version } = JSON.parse(rows[0]?.[0] ?? "{}") as {
+      sql: string;
+      app: string;
+      version: number;
+    };
+    const compiled = {
+      app: { appId: app, version: String(version) },
+      statement: { name: `s${++this.#statements}`, text: sql },
+    };
     let plans = this.#apps.get(appKey);
     if (!plans) {
       plans = new LRUCache({ max: 500 });
@@ -132,7 +143,7 @@ export class Rest {
   }
 }
 
-// RH001: the app's definition has another version by now. The others: what a statement names is gone, as when an app
+// RH001: the app has another definition by now, or the session may no longer open it: compiling anew says which. The others: what a statement names is gone, as when an app
 // was dropped and made again.
 function isStale(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
