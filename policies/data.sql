@@ -6,7 +6,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.compile(text, text, text, jsonb), data.resolve_entity(text, text), data.compile_find(data.entities, text, jsonb, text[]),
   data.compile_filter(uuid, jsonb, text, text[], int), data.compile_condition(uuid, text, text, jsonb, text, text[]), data.filter_value(jsonb, text, text[]),
   data.field_expression(uuid, text, text), data.parse_select(uuid, jsonb, text, text[]), data.compile_expand(uuid, text, jsonb, text, int),
-  data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(text, text[]), data.page_number(text, text, bigint, bigint),
+  data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
   data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb),
   data.upsert(text, jsonb, text[]), data.without_nulls(jsonb), data.record_data(jsonb),
   data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb)

@@ -181,10 +181,10 @@ begin
     _where := format('(%s) and %s', _where, data.compile_after(_keys, _directions, _types, _required, _cursor));
   end if;
   -- One more row than asked for tells whether there is a next page. Texts joined by hand: json_agg over numbered rows and
-  -- a function for the cursor cost a page of 20 a quarter more (196 µs, 171 so; 150 without cursor and meta).
+  -- a function for the cursor cost a page of 20 a quarter more (196 µs, 167 so; 147 without cursor and meta).
   _rows := format('(array_agg(row_to_json(%s)::text))[:%s]', case when _plain then 't.*' else 'r.*' end, _limit);
-  _next := format($sql$case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(%2$L, array[%3$s]) || '"' else 'null' end$sql$,
-    _limit, md5(_sort::text), (select string_agg(format('(array_agg(%s))[%s]::text', k, _limit), ', ' order by n) from unnest(_keys) with ordinality u (k, n)));
+  _next := format($sql$case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(json_build_array(%2$L, %3$s)) || '"' else 'null' end$sql$,
+    _limit, md5(_sort::text), (select string_agg(format('(array_agg(%s))[%s]', k, _limit), ', ' order by n) from unnest(_keys) with ordinality u (k, n)));
   return jsonb_build_object('params', _n, 'sql', format($sql$
     select '{"data":[' || coalesce(array_to_string(%1$s, ','), '') || '],"meta":{"limit":' || %2$s || ',"offset":' || %3$s
       || ',"next_cursor":' || %4$s || '}}' as body
@@ -209,9 +209,9 @@ end
 $$;
 comment on function data.page_number(text, text, bigint, bigint) is 'A limit or an offset as a number. RH400 outside low to high.';
 
-drop function if exists data.cursor_text(jsonb, text[]);
-create or replace function data.cursor_text(sort_hash text, row_values text[]) returns text
+drop function if exists data.cursor_text(jsonb, text[]), data.cursor_text(text, text[]);
+create or replace function data.cursor_text(sort_values json) returns text
 language sql immutable parallel safe
-return rtrim(translate(encode(convert_to((jsonb_build_array(sort_hash) || to_jsonb(row_values))::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=');
-comment on function data.cursor_text(text, text[]) is
-  'The opaque cursor for a row with these sort values; sort_hash is the md5 of the sort it belongs to. Inlined into the statement.';
+return rtrim(translate(encode(convert_to(sort_values::text, 'utf8'), 'base64'), E'+/\n', '-_'), '=');
+comment on function data.cursor_text(json) is
+  'The opaque cursor for a row: the md5 of the sort, and the row''s values in it. Inlined into the statement.';

@@ -83,7 +83,7 @@ export class Tokens {
   }
 
   /** The claims of an access token. Throws a 401 Problem (invalid_token, token_expired). */
-  async verify(token: string): Promise<Claims> {
+  verify(token: string): Claims {
     const known = this.#verified.get(token);
     if (known && known.exp * 1000 > Date.now()) return known;
     const claims = this.#verify(token, "access");
@@ -92,7 +92,7 @@ export class Tokens {
   }
 
   /** The claims of a refresh token. Throws a 401 Problem (invalid_token, token_expired). */
-  async verifyRefresh(token: string): Promise<Claims> {
+  verifyRefresh(token: string): Claims {
     return this.#verify(token, "refresh");
   }
 

@@ -17,7 +17,7 @@ export type RequestContext = {
 export type ControlContext = { claims: Claims | null; requestId: string };
 
 /** Verifies access tokens; throws a 401 Problem when one is not valid. */
-export type Tokens = { verify(token: string): Promise<Claims> };
+export type Tokens = { verify(token: string): Claims };
 
 /** The GraphQL endpoints, of one app and of the control plane. */
 export type GraphqlHandlers = {

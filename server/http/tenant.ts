@@ -19,6 +19,8 @@ export class Tenants {
   readonly #pool: Pool;
   readonly #baseDomain: string | null;
   readonly #hosts = new LRUCache<string, string>({ max: 5_000, ttl: rememberedFor });
+  /** The last Host header seen that names no tenant, as most requests send the same. */
+  #silentHost: string | undefined;
   readonly #ids = new LRUCache<string, string>({ max: 5_000, ttl: rememberedFor });
 
   /** `baseDomain`: the domain of which `acme.<baseDomain>` is the site acme; empty for none. */
@@ -28,7 +30,17 @@ export class Tenants {
   }
 
   /** `path` is what the path says, if it names a tenant. Throws a 400 Problem when sources are missing or disagree. */
-  async find(path: Tenant | null, headers: IncomingHttpHeaders, claims: Claims | null): Promise<Tenant> {
+  find(path: Tenant | null, headers: IncomingHttpHeaders, claims: Claims | null): Tenant | Promise<Tenant> {
+    const onlyPath = headers["x-tenant-id"] === undefined && headers["x-app-id"] === undefined;
+    if (path && onlyPath && headers.host === this.#silentHost) return path;
+    return this.#findAmong(path, headers, claims);
+  }
+
+  async #findAmong(
+    path: Tenant | null,
+    headers: IncomingHttpHeaders,
+    claims: Claims | null,
+  ): Promise<Tenant> {
     const sources: Source[] = [];
     if (path) sources.push({ ...path, says: `the path says ${quoted(`${path.site}/${path.app}`)}` });
     sources.push(...headerSources(headers));
@@ -76,8 +88,10 @@ export class Tenants {
 
   async #hostSource(header: string | undefined): Promise<Source | null> {
     const host = header?.replace(/:\d+$/, "").replace(/\.$/, "").toLowerCase();
-    if (!host || host === "localhost" || host === this.#baseDomain || isIP(host.replace(/^\[|\]$/g, "")))
+    if (!host || host === "localhost" || host === this.#baseDomain || isIP(host.replace(/^\[|\]$/g, ""))) {
+      this.#silentHost = header;
       return null;
+    }
     const says = `the host name says ${quoted(host)}`;
     if (this.#baseDomain && host.endsWith(`.${this.#baseDomain}`)) {
       return { site: host.slice(0, -this.#baseDomain.length - 1), app: null, says };
