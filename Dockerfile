@@ -9,6 +9,7 @@ COPY db db
 COPY policies policies
 COPY examples examples
 USER node
-ENV ROWHOUSE_HOST=0.0.0.0
-EXPOSE 4000
-CMD ["node", "bin/rowhouse.mjs", "start"]
+ENV NODE_ENV=production ROWHOUSE_HOST=0.0.0.0
+EXPOSE 4000 4001
+ENTRYPOINT ["node", "bin/rowhouse.mjs"]
+CMD ["start"]

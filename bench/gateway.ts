@@ -1,13 +1,13 @@
-// The gateway as a process of its own (argv: operator URL, gateway URL); prints its port.
+// The gateway as a process of its own (argv: operator, gateway and worker URL); prints its port.
 import { openLog } from "../server/log.ts";
 import { readSettings } from "../server/settings.ts";
 import { startServer } from "../server/start.ts";
 
-const [operatorUrl, gatewayUrl] = process.argv.slice(2) as [string, string];
+const [operatorUrl, gatewayUrl, workerUrl] = process.argv.slice(2) as [string, string, string];
 const server = await startServer({
   settings: readSettings({ ROWHOUSE_PORT: "0" }),
-  database: { operatorUrl, gatewayUrl, gatewayPassword: decodeURIComponent(new URL(gatewayUrl).password) },
-  masterKey: Buffer.alloc(32, 7),
+  logins: { operatorUrl, gatewayUrl, workerUrl },
+  masterKey: () => Buffer.alloc(32, 7),
   log: openLog("info", "/dev/null"),
 });
 console.log(new URL(server.url).port);

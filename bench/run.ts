@@ -9,7 +9,7 @@ import autocannon from "autocannon";
 import pg from "pg";
 import { issueDevelopmentToken } from "../server/auth/development.ts";
 import { openTokens } from "../server/auth/tokens.ts";
-import { gatewayUrl } from "../server/database/connect.ts";
+import { logins } from "../server/database/connect.ts";
 import { migrate } from "../server/database/migrate.ts";
 import { startEmbedded } from "../server/embedded/postgres.ts";
 import { readSettings } from "../server/settings.ts";
@@ -27,14 +27,14 @@ type Sample = { rate: number; p50: number; p99: number; serverCpu: number; postg
 const dir = mkdtempSync(join(tmpdir(), "rowhouse-bench-"));
 const cluster = await startEmbedded(dir, ["shared_buffers=512MB"]);
 const postmaster = Number.parseInt(readFileSync(join(dir, "postgres", "postmaster.pid"), "utf8"), 10);
-await migrate(cluster.operatorUrl, cluster.gatewayPassword);
+const urls = logins(cluster.operatorUrl, { gateway: cluster.gatewayPassword, worker: "bench" });
+await migrate(urls);
 const client = new pg.Client({ connectionString: cluster.operatorUrl });
 await client.connect();
 await fill();
 const ids = (await client.query("select id from bench_crm.contacts order by random() limit 5000")).rows.map(
   (row) => row.id as string,
 );
-const gateway = gatewayUrl(cluster.operatorUrl, cluster.gatewayPassword);
 const [{ account, site }] = (
   await client.query(
     "select (select id from auth.accounts) as account, (select id from tenancy.sites) as site",
@@ -46,7 +46,7 @@ const { access_token: token } = await issueDevelopmentToken(client, tokens, {
   site: "bench",
 });
 
-const rowhouse = await start("rowhouse", "gateway.ts", [cluster.operatorUrl, gateway]);
+const rowhouse = await start("rowhouse", "gateway.ts", [urls.operatorUrl, urls.gatewayUrl, urls.workerUrl]);
 const references: Server[] = [];
 for (const name of ["limit", "pipelined", "naive"])
   references.push(await start(name, "reference.ts", [name, cluster.operatorUrl, "bench_crm", account, site]));

@@ -17,6 +17,8 @@ grant execute on function auth.sign_up(text, text, text), auth.log_in(text, text
   auth.log_out(uuid), auth.session_is_live(uuid), auth.delete_expired(), auth.list_signing_keys(),
   auth.offer_signing_key(text, jsonb, bytea)
 to rowhouse_gateway;
+grant usage on schema auth to rowhouse_worker;
+grant execute on function auth.delete_expired() to rowhouse_worker;
 
 do $$
 declare

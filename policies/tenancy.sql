@@ -18,6 +18,9 @@ to rowhouse_gateway;
 
 grant select on tenancy.open_requests to rowhouse_gateway;
 
+grant usage on schema tenancy to rowhouse_worker;
+grant execute on function tenancy.list_unverified_domains(), tenancy.verify_domain(uuid, text[]) to rowhouse_worker;
+
 grant select on tenancy.organizations, tenancy.organization_members, tenancy.sites, tenancy.site_members, tenancy.apps,
   tenancy.domains to rowhouse_account;
 

@@ -38,16 +38,28 @@ export const SETTINGS = {
     "The embedded database, its passwords and the master key.",
   ),
   DATABASE_URL: setting(
-    z.string(),
+    z.union([z.literal(""), z.url({ protocol: /^postgres(ql)?$/, hostname: /./ })]),
     "",
     "postgres:// URL",
-    "A PostgreSQL 18 server to use; empty runs the embedded one.",
+    "A PostgreSQL 18 server to use, as its operator; empty runs the embedded one.",
   ),
   ROWHOUSE_GATEWAY_PASSWORD: setting(
     z.string(),
     "",
     "text",
     "Password of the login rowhouse_gateway with DATABASE_URL; empty derives one from the master key.",
+  ),
+  ROWHOUSE_WORKER_PASSWORD: setting(
+    z.string(),
+    "",
+    "text",
+    "Password of the login rowhouse_worker; empty derives one from the master key.",
+  ),
+  ROWHOUSE_WORKER_PORT: setting(
+    whole(0, 65535),
+    "4001",
+    "TCP port",
+    "Where start --only worker answers /health and /health/ready; 0 takes a free port.",
   ),
   ROWHOUSE_MASTER_KEY: setting(
     z.string(),

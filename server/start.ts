@@ -1,19 +1,21 @@
-import { createServer, type Server } from "node:http";
+import type { Server } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import pg from "pg";
 import type { Logger } from "pino";
 import { authRoutes } from "./auth/routes.ts";
 import { openTokens } from "./auth/tokens.ts";
-import type { Database } from "./database/connect.ts";
-import { migrate } from "./database/migrate.ts";
+import type { Logins, Part } from "./database/connect.ts";
+import { contentHash, migrate } from "./database/migrate.ts";
 import { createGraphql } from "./graphql/graphql.ts";
 import { createApp } from "./http/app.ts";
-import type { Readiness } from "./http/context.ts";
 import type { Settings } from "./settings.ts";
-import { startWorker, type Worker } from "./worker/worker.ts";
+import { createHealthServer, readiness } from "./worker/health.ts";
+import { startWorker } from "./worker/worker.ts";
 
-/** A running gateway and worker. stop() finishes running requests first. */
+/** A running gateway, worker or both. stop() finishes running requests and jobs first. */
 export interface Rowhouse {
+  /** Where clients reach the gateway; a process with the worker alone: where it tells its health. */
   url: string;
   warnings: string[];
   stop(): Promise<void>;
@@ -21,47 +23,68 @@ export interface Rowhouse {
 
 const PATIENCE_MS = 5_000;
 
-/** Migrates the database, then starts gateway and worker in this process. */
+/**
+ * Starts gateway and worker in this process, or `only` one of them. Migrates first, where the operator's URL is given;
+ * without it, somebody else has to.
+ */
 export async function startServer(parts: {
   settings: Settings;
-  database: Pick<Database, "operatorUrl" | "gatewayUrl" | "gatewayPassword">;
-  masterKey: Buffer;
+  logins: Partial<Logins>;
+  only?: Part | undefined;
+  /** Asked for by the gateway only: a worker needs no key. */
+  masterKey: () => Buffer;
   log: Logger;
 }): Promise<Rowhouse> {
-  const { settings, database, masterKey, log } = parts;
-  const { warnings } = await migrate(database.operatorUrl, database.gatewayPassword);
-  const pool = openPool(database.gatewayUrl, settings.ROWHOUSE_POOL_SIZE, log);
-  const operatorPool = openPool(database.operatorUrl, 10, log);
-  const tokens = await openTokens({ pool, masterKey, settings });
-  const worker = await startWorker(operatorPool, log);
-  const graphql = createGraphql({ pool, settings, log });
-  const app = createApp({
-    pool,
-    settings,
-    log,
-    tokens,
-    graphql,
-    auth: authRoutes({ pool, tokens }),
-    ready: () => readiness(pool, worker),
-  });
-  const server = createServer(app);
-  server.keepAliveTimeout = 65_000;
+  const { settings, logins, only, masterKey, log } = parts;
+  const open: (() => Promise<unknown>)[] = [];
   const stop = async () => {
-    await close(server);
-    await Promise.all([graphql.stop(), worker.stop()]);
-    await Promise.all([pool.end(), operatorPool.end()]);
+    for (const close of open.splice(0).reverse())
+      await close().catch((error: Error) =>
+        log.warn({ message: error.message }, "A part did not stop cleanly"),
+      );
+  };
+  const openPool = (url: string | undefined, max: number) => {
+    if (!url) throw new Error("There is no login for this part of the server");
+    const pool = createPool(url, max, log);
+    open.push(() => pool.end());
+    return pool;
   };
   try {
-    await listen(server, settings);
+    const warnings: string[] = [];
+    if (hasAll(logins)) warnings.push(...(await migrate(logins)).warnings);
+    const workerPool = only === "gateway" ? null : openPool(logins.workerUrl, 10);
+    const pool = only === "worker" ? null : openPool(logins.gatewayUrl, settings.ROWHOUSE_POOL_SIZE);
+    if (!logins.operatorUrl) warnings.push(...(await compareInstalled((pool ?? workerPool) as pg.Pool)));
+
+    const worker = workerPool && (await startWorker(workerPool, log));
+    if (worker) open.push(() => worker.stop());
+    const ready = () => readiness((pool ?? workerPool) as pg.Pool, worker);
+    if (!pool) {
+      const server = createHealthServer(ready);
+      open.push(() => close(server));
+      return { url: await listen(server, settings, "ROWHOUSE_WORKER_PORT"), warnings, stop };
+    }
+
+    const tokens = await openTokens({ pool, masterKey: masterKey(), settings });
+    const graphql = createGraphql({ pool, settings, log });
+    open.push(() => graphql.stop());
+    const auth = authRoutes({ pool, tokens });
+    const server = createServer(createApp({ pool, settings, log, tokens, graphql, auth, ready }));
+    server.keepAliveTimeout = 65_000;
+    open.push(() => close(server));
+    const address = await listen(server, settings, "ROWHOUSE_PORT");
+    return { url: settings.ROWHOUSE_URL || address, warnings, stop };
   } catch (error) {
     await stop();
     throw error;
   }
-  const { port } = server.address() as AddressInfo;
-  return { url: settings.ROWHOUSE_URL || `http://${settings.ROWHOUSE_HOST}:${port}`, warnings, stop };
 }
 
-function openPool(connectionString: string, max: number, log: Logger): pg.Pool {
+function hasAll(logins: Partial<Logins>): logins is Logins {
+  return Boolean(logins.operatorUrl && logins.gatewayUrl && logins.workerUrl);
+}
+
+function createPool(connectionString: string, max: number, log: Logger): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     max,
@@ -77,33 +100,47 @@ function openPool(connectionString: string, max: number, log: Logger): pg.Pool {
   return pool;
 }
 
-async function readiness(pool: pg.Pool, worker: Worker): Promise<Readiness> {
-  const checks: Record<string, string> = { worker: worker.isRunning() ? "ok" : "not running" };
-  try {
-    await pool.query("select from tenancy.site_of_host('')");
-    checks.database = "ok";
-    checks.migrations = "ok";
-  } catch (error) {
-    const code = (error as { code?: string }).code ?? "";
-    checks.database = /^(08|53|57|E)/.test(code) || code === "" ? "not reachable" : "ok";
-    checks.migrations = checks.database === "ok" ? "not installed" : "unknown";
-  }
-  return { ready: Object.values(checks).every((check) => check === "ok"), checks };
+/** For a process that may not migrate: refuses a database without Rowhouse, and warns of another version's. */
+async function compareInstalled(pool: pg.Pool): Promise<string[]> {
+  const { rows } = await pool
+    .query<{ hash: string }>("select rowhouse.installed_content() as hash")
+    .catch((cause: Error & { code?: string }) => {
+      // No such schema or function; no such login, or another password.
+      if (!["3F000", "42883", "42501", "28P01", "28000"].includes(cause.code ?? "")) throw cause;
+      throw new Error(
+        `${cause.message}. This login does not migrate: run rowhouse migrate as the operator first, with the same passwords or master key.`,
+        { cause },
+      );
+    });
+  if (rows[0]?.hash === contentHash()) return [];
+  return [
+    "The database was migrated by another version of Rowhouse: run rowhouse migrate of the newer one as the operator.",
+  ];
 }
 
-function listen(server: Server, settings: Settings): Promise<void> {
+function listen(
+  server: Server,
+  settings: Settings,
+  name: "ROWHOUSE_PORT" | "ROWHOUSE_WORKER_PORT",
+): Promise<string> {
   return new Promise((done, fail) => {
-    server.once("error", (error: NodeJS.ErrnoException) =>
-      fail(
-        error.code === "EADDRINUSE"
-          ? new Error(
-              `Port ${settings.ROWHOUSE_PORT} is in use; set ROWHOUSE_PORT, or stop what listens there.`,
-              { cause: error },
-            )
-          : error,
-      ),
-    );
-    server.listen(settings.ROWHOUSE_PORT, settings.ROWHOUSE_HOST, done);
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const where = `${settings.ROWHOUSE_HOST}:${settings[name]}`;
+      const reasons: Record<string, string> = {
+        EADDRINUSE: `Port ${settings[name]} is in use. Set ${name} to another one (0 takes a free port), or stop what listens there; perhaps Rowhouse runs already.`,
+        EACCES: `This user may not listen on ${where}. Set ${name} to a port above 1023.`,
+        EADDRNOTAVAIL: `This machine has no address ${settings.ROWHOUSE_HOST}. Set ROWHOUSE_HOST, for example to 127.0.0.1 or 0.0.0.0.`,
+      };
+      const reason = reasons[cause.code ?? ""];
+      fail(reason ? new Error(reason, { cause }) : cause);
+    });
+    server.listen(settings[name], settings.ROWHOUSE_HOST, () => {
+      const { port } = server.address() as AddressInfo;
+      const host = settings.ROWHOUSE_HOST.includes(":")
+        ? `[${settings.ROWHOUSE_HOST}]`
+        : settings.ROWHOUSE_HOST;
+      done(`http://${host}:${port}`);
+    });
   });
 }
 

@@ -1,12 +1,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
+import { pino } from "pino";
+import { logins } from "../server/database/connect.ts";
 import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
+import { startWorker } from "../server/worker/worker.ts";
 
 // Roles belong to a cluster: an installation by another owner needs a cluster of its own.
+const PASSWORDS = { gateway: "gateway-secret", worker: "worker-secret" };
 let dir: string;
 let cluster: Embedded;
 
@@ -35,8 +40,8 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
   url.password = "landlord-secret";
   url.pathname = "/managed";
   const [one, two] = await Promise.all([
-    migrate(url.href, "gateway-secret"),
-    migrate(url.href, "gateway-secret"),
+    migrate(logins(url.href, PASSWORDS)),
+    migrate(logins(url.href, PASSWORDS)),
   ]);
   expect([one.installed, two.installed].sort()).toEqual([false, true]);
   expect(one.warnings.join("\n")).toMatch(/set_config[\s\S]*leakproof/);
@@ -81,6 +86,29 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
   });
   await client.query("call tenancy.leave()");
   await client.query("select tenancy.drop_site('beta', 'beta')");
+  await client.query("select graphile_worker.add_job('delete_expired_tokens')");
+
+  const pool = new pg.Pool({ connectionString: logins(url.href, PASSWORDS).workerUrl, max: 4 });
+  pool.on("error", () => {});
+  pool.on("connect", (one) => one.on("error", () => {}));
+  for (const attack of [
+    "select * from acme_crm.notes",
+    "select * from acme_crm.notes_jsonb",
+    "select * from auth.accounts",
+    "set role site_acme",
+    "set role rowhouse_owner",
+    "create temporary table mine (n int)",
+    "alter function graphile_worker.remove_job(text) rename to mine",
+  ]) {
+    await expect(pool.query(attack)).rejects.toMatchObject({ code: "42501" });
+  }
+  const worker = await startWorker(pool, pino({ level: "silent" }));
+  const waiting = async () =>
+    (await client.query("select count(*)::int as n from graphile_worker.jobs")).rows[0].n;
+  for (const end = Date.now() + 5000; (await waiting()) > 0 && Date.now() < end; ) await sleep(20);
+  expect(await waiting()).toBe(0);
+  await worker.stop();
+  await pool.end();
   await client.end();
 });
 
@@ -89,12 +117,12 @@ test("installs again over itself when its content changed, as an upgrade does", 
   await root.query("create database upgraded");
   await root.end();
   const url = cluster.operatorUrl.replace(/\/rowhouse$/, "/upgraded");
-  expect(await migrate(url, "gateway-secret")).toEqual({ installed: true, warnings: [] });
+  expect(await migrate(logins(url, PASSWORDS))).toEqual({ installed: true, warnings: [] });
   const client = await connect(url);
   await client.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
   await client.query("update rowhouse.installed set content_hash = 'of an older version'");
-  expect(await migrate(url, "gateway-secret")).toEqual({ installed: true, warnings: [] });
-  expect(await migrate(url, "gateway-secret")).toEqual({ installed: false, warnings: [] });
+  expect(await migrate(logins(url, PASSWORDS))).toEqual({ installed: true, warnings: [] });
+  expect(await migrate(logins(url, PASSWORDS))).toEqual({ installed: false, warnings: [] });
   await client.query("select tenancy.drop_site('acme', 'acme'), tenancy.create_site('acme', 'acme')");
   await client.end();
 });

@@ -22,6 +22,13 @@ $$;
 comment on function tenancy.add_domain(text, text, text) is
   'Claims a domain for a site (or one app). It routes only after a DNS TXT record _rowhouse.<domain> with the returned proof was seen. RH400, RH403, RH404.';
 
+create or replace function tenancy.list_unverified_domains(out id uuid, out domain text) returns setof record
+language sql stable security definer set search_path = '' as $$
+  select d.id, d.domain from tenancy.domains d where d.verified_at is null and d.created_at > now() - interval '30 days'
+$$;
+comment on function tenancy.list_unverified_domains() is
+  'Claimed domains whose proof is still looked for: those of the last 30 days. For the worker.';
+
 create or replace function tenancy.verify_domain(domain_id uuid, txt_records text[]) returns boolean
 language plpgsql security definer set search_path = '' as $$
 begin

@@ -39,7 +39,7 @@ function readOrMake(file: string): string {
   const folder = join(file, "..");
   mkdirSync(folder, { recursive: true });
   const draft = join(folder, `.master.key.${process.pid}.${randomBytes(4).toString("hex")}`);
-  writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx" });
+  writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx", flush: true });
   try {
     linkSync(draft, file);
   } catch (error) {

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { readMasterKey } from "../auth/master-key.ts";
 import { openDatabase } from "../database/connect.ts";
 import { migrate } from "../database/migrate.ts";
 import { readSettings } from "../settings.ts";
@@ -13,7 +12,7 @@ export function migrateCommand(program: Command): void {
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://owner:secret@db/app rowhouse migrate")
     .action(async () => {
       const settings = readSettings();
-      const opening = openDatabase(settings, readMasterKey(settings));
+      const opening = openDatabase(settings);
       const release = stopOnSignal(() =>
         opening.then(
           (database) => database.stop(),
@@ -22,7 +21,7 @@ export function migrateCommand(program: Command): void {
       );
       const database = await opening;
       try {
-        const { installed, warnings } = await migrate(database.operatorUrl, database.gatewayPassword);
+        const { installed, warnings } = await migrate(database);
         console.log(installed ? "Migrated." : "Already up to date.");
         for (const warning of warnings) console.log(`Note: ${warning}`);
       } finally {

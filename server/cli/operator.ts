@@ -17,7 +17,7 @@ export interface Operator {
 export async function asOperator<T>(work: (operator: Operator) => Promise<T>): Promise<T> {
   const settings = readSettings();
   const masterKey = readMasterKey(settings);
-  const opening = openDatabase(settings, masterKey);
+  const opening = openDatabase(settings);
   const release = stopOnSignal(() =>
     opening.then(
       (database) => database.stop(),
@@ -26,7 +26,7 @@ export async function asOperator<T>(work: (operator: Operator) => Promise<T>): P
   );
   const database = await opening;
   try {
-    await migrate(database.operatorUrl, database.gatewayPassword);
+    await migrate(database);
     const client = new pg.Client({ connectionString: database.operatorUrl });
     await client.connect();
     try {

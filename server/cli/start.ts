@@ -1,8 +1,8 @@
-import type { Command } from "commander";
-import { pino } from "pino";
+import { type Command, Option } from "commander";
 import { readMasterKey } from "../auth/master-key.ts";
-import { openDatabase } from "../database/connect.ts";
-import { readSettings, settingsHelp } from "../settings.ts";
+import { type Database, type Logins, openDatabase, ownLogin, type Part } from "../database/connect.ts";
+import { openLog } from "../log.ts";
+import { readSettings, type Settings, SettingsError, settingsHelp } from "../settings.ts";
 import { type Rowhouse, startServer } from "../start.ts";
 import { stopOnSignal } from "./interrupt.ts";
 
@@ -11,18 +11,35 @@ export function startCommand(program: Command): void {
   program
     .command("start")
     .description("start PostgreSQL (unless DATABASE_URL is set), migrate it, and run gateway and worker")
+    .addOption(
+      new Option(
+        "--only <part>",
+        "run the gateway or the worker alone; start as many of each as you need",
+      ).choices(["gateway", "worker"]),
+    )
     .addHelpText(
       "after",
-      `\nSettings (environment variables):\n${settingsHelp()}\n\nExample:\n  ROWHOUSE_PORT=8080 rowhouse start`,
+      `
+With DATABASE_URL as the operator, start migrates and then uses the logins rowhouse_gateway and rowhouse_worker.
+With --only, DATABASE_URL may be that login itself: such a process never holds the operator's password, and
+somebody runs rowhouse migrate before it. It needs a password in the URL, its ROWHOUSE_…_PASSWORD, or the master key.
+
+Settings (environment variables):
+${settingsHelp()}
+
+Examples:
+  ROWHOUSE_PORT=8080 rowhouse start
+  DATABASE_URL=postgres://rowhouse_gateway:secret@db/app rowhouse start --only gateway`,
     )
     .action(start);
 }
 
-async function start(): Promise<void> {
+async function start({ only }: { only?: Part }): Promise<void> {
   const settings = readSettings();
-  const masterKey = readMasterKey(settings);
-  const log = pino({ level: settings.ROWHOUSE_LOG_LEVEL });
-  const opening = openDatabase(settings, masterKey);
+  const log = openLog(settings.ROWHOUSE_LOG_LEVEL);
+  const masterKey = () => readMasterKey(settings);
+  if (only !== "worker") masterKey(); // a wrong one is said before anything starts
+  const opening = open(settings, only);
   let starting: Promise<Rowhouse> | undefined;
   // Signals count from here on: one that comes while PostgreSQL starts or migrates still stops it.
   stopOnSignal(async () => {
@@ -33,18 +50,32 @@ async function start(): Promise<void> {
     await database?.stop();
   }, 0);
   const database = await opening;
-  starting = startServer({ settings, database, masterKey, log });
+  starting = startServer({ settings, logins: database, only, masterKey, log });
   const server = await starting.catch(async (error: unknown) => {
     await database.stop();
     throw error;
   });
   for (const warning of server.warnings) console.error(`Note: ${warning}`);
-  console.error(
-    banner(server.url, database.embedded ? `embedded in ${settings.ROWHOUSE_DIR}` : "from DATABASE_URL"),
-  );
+  const where = database.embedded ? `embedded in ${settings.ROWHOUSE_DIR}` : "from DATABASE_URL";
+  console.error(only === "worker" ? workerBanner(server.url, where) : banner(server.url, where, only));
 }
 
-function banner(url: string, database: string): string {
+/** The database as its operator, or as the one login that DATABASE_URL is. */
+async function open(
+  settings: Settings,
+  only: Part | undefined,
+): Promise<Partial<Logins> & Pick<Database, "embedded" | "stop">> {
+  const own = ownLogin(settings);
+  if (!own) return openDatabase(settings);
+  if (own.part !== only) {
+    throw new SettingsError(
+      `DATABASE_URL logs in as rowhouse_${own.part}: use rowhouse start --only ${own.part}, or the operator's login.`,
+    );
+  }
+  return { [`${own.part}Url`]: own.url, embedded: false, stop: async () => {} };
+}
+
+function banner(url: string, database: string, only?: Part): string {
   return `
   Rowhouse is up.
 
@@ -52,12 +83,24 @@ function banner(url: string, database: string): string {
   Health      ${url}/health/ready
   GraphQL     ${url}/graphql   (GraphiQL in a browser)
   PostgreSQL  ${database}
-
+${only ? "  Worker      in another process: rowhouse start --only worker\n" : ""}
   In a second terminal:
     npx rowhouse demo                        a small example to try
     npx rowhouse import acme/crm data.json   your own data
     npx rowhouse psql                        the database itself
 
   Ctrl-C stops everything.
+`;
+}
+
+function workerBanner(url: string, database: string): string {
+  return `
+  The worker of Rowhouse is up.
+
+  Health      ${url}/health/ready
+  PostgreSQL  ${database}
+  Gateway     in another process: rowhouse start --only gateway
+
+  Ctrl-C stops it; running jobs are finished first.
 `;
 }

@@ -1,44 +1,77 @@
 import { createHmac } from "node:crypto";
+import { readMasterKey } from "../auth/master-key.ts";
 import { startEmbedded } from "../embedded/postgres.ts";
-import type { Settings } from "../settings.ts";
+import { type Settings, SettingsError } from "../settings.ts";
 
-/** How to reach the database, as its operator and as the gateway. stop() ends an embedded server that we started. */
-export interface Database {
+/** The three logins of a database, as postgres:// URLs with passwords. */
+export interface Logins {
   operatorUrl: string;
   gatewayUrl: string;
-  gatewayPassword: string;
+  workerUrl: string;
+}
+
+/** How to reach the database. stop() ends an embedded server that nobody else uses. */
+export interface Database extends Logins {
   embedded: boolean;
   stop(): Promise<void>;
 }
 
-/** The server that DATABASE_URL names, or the embedded one (started when it does not run yet). */
-export async function openDatabase(settings: Settings, masterKey: Buffer): Promise<Database> {
+/** A part of the server that may run in a process of its own, with a login of its own. */
+export type Part = "gateway" | "worker";
+
+const ROLES = { gateway: "rowhouse_gateway", worker: "rowhouse_worker" } as const;
+
+/** The server that DATABASE_URL names, or the embedded one (started when it does not run yet), as its operator. */
+export async function openDatabase(settings: Settings): Promise<Database> {
+  const own = ownLogin(settings);
+  if (own) {
+    throw new SettingsError(
+      `DATABASE_URL logs in as ${ROLES[own.part]}: with it, only rowhouse start --only ${own.part} runs. Everything else needs the operator's login.`,
+    );
+  }
+  const worker = passwordOf("worker", settings);
   if (settings.DATABASE_URL) {
-    const password =
-      settings.ROWHOUSE_GATEWAY_PASSWORD ||
-      createHmac("sha256", masterKey).update("rowhouse_gateway").digest("base64url");
     return {
-      operatorUrl: settings.DATABASE_URL,
-      gatewayUrl: gatewayUrl(settings.DATABASE_URL, password),
-      gatewayPassword: password,
+      ...logins(settings.DATABASE_URL, { gateway: passwordOf("gateway", settings), worker }),
       embedded: false,
       stop: async () => {},
     };
   }
   const server = await startEmbedded(settings.ROWHOUSE_DIR);
   return {
-    operatorUrl: server.operatorUrl,
-    gatewayUrl: gatewayUrl(server.operatorUrl, server.gatewayPassword),
-    gatewayPassword: server.gatewayPassword,
+    ...logins(server.operatorUrl, { gateway: server.gatewayPassword, worker }),
     embedded: true,
     stop: server.stop,
   };
 }
 
-/** The same database, as the login of the gateway. */
-export function gatewayUrl(operatorUrl: string, password: string): string {
+/** Where DATABASE_URL logs in as the gateway or the worker: which, and its URL with a password. Else null. */
+export function ownLogin(settings: Settings): { part: Part; url: string } | null {
+  if (!settings.DATABASE_URL) return null;
+  const url = new URL(settings.DATABASE_URL);
+  const part = (["gateway", "worker"] as const).find((name) => ROLES[name] === url.username);
+  if (!part) return null;
+  url.password ||= passwordOf(part, settings);
+  return { part, url: url.href };
+}
+
+/** The same database, as its three logins. */
+export function logins(operatorUrl: string, passwords: Record<Part, string>): Logins {
+  return {
+    operatorUrl,
+    gatewayUrl: loginUrl(operatorUrl, "gateway", passwords.gateway),
+    workerUrl: loginUrl(operatorUrl, "worker", passwords.worker),
+  };
+}
+
+function loginUrl(operatorUrl: string, part: Part, password: string): string {
   const url = new URL(operatorUrl);
-  url.username = "rowhouse_gateway";
+  url.username = ROLES[part];
   url.password = password;
   return url.href;
+}
+
+function passwordOf(part: Part, settings: Settings): string {
+  const given = { gateway: settings.ROWHOUSE_GATEWAY_PASSWORD, worker: settings.ROWHOUSE_WORKER_PASSWORD };
+  return given[part] || createHmac("sha256", readMasterKey(settings)).update(ROLES[part]).digest("base64url");
 }

@@ -1,11 +1,14 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Logger } from "@graphile/logger";
 import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
+import { Logger as QueueLogger, runMigrations as runQueueMigrations } from "graphile-worker";
 import pg from "pg";
+import type { Logins } from "./connect.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MODULES = ["rowhouse", "tenancy", "auth", "access", "data"];
@@ -18,11 +21,11 @@ export interface Migrated {
 }
 
 /**
- * Brings a database up to date: migrations/, then db/ and policies/ in one transaction when their content changed.
- * Several servers may start at once: they wait for each other on an advisory lock.
- * @param gatewayPassword the password the login role rowhouse_gateway gets.
+ * Brings a database up to date: migrations/, the job queue's own, then db/ and policies/ in one transaction when their
+ * content changed. Several servers may start at once: they wait for each other on an advisory lock.
+ * The logins of gateway and worker get the passwords that their URLs have.
  */
-export async function migrate(operatorUrl: string, gatewayPassword: string): Promise<Migrated> {
+export async function migrate({ operatorUrl, gatewayUrl, workerUrl }: Logins): Promise<Migrated> {
   const client = new pg.Client({ connectionString: operatorUrl });
   await client.connect();
   try {
@@ -37,13 +40,39 @@ export async function migrate(operatorUrl: string, gatewayPassword: string): Pro
       },
       false,
     );
+    await migrateQueue(operatorUrl);
     const installed = await install(client);
-    await setGatewayLogin(client, gatewayPassword);
+    await setLogin(client, gatewayUrl, GATEWAY_LIMITS);
+    await setLogin(client, workerUrl, WORKER_LIMITS);
     return { installed, warnings: await installSuperuserPart(client) };
   } finally {
     // graphile-migrate keeps its pool for 200 ms and ends the process if the server goes away meanwhile.
     clearAllPools();
     await client.end();
+  }
+}
+
+/** What installed_content() of a database says that this version was the last to migrate. */
+export function contentHash(): string {
+  return createHash("sha256").update(definitions()).digest("hex");
+}
+
+/** graphile-worker's tables and functions, as rowhouse_owner's. */
+async function migrateQueue(operatorUrl: string): Promise<void> {
+  const pgPool = new pg.Pool({
+    connectionString: operatorUrl,
+    max: 1,
+    onConnect: async (client) => {
+      await client.query("set role rowhouse_owner");
+    },
+  });
+  // What breaks a connection is said by the query that meets it.
+  pgPool.on("error", () => {});
+  pgPool.on("connect", (client) => client.on("error", () => {}));
+  try {
+    await runQueueMigrations({ pgPool, logger: new QueueLogger(() => () => {}) });
+  } finally {
+    await pgPool.end();
   }
 }
 
@@ -59,12 +88,18 @@ function definitions(): string {
       .sort((a, b) => MODULES.indexOf(a.replace(".sql", "")) - MODULES.indexOf(b.replace(".sql", "")))
       .map((name) => join("policies", name)),
   ];
-  return files.map((file) => `-- ${file}\n${readFileSync(join(ROOT, file), "utf8")}`).join("\n");
+  const texts = files.map((file) => `-- ${file}\n${readFileSync(join(ROOT, file), "utf8")}`);
+  // Grants on the queue are given anew when it may have new tables.
+  return [...texts, `-- graphile-worker ${queueVersion()}`].join("\n");
+}
+
+function queueVersion(): string {
+  const entry = createRequire(import.meta.url).resolve("graphile-worker");
+  return JSON.parse(readFileSync(join(entry, "../../package.json"), "utf8")).version;
 }
 
 async function install(client: pg.Client): Promise<boolean> {
-  const text = definitions();
-  const hash = createHash("sha256").update(text).digest("hex");
+  const hash = contentHash();
   const { rows } = await client.query("select content_hash from rowhouse.installed");
   if (rows[0]?.content_hash === hash) return false;
   await client.query("begin");
@@ -75,7 +110,7 @@ async function install(client: pg.Client): Promise<boolean> {
       "drop function if exists tenancy.create_site_role(text), tenancy.drop_site_role(name)",
     );
     await client.query("set local role rowhouse_owner");
-    await client.query(text);
+    await client.query(definitions());
     await client.query(
       "insert into rowhouse.installed (content_hash) values ($1) on conflict (only_row) do update set content_hash = excluded.content_hash, installed_at = now()",
       [hash],
@@ -88,17 +123,21 @@ async function install(client: pg.Client): Promise<boolean> {
   return true;
 }
 
-async function setGatewayLogin(client: pg.Client, password: string): Promise<void> {
-  await client.query(`alter role rowhouse_gateway password ${pg.escapeLiteral(password)}`);
-  // A site's role has the same limits, but SET ROLE does not apply a role's settings: here they bind every request.
-  for (const setting of [
-    "timezone = 'UTC'",
-    "statement_timeout = '30s'",
-    "lock_timeout = '5s'",
-    "idle_in_transaction_session_timeout = '60s'",
-  ]) {
-    await client.query(`alter role rowhouse_gateway set ${setting}`);
-  }
+// A site's role has the same limits, but SET ROLE does not apply a role's settings: here they bind every request.
+const GATEWAY_LIMITS = [
+  "timezone = 'UTC'",
+  "statement_timeout = '30s'",
+  "lock_timeout = '5s'",
+  "idle_in_transaction_session_timeout = '60s'",
+];
+// A job may take longer than a request.
+const WORKER_LIMITS = GATEWAY_LIMITS.filter((limit) => !limit.startsWith("statement_timeout"));
+
+async function setLogin(client: pg.Client, url: string, limits: string[]): Promise<void> {
+  const { username, password } = new URL(url);
+  const role = pg.escapeIdentifier(username);
+  await client.query(`alter role ${role} password ${pg.escapeLiteral(decodeURIComponent(password))}`);
+  for (const limit of limits) await client.query(`alter role ${role} set ${limit}`);
 }
 
 async function installSuperuserPart(client: pg.Client): Promise<string[]> {

@@ -9,7 +9,7 @@ export const deleteExpiredTokens: Task = async (_payload, helpers) => {
 /** Looks up the TXT record _rowhouse.<domain> of every claimed domain; SQL decides whether it proves anything. */
 export const verifyDomains: Task = async (_payload, helpers) => {
   const { rows } = await helpers.query<{ id: string; domain: string }>(
-    "select id, domain from tenancy.domains where verified_at is null and created_at > now() - interval '30 days'",
+    "select id, domain from tenancy.list_unverified_domains()",
   );
   for (const { id, domain } of rows) {
     const records = await resolveTxt(`_rowhouse.${domain}`).catch(() => []);

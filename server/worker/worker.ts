@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { type Runner, run, Logger as WorkerLogger } from "graphile-worker";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
@@ -12,7 +13,9 @@ export interface Worker {
 // Hourly clean-up; claimed domains are looked up every five minutes until their proof is found.
 const CRONTAB = ["7 * * * * delete_expired_tokens", "*/5 * * * * verify_domains"].join("\n");
 
-/** Starts the worker in this process, on the operator's pool. Batching runs a job again after a crash: tasks are idempotent. */
+const REPORT_MS = 10_000;
+
+/** Starts the worker in this process; the pool logs in as rowhouse_worker. Batching runs a job again after a crash: tasks are idempotent. */
 export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
   let running = true;
   const runner: Runner = await run({
@@ -43,10 +46,23 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
       log.error({ part: "worker", err: error }, "The worker stopped");
     },
   );
+  const id = randomUUID();
+  const report = async () => {
+    if (!running) return;
+    await pool
+      .query("select rowhouse.report_worker($1)", [id])
+      .catch((error: Error) =>
+        log.warn({ part: "worker", message: error.message }, "The worker cannot report"),
+      );
+  };
+  await report();
+  const timer = setInterval(report, REPORT_MS);
   return {
     isRunning: () => running,
     stop: async () => {
+      clearInterval(timer);
       if (running) await runner.stop();
+      await pool.query("select rowhouse.forget_worker($1)", [id]).catch(() => {}); // else it is missed after 30 s
     },
   };
 }

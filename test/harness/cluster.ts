@@ -1,7 +1,9 @@
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
+import { logins } from "../../server/database/connect.ts";
 import { migrate } from "../../server/database/migrate.ts";
 import { startEmbedded } from "../../server/embedded/postgres.ts";
 
@@ -9,12 +11,13 @@ import { startEmbedded } from "../../server/embedded/postgres.ts";
 export async function startCluster() {
   const dir = mkdtempSync(join(tmpdir(), "rowhouse-test-"));
   const server = await startEmbedded(dir, ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]);
+  const workerPassword = randomBytes(24).toString("base64url");
   const stop = async () => {
     await server.stop();
     rmSync(dir, { recursive: true, force: true });
   };
   try {
-    await migrate(server.operatorUrl, server.gatewayPassword);
+    await migrate(logins(server.operatorUrl, { gateway: server.gatewayPassword, worker: workerPassword }));
     const client = new pg.Client({
       connectionString: server.operatorUrl.replace(/\/rowhouse$/, "/postgres"),
     });
@@ -25,5 +28,5 @@ export async function startCluster() {
     await stop();
     throw error;
   }
-  return { ...server, stop };
+  return { ...server, workerPassword, stop };
 }

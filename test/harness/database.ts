@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import pg from "pg";
-import { gatewayUrl } from "../../server/database/connect.ts";
+import { logins } from "../../server/database/connect.ts";
 
 /** A database of one test file, cloned from the migrated template. */
 export interface TestDatabase {
   name: string;
   operatorUrl: string;
   gatewayUrl: string;
-  gatewayPassword: string;
+  workerUrl: string;
   pool: pg.Pool;
   /** Runs one statement as the operator and returns its rows. */
   query<T extends pg.QueryResultRow = Record<string, unknown>>(
@@ -22,7 +22,7 @@ export interface TestDatabase {
 }
 
 /** The cluster of this test run, started once by jest's global setup. */
-export function testCluster(): { operatorUrl: string; gatewayPassword: string } {
+export function testCluster(): { operatorUrl: string; gatewayPassword: string; workerPassword: string } {
   return JSON.parse(process.env.TEST_CLUSTER as string);
 }
 
@@ -43,9 +43,7 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
     (await pool.query(text, values as unknown[])).rows as never;
   return {
     name,
-    operatorUrl,
-    gatewayUrl: gatewayUrl(operatorUrl, cluster.gatewayPassword),
-    gatewayPassword: cluster.gatewayPassword,
+    ...logins(operatorUrl, { gateway: cluster.gatewayPassword, worker: cluster.workerPassword }),
     pool,
     query,
     async as(site, email, work) {

@@ -5,6 +5,7 @@ export default async function globalSetup() {
   process.env.TEST_CLUSTER = JSON.stringify({
     operatorUrl: cluster.operatorUrl,
     gatewayPassword: cluster.gatewayPassword,
+    workerPassword: cluster.workerPassword,
   });
   globalThis.rowhouseTestCluster = cluster;
 }
