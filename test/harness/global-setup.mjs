@@ -1,6 +1,22 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { startCluster } from "./cluster.ts";
 
 export default async function globalSetup() {
+  // All that tests keep in temporary folders lies in this one; reaper.mjs ends and removes what they leave.
+  const run = mkdtempSync(join(tmpdir(), "rowhouse-run-"));
+  const reaper = spawn(process.execPath, [fileURLToPath(new URL("reaper.mjs", import.meta.url)), run], {
+    cwd: "/",
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  reaper.unref();
+  reaper.stdin.unref();
+  process.env.TMPDIR = run;
+  process.env.TEMP = run;
   const cluster = await startCluster();
   process.env.TEST_CLUSTER = JSON.stringify({
     operatorUrl: cluster.operatorUrl,
