@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { ruruHTML } from "ruru/server";
 import { getStaticFile } from "ruru/static";
 import { Problem } from "../http/problem.ts";
+import { headersOf } from "../http/response.ts";
 
 /** Where GraphiQL's scripts and styles are served from, out of node_modules: no CDN. */
 export const GRAPHIQL_ASSETS = "/graphql/assets/";
@@ -17,6 +18,7 @@ export async function serveGraphiql(req: IncomingMessage, res: ServerResponse): 
     staticPath: GRAPHIQL_ASSETS,
   }).replaceAll("<script", `<script nonce="${nonce}"`);
   res.writeHead(200, {
+    ...headersOf(res),
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": [
       "default-src 'none'",
@@ -41,6 +43,6 @@ async function serveAsset(path: string, req: IncomingMessage, res: ServerRespons
     disallowDevAssets: true,
   });
   if (!file) throw new Problem(404, "There is nothing at this address", { code: "no_route" });
-  res.writeHead(200, { ...file.headers, "cache-control": "public, max-age=3600" });
+  res.writeHead(200, { ...headersOf(res), ...file.headers, "cache-control": "public, max-age=3600" });
   res.end(file.content);
 }

@@ -7,7 +7,7 @@ import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
 import { Problem, problemOf, unauthenticated } from "./problem.ts";
 import { bearerToken, type Request, readRequest } from "./request.ts";
-import { securityHeaders, sendEmpty, sendJson, sendProblem } from "./response.ts";
+import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
 
@@ -107,11 +107,11 @@ export function createApp(parts: AppParts): RequestListener {
 
   return (req, res) => {
     const request = readRequest(req);
-    res.setHeader("x-request-id", request.id);
-    for (const name in securityHeaders) res.setHeader(name, securityHeaders[name] ?? "");
+    headersOf(res)["x-request-id"] = request.id;
     res.on("close", () => logRequest(log, request, res));
     serve(request, req, res, () => {
       requests.set(req, request);
+      for (const [name, value] of Object.entries(headersOf(res))) res.setHeader(name, value);
       others(req, res);
     }).catch((error: unknown) => fail(error, request.id, res));
   };

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
+import { headersOf } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
 
 const rememberedFor = 5_000; // ms until a changed list of origins is followed
@@ -18,20 +19,19 @@ export class Cors {
   async allow(tenant: Tenant | null, req: IncomingMessage, res: ServerResponse): Promise<void> {
     const { origin } = req.headers;
     if (origin === undefined) return;
-    res.setHeader("vary", "Origin");
+    const headers = headersOf(res);
+    headers.vary = "Origin";
     if (!tenant) return;
     const origins = await this.#originsOf(tenant);
     if (!origins.includes(origin) && !origins.includes("*")) return;
-    res.setHeader("access-control-allow-origin", origin);
-    res.setHeader("access-control-expose-headers", "ETag, Location, X-Request-Id, Retry-After");
-    res.setHeader("cross-origin-resource-policy", "cross-origin");
+    headers["access-control-allow-origin"] = origin;
+    headers["access-control-expose-headers"] = "ETag, Location, X-Request-Id, Retry-After";
+    headers["cross-origin-resource-policy"] = "cross-origin";
     if (req.method !== "OPTIONS") return;
-    res.setHeader("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
-    res.setHeader(
-      "access-control-allow-headers",
-      "Authorization, Content-Type, If-Match, X-Tenant-ID, X-App-ID, X-Request-Id",
-    );
-    res.setHeader("access-control-max-age", "600");
+    headers["access-control-allow-methods"] = "GET, HEAD, POST, PUT, PATCH, DELETE";
+    headers["access-control-allow-headers"] =
+      "Authorization, Content-Type, If-Match, X-Tenant-ID, X-App-ID, X-Request-Id";
+    headers["access-control-max-age"] = "600";
   }
 
   async #originsOf({ site, app }: Tenant): Promise<readonly string[]> {

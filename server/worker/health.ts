@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http";
 import type { Pool } from "pg";
 import type { Readiness } from "../http/context.ts";
-import { securityHeaders, sendJson } from "../http/response.ts";
+import { sendJson } from "../http/response.ts";
 import type { Worker } from "./worker.ts";
 
 /**
@@ -30,7 +30,6 @@ export async function readiness(pool: Pool, worker: Worker | null): Promise<Read
 /** GET /health and /health/ready of a process that has no gateway, and nothing else. */
 export function createHealthServer(ready: () => Promise<Readiness>): Server {
   return createServer(async (req, res) => {
-    for (const name in securityHeaders) res.setHeader(name, securityHeaders[name] ?? "");
     const path = req.url?.split("?")[0];
     if (path === "/health") return sendJson(res, 200, '{"status":"ok"}');
     if (path !== "/health/ready") return sendJson(res, 404, '{"status":"no_route"}');
