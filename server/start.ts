@@ -92,9 +92,10 @@ function createPool(connectionString: string, max: number, log: Logger): pg.Pool
     idleTimeoutMillis: 60_000,
     maxLifetimeSeconds: 1800,
   });
-  pool.on("error", (error) =>
-    log.warn({ part: "pool", message: error.message }, "A database connection was lost"),
-  );
+  pool.on("error", (error) => {
+    // end() does not wait for its connections, and an embedded server that stops right then ends them.
+    if (!pool.ending) log.warn({ part: "pool", message: error.message }, "A database connection was lost");
+  });
   // A connection that breaks while it is checked out must not end the process.
   pool.on("connect", (client) => client.on("error", () => {}));
   return pool;

@@ -50,6 +50,39 @@ test.each([
   expect(status).toBe(2);
 });
 
+test.each([
+  ["a folder below a file", { ROWHOUSE_DIR: join(BIN, "below") }, /Cannot write in ROWHOUSE_DIR/, 1],
+  ["no URL at all", { DATABASE_URL: "localhost" }, /DATABASE_URL=localhost cannot be used/, 2],
+  ["another database's URL", { DATABASE_URL: "mysql://a:b@localhost/c" }, /It is postgres:\/\/ URL/, 2],
+  ["no server", { DATABASE_URL: "postgres://a:b@127.0.0.1:1/c" }, /No PostgreSQL answers there/, 1],
+  ["no such address", { ROWHOUSE_HOST: "192.0.2.1", DATABASE_URL: "" }, /no address 192\.0\.2\.1/, 1],
+])("start with %s says what to do", (_what, extra, message, code) => {
+  const { stderr, status } = rowhouse(["start"], extra);
+  expect(stderr).toMatch(message);
+  expect(stderr).not.toMatch(/^\s+at /m);
+  expect(status).toBe(code);
+});
+
+test("a second start in the same folder says that the port is in use, and the first goes on", async () => {
+  const child = spawn(process.execPath, [BIN, "start"], { env: env("twice") });
+  const ended = once(child, "exit");
+  let text = "";
+  child.stderr.on("data", (chunk) => {
+    text += chunk;
+  });
+  const address = () => /Gateway +(http:\S+)/.exec(text)?.[1];
+  while (!address() && child.exitCode === null) await sleep(20);
+  const url = address() as string;
+  const again = rowhouse(["start"], { ROWHOUSE_DIR: join(dir, "twice"), ROWHOUSE_PORT: new URL(url).port });
+  expect(again.stderr).toContain(`Port ${new URL(url).port} is in use. Set ROWHOUSE_PORT`);
+  expect(again.status).toBe(1);
+  const { checks } = (await (await fetch(`${url}/health/ready`)).json()) as { checks: unknown };
+  expect(checks).toEqual({ worker: "ok", database: "ok", migrations: "ok" });
+  child.kill("SIGINT");
+  expect(await ended).toEqual([0, null]);
+  expect(processesIn(join(dir, "twice"))).toEqual([]);
+});
+
 test("an unknown command is refused with help", () => {
   const { stderr, status } = rowhouse(["begin"]);
   expect(stderr).toContain("unknown command 'begin'");

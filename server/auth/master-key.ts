@@ -1,6 +1,7 @@
 import { hkdfSync, randomBytes } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { explained } from "../embedded/folder.ts";
 import { type Settings, SettingsError } from "../settings.ts";
 
 /**
@@ -11,7 +12,11 @@ export function readMasterKey(settings: Pick<Settings, "ROWHOUSE_MASTER_KEY" | "
   if (settings.ROWHOUSE_MASTER_KEY)
     return parseMasterKey(settings.ROWHOUSE_MASTER_KEY, "ROWHOUSE_MASTER_KEY");
   const file = resolve(settings.ROWHOUSE_DIR, "master.key");
-  return parseMasterKey(readOrMake(file), file);
+  try {
+    return parseMasterKey(readOrMake(file), file);
+  } catch (error) {
+    throw explained(error, settings.ROWHOUSE_DIR);
+  }
 }
 
 /** A key for one purpose: what a purpose's key protects cannot be read with another's. */

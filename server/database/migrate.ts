@@ -12,6 +12,7 @@ import type { Logins } from "./connect.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MODULES = ["rowhouse", "tenancy", "auth", "access", "data"];
+const POSTGRES = 18;
 const LOCK = "hashtextextended('rowhouse.migrate', 0)";
 
 /** What migrate() did. warnings say what this login may not do, for the operator to read at start. */
@@ -29,6 +30,7 @@ export async function migrate({ operatorUrl, gatewayUrl, workerUrl }: Logins): P
   const client = new pg.Client({ connectionString: operatorUrl });
   await client.connect();
   try {
+    await requireVersion(client);
     await client.query(`select pg_advisory_lock(${LOCK})`);
     await runMigrations(
       {
@@ -50,6 +52,15 @@ export async function migrate({ operatorUrl, gatewayUrl, workerUrl }: Logins): P
     clearAllPools();
     await client.end();
   }
+}
+
+async function requireVersion(client: pg.Client): Promise<void> {
+  const { rows } = await client.query(
+    "select current_setting('server_version_num')::int >= $1 as new_enough, current_setting('server_version') as version",
+    [POSTGRES * 10_000],
+  );
+  if (rows[0].new_enough) return;
+  throw new Error(`Rowhouse needs PostgreSQL ${POSTGRES} or newer; this server is ${rows[0].version}.`);
 }
 
 /** What installed_content() of a database says that this version was the last to migrate. */

@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
+  accessSync,
   chmodSync,
   chownSync,
   closeSync,
+  constants,
   existsSync,
   fsyncSync,
   mkdirSync,
@@ -20,6 +22,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { findBinaries } from "./binaries.ts";
+import { explained } from "./folder.ts";
 import { give, type Identity, unprivilegedIdentity } from "./unprivileged.ts";
 import { alone, enter, isAlive } from "./users.ts";
 
@@ -47,8 +50,13 @@ export interface Embedded {
  */
 export async function startEmbedded(dir: string, extra: string[] = []): Promise<Embedded> {
   const root = resolve(dir);
-  mkdirSync(root, { recursive: true });
   const data = join(root, "postgres");
+  try {
+    mkdirSync(root, { recursive: true });
+    accessSync(root, constants.W_OK);
+  } catch (error) {
+    throw explained(error, dir);
+  }
   return alone(root, async () => {
     const kept = await keptSettings(root);
     const operatorUrl = `postgres://rowhouse:${kept.operatorPassword}@127.0.0.1:${kept.port}/rowhouse`;

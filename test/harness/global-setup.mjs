@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { chmodSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,6 +8,7 @@ import { startCluster } from "./cluster.ts";
 export default async function globalSetup() {
   // All that tests keep in temporary folders lies in this one; reaper.mjs ends and removes what they leave.
   const run = mkdtempSync(join(tmpdir(), "rowhouse-run-"));
+  chmodSync(run, 0o711); // some tests run as another user, in folders they open to him
   const reaper = spawn(process.execPath, [fileURLToPath(new URL("reaper.mjs", import.meta.url)), run], {
     cwd: "/",
     detached: true,
