@@ -46,6 +46,7 @@ beforeAll(async () => {
     `select tenancy.update_site_settings('broken', '{"signup": {"allowed": true, "role": "gone"}}')`,
   );
   gateway = new pg.Pool({ connectionString: db.gatewayUrl, max: 8 });
+  gateway.on("error", () => {}); // end() does not wait for its connections, and the database is dropped right then
   tokens = await openTokens({ pool: gateway, masterKey, settings });
   const app = createApp({
     pool: gateway,
@@ -428,6 +429,7 @@ describe("keys", () => {
   test("gateways that start together end up with one", async () => {
     const fresh = await cloneDatabase();
     const pool = new pg.Pool({ connectionString: fresh.gatewayUrl, max: 4 });
+    pool.on("error", () => {});
     const all = await Promise.all([1, 2, 3].map(() => openTokens({ pool, masterKey, settings })));
     expect(new Set(all.map((one) => one.jwks.keys[0]?.kid)).size).toBe(1);
     expect(await fresh.query("select from auth.signing_keys")).toHaveLength(1);

@@ -2,12 +2,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
 import { pino } from "pino";
-import { startWorker } from "../server/worker/worker.ts";
+import { startWorker, type Worker } from "../server/worker/worker.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 
 let db: TestDatabase;
 let worker: pg.Pool;
 let siteRole: string;
+let running: Worker | undefined;
 
 beforeAll(async () => {
   db = await cloneDatabase();
@@ -28,6 +29,7 @@ beforeAll(async () => {
   ) as [string];
 });
 afterAll(async () => {
+  await running?.stop();
   await worker.end();
   await db.drop();
 });
@@ -36,7 +38,7 @@ const isAlive = async () => (await worker.query("select rowhouse.worker_is_alive
 
 test("jobs are done with the worker's own login, and SQL tells whether a worker is alive", async () => {
   expect(await isAlive()).toBe(false);
-  const running = await startWorker(worker, pino({ level: "silent" }));
+  running = await startWorker(worker, pino({ level: "silent" }));
   expect(await isAlive()).toBe(true);
   await db.query(
     "insert into auth.sessions (account_id, expires_at) select id, now() - interval '1 day' from auth.accounts",
