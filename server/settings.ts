@@ -20,7 +20,9 @@ const setting = <T extends z.ZodType>(
   meaning,
 });
 const whole = (low: number, high: number) => z.coerce.number().int().min(low).max(high);
-const flag = z.enum(["true", "false"]).transform((v) => v === "true");
+const unlessProduction = z
+  .enum(["auto", "true", "false"])
+  .transform((v) => (v === "auto" ? process.env.NODE_ENV !== "production" : v === "true"));
 
 /** Every environment variable that Rowhouse reads. */
 export const SETTINGS = {
@@ -98,7 +100,61 @@ export const SETTINGS = {
     "apps",
     "GraphQL schemas kept in memory (about 5 MB each).",
   ),
-  ROWHOUSE_GRAPHIQL: setting(flag, "true", "true or false", "Serves GraphiQL on GET of a GraphQL address."),
+  ROWHOUSE_GRAPHQL_CHARACTERS: setting(
+    whole(1_000, 10_000_000),
+    "100000",
+    "characters",
+    "The longest GraphQL document; values belong into variables.",
+  ),
+  ROWHOUSE_GRAPHQL_TOKENS: setting(
+    whole(100, 100_000),
+    "5000",
+    "tokens",
+    "The most words and signs of a GraphQL document.",
+  ),
+  ROWHOUSE_GRAPHQL_DEPTH: setting(
+    whole(1, 100),
+    "12",
+    "levels of fields",
+    "How deep a GraphQL document may be nested.",
+  ),
+  ROWHOUSE_GRAPHQL_FIELDS: setting(
+    whole(1, 100_000),
+    "500",
+    "fields",
+    "The most fields of a GraphQL document, after fragments are spread.",
+  ),
+  ROWHOUSE_GRAPHQL_ROOT_FIELDS: setting(
+    whole(1, 1_000),
+    "20",
+    "fields",
+    "The most fields at its root: each is a transaction, and all of them run at once.",
+  ),
+  ROWHOUSE_GRAPHQL_PAGE: setting(whole(1, 100_000), "1000", "records", "The longest list over GraphQL."),
+  ROWHOUSE_GRAPHQL_DEFAULT_PAGE: setting(
+    whole(1, 100_000),
+    "100",
+    "records",
+    "A list over GraphQL that says neither first nor last.",
+  ),
+  ROWHOUSE_GRAPHQL_INNER_PAGE: setting(
+    whole(1, 100_000),
+    "20",
+    "records",
+    "The same, for a list of related records.",
+  ),
+  ROWHOUSE_GRAPHQL_RECORDS: setting(
+    whole(1, 10_000_000),
+    "100000",
+    "records",
+    "What the nested lists of one GraphQL document may come to.",
+  ),
+  ROWHOUSE_GRAPHIQL: setting(
+    unlessProduction,
+    "auto",
+    "auto, true or false",
+    "Serves GraphiQL on GET of a GraphQL address; auto: unless NODE_ENV is production.",
+  ),
 } as const;
 
 type Known = typeof SETTINGS;

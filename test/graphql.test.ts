@@ -11,7 +11,7 @@ import { authRoutes } from "../server/auth/routes.ts";
 import { openTokens } from "../server/auth/tokens.ts";
 import { createGraphql } from "../server/graphql/graphql.ts";
 import { createApp } from "../server/http/app.ts";
-import { readSettings } from "../server/settings.ts";
+import { readSettings, type Settings } from "../server/settings.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 
 type Reply = {
@@ -27,6 +27,7 @@ type Reply = {
 };
 
 const crm = "/api/v1/sites/acme/apps/crm/graphql";
+const masterKey = randomBytes(32);
 const tokens: Record<string, string> = {};
 const log: string[] = [];
 let db: TestDatabase;
@@ -98,6 +99,8 @@ beforeAll(async () => {
       price: { type: "number", format: "decimal", precision: 24, scale: 4 },
       active: { type: "boolean", default: true },
       address: { type: "object", properties: { city: { type: "string" } } },
+      extra: { type: "object" },
+      scores: { type: "array", items: { type: "number" } },
       company_id: {
         type: "string",
         format: "uuid",
@@ -128,7 +131,7 @@ beforeAll(async () => {
   });
   const issuer = await openTokens({
     pool,
-    masterKey: randomBytes(32),
+    masterKey,
     settings,
   });
   const logger = pino(stream);
@@ -274,6 +277,75 @@ describe("money is never rounded", () => {
   });
 });
 
+describe("numbers in a JSON property are never rounded", () => {
+  const numbers =
+    '{"big":12345678901234567890,"small":0.1000000000000000055511151231257827,"deep":[{"n":-9007199254740993}],"plain":[1.5,2,null,"12345678901234567890"]}';
+  const create = `mutation ($extra: JSON) { createContact(input: { contact: { name: "J", extra: $extra } }) { contact { id extra } } }`;
+  const literal = numbers.replace(/"(\w+)":/g, "$1: ");
+  const send = (query: string, variables: string, as = crm) =>
+    post(as, `{"query":${JSON.stringify(query)},"variables":${variables}}`);
+
+  test.each<[string, () => Promise<Reply>]>([
+    ["a variable", () => send(create, `{"extra":${numbers}}`)],
+    [
+      "a variable within another",
+      () =>
+        send(
+          `mutation ($c: ContactInput!) { createContact(input: { contact: $c }) { contact { id extra } } }`,
+          `{"c":{"name":"J","extra":${numbers}}}`,
+        ),
+    ],
+    ["the query's text", () => send(create.replace("($extra: JSON)", "").replace("$extra", literal), "{}")],
+    ["a variable's default", () => send(create.replace("JSON", `JSON = ${literal}`), "{}")],
+    [
+      "a variable within the query's text",
+      () =>
+        send(
+          create
+            .replace(
+              "extra: $extra",
+              "extra: {big: 12345678901234567890, small: $small, deep: $deep, plain: $plain}",
+            )
+            .replace("$extra: JSON", "$small: JSON, $deep: JSON, $plain: JSON"),
+          `{"small":0.1000000000000000055511151231257827,"deep":[{"n":-9007199254740993}],"plain":[1.5,2,null,"12345678901234567890"]}`,
+        ),
+    ],
+  ])("%s", async (_title, write) => {
+    const reply = await write();
+    const id = reply.data?.createContact.contact.id;
+    const [stored] = await db.query<{ extra: string }>(
+      "select jsonb_build_array(extra, extra = $2::jsonb)::text as extra from acme_crm.contacts where id = $1",
+      [id, numbers],
+    );
+    expect(stored?.extra).toMatch(/, true]$/);
+    const read = await send(
+      `query ($id: UUID!) { contact(id: $id) { extra company { contacts { nodes { extra } } } } }`,
+      `{"id":"${id}"}`,
+    );
+    for (const { text } of [reply, read])
+      for (const number of [
+        '"big":12345678901234567890,',
+        '"small":0.1000000000000000055511151231257827',
+        '{"n":-9007199254740993}',
+        '[1.5,2,null,"12345678901234567890"]',
+      ])
+        expect(text).toContain(number);
+  });
+
+  test("a number alone, a list, and in the control plane", async () => {
+    const { text } = await send(
+      `mutation { createContact(input: { contact: { name: "J", scores: [12345678901234567890, 1e20, 2] } }) { contact { scores } } }`,
+      "{}",
+    );
+    expect(text).toContain("[12345678901234567890,100000000000000000000,2]");
+  });
+
+  test("an exponent that would fill the memory is refused", async () => {
+    expect((await send(create, '{"extra":{"n":1e131071}}')).status).toBe(400);
+    expect((await send(create.replace("JSON", "JSON = {n: 1e131071}"), "{}")).status).toBe(400);
+  });
+});
+
 describe("lists are filtered, ordered, paged and follow relations both ways", () => {
   beforeAll(async () => {
     const { a, b } = await data(`mutation {
@@ -317,6 +389,16 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
       `{ contacts(filter: { or: [{ company: { name: { equalTo: "Box" } } }, { and: [{ age: { equalTo: "20" } }, { not: { name: { equalTo: "Lou" } } }] }] }, orderBy: NAME_ASC) { nodes { name } } }`,
     );
     expect(contacts.nodes.map((node: { name: string }) => node.name)).toEqual(["Lia", "Lyn"]);
+  });
+
+  test("an empty filter filters nothing, null is refused", async () => {
+    const all = `query ($f: ContactFilter) { contacts(filter: $f) { totalCount } }`;
+    const { contacts } = await data(all, { f: {} });
+    expect(contacts.totalCount).toBeGreaterThan(3);
+    expect((await data(all)).contacts).toEqual(contacts);
+    expect((await data(all, { f: { and: [{}, { or: [] }] } })).contacts).toEqual(contacts);
+    const { errors } = await ask(all, { f: { name: { equalTo: null } } });
+    expect(errors[0]?.extensions).toMatchObject({ status: 400, hint: expect.stringContaining("isNull") });
   });
 
   test("pages by cursor", async () => {
@@ -607,6 +689,74 @@ describe("documents that are too much are refused, fast", () => {
     expect(performance.now() - started).toBeLessThan(1_500);
     expect(reply.status).toBe(400);
     expect(reply.errors[0]?.message).toMatch(/limit is|itself|Syntax/);
+  });
+
+  test.each([10, 1000, 5000, 50_000])("values nested %d levels are taken or refused", async (levels) => {
+    const not = `${"{ not: ".repeat(levels)}{}${"}".repeat(levels)}`;
+    const nots = `${'{"not":'.repeat(levels)}{}${"}".repeat(levels)}`;
+    const lists = `${"[".repeat(levels)}12345678901234567890${"]".repeat(levels)}`;
+    const filter = `query ($f: ContactFilter) { contacts(filter: $f) { totalCount } }`;
+    const create = `mutation ($extra: JSON) { createContact(input: { contact: { name: "J", extra: {deep: $extra} } }) { contact { extra } } }`;
+    for (const body of [
+      JSON.stringify({ query: `{ contacts(filter: ${not}) { totalCount } }` }),
+      `{"query":${JSON.stringify(filter)},"variables":{"f":${nots}}}`,
+      `{"query":${JSON.stringify(create)},"variables":{"extra":${nots}}}`,
+      `{"query":${JSON.stringify(create)},"variables":{"extra":${lists}}}`,
+      JSON.stringify({ query: create.replace("($extra: JSON)", "").replace("$extra", lists) }),
+    ]) {
+      const started = performance.now();
+      const { text } = await post(crm, body);
+      expect(performance.now() - started).toBeLessThan(3_000);
+      expect(text).toMatch(/^\{"data"|nested_too_deeply|query_too_large/);
+    }
+  });
+
+  const limited: [keyof Settings, string, string][] = [
+    ["ROWHOUSE_GRAPHQL_CHARACTERS", "1000", `{ contacts { totalCount } } # ${"x".repeat(1000)}`],
+    ["ROWHOUSE_GRAPHQL_TOKENS", "100", `{ contacts { nodes { ${"id ".repeat(100)} } } }`],
+    ["ROWHOUSE_GRAPHQL_DEPTH", "3", `{ contacts { nodes { company { name } } } }`],
+    ["ROWHOUSE_GRAPHQL_FIELDS", "4", `{ contacts { nodes { id name version } } }`],
+    [
+      "ROWHOUSE_GRAPHQL_ROOT_FIELDS",
+      "2",
+      `{ ... { ... { a: contacts { totalCount } b: contacts { totalCount } c: contacts { totalCount } } } }`,
+    ],
+    ["ROWHOUSE_GRAPHQL_PAGE", "10", `{ contacts(first: 11) { totalCount } }`],
+    [
+      "ROWHOUSE_GRAPHQL_RECORDS",
+      "50",
+      `{ companies(first: 5) { nodes { contacts(first: 10) { totalCount } } } }`,
+    ],
+  ];
+  test.each(limited)("%s=%s is a limit, and the error names it", async (name, value, query) => {
+    const { appHandler, stop } = createGraphql({
+      pool,
+      settings: readSettings({ [name]: value }),
+      log: pino({ level: "silent" }),
+    });
+    const issuer = await openTokens({ pool, masterKey, settings: readSettings({}) });
+    const claims = issuer.verify(tokens.ann as string);
+    const other = createServer(
+      (req, res) => void appHandler({ site: "acme", app: "crm", claims, requestId: "r" }, req, res),
+    );
+    await new Promise<void>((done) => other.listen(0, "127.0.0.1", done));
+    const response = await fetch(`http://127.0.0.1:${(other.address() as AddressInfo).port}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ query }),
+    });
+    other.close();
+    await stop();
+    expect((await ask(query)).status).toBe(200);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      errors: [
+        {
+          message: expect.stringContaining(`the limit is ${value} `),
+          extensions: { code: "query_too_large", limit: { setting: name, value: Number(value) } },
+        },
+      ],
+    });
   });
 
   test.each([["[]"], ["{}"], ['{"query": 1}'], ["not json"], ['[{"query":"{ query { nodeId } }"}]']])(

@@ -10,7 +10,8 @@ import {
   validate,
 } from "postgraphile/graphql";
 import { transactions } from "./adaptor.ts";
-import { LIMITS, refuseTooLarge, tooMuch } from "./limits.ts";
+import { withExactLiterals } from "./exactness.ts";
+import { type Limits, refuseTooLarge, tooMuch } from "./limits.ts";
 import { refuseTooManyRecords, withPages } from "./lists.ts";
 import type { Built } from "./schema.ts";
 
@@ -30,12 +31,14 @@ const MOST_ERRORS = 10;
 /** A schema that answers requests: the one of an app at one version of its definition, or the control plane's. */
 export class Endpoint {
   readonly #built: Built;
+  readonly #limits: Limits;
   readonly #withPgClient: ReturnType<typeof transactions>;
   readonly #documents = new LRUCache<string, DocumentNode | readonly GraphQLError[]>({ max: DOCUMENTS_KEPT });
 
   /** `salt` is different for every definition, see transactions(). */
-  constructor(built: Built, pool: Pool, salt: string) {
+  constructor(built: Built, pool: Pool, limits: Limits, salt: string) {
     this.#built = built;
+    this.#limits = limits;
     this.#withPgClient = transactions(pool, salt);
   }
 
@@ -45,7 +48,7 @@ export class Endpoint {
     if (!("kind" in document)) return { data: null, errors: document, executed: false };
     const operation = getOperationAST(document, request.operationName);
     const refusal = operation
-      ? caught(() => refuseTooManyRecords(document, operation, request.variables))
+      ? caught(() => refuseTooManyRecords(document, operation, request.variables, this.#limits))
       : new GraphQLError("Name the operation to run: operationName must be one of the document's");
     if (refusal) return { data: null, errors: [refusal], executed: false };
     const isQuery = operation?.operation === "query";
@@ -80,26 +83,31 @@ export class Endpoint {
   #check(query: string): DocumentNode | readonly GraphQLError[] {
     let document: DocumentNode | undefined;
     const refusal = caught(() => {
-      if (query.length > LIMITS.characters) {
-        throw tooMuch(`has ${query.length} characters`, LIMITS.characters, "Send values as variables.");
-      }
-      document = parseWithin(query);
-      refuseTooLarge(document);
+      document = parseWithin(query, this.#limits);
+      refuseTooLarge(document, this.#limits);
     });
     if (refusal || !document) return [refusal ?? new GraphQLError("There is no document")];
-    const errors = validate(this.#built.schema, document, undefined, { maxErrors: MOST_ERRORS });
-    return errors.length > 0 ? errors : withPages(this.#built.schema, document);
+    const { schema } = this.#built;
+    const errors = validate(schema, document, undefined, { maxErrors: MOST_ERRORS });
+    return errors.length > 0
+      ? errors
+      : withExactLiterals(schema, withPages(schema, document, this.#limits), query);
   }
 }
 
-function parseWithin(query: string): DocumentNode {
+function parseWithin(query: string, limits: Limits): DocumentNode {
+  const refuse = (what: string, name: keyof Limits) =>
+    tooMuch(what, name, limits, "Ask for less at once; send values as variables.");
+  if (query.length > limits.ROWHOUSE_GRAPHQL_CHARACTERS) {
+    throw refuse(`has ${query.length} characters`, "ROWHOUSE_GRAPHQL_CHARACTERS");
+  }
   try {
-    return parse(query, { maxTokens: LIMITS.tokens, noLocation: false });
+    return parse(query, { maxTokens: limits.ROWHOUSE_GRAPHQL_TOKENS });
   } catch (error) {
-    if (error instanceof GraphQLError && /more that|token limit|tokens/i.test(error.message)) {
-      throw tooMuch("has too many tokens", LIMITS.tokens, "Send less at once; send values as variables.");
+    if (error instanceof GraphQLError && /more tha[nt] \d+ tokens/.test(error.message)) {
+      throw refuse("has too many words and signs", "ROWHOUSE_GRAPHQL_TOKENS");
     }
-    if (error instanceof RangeError) throw tooMuch("is nested too deeply", LIMITS.depth, "Ask for less.");
+    if (error instanceof RangeError) throw refuse("is nested too deeply", "ROWHOUSE_GRAPHQL_DEPTH");
     throw error;
   }
 }

@@ -1,7 +1,9 @@
+import "./environment.ts";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { getHeapStatistics } from "node:v8";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
+import { GraphQLError } from "postgraphile/graphql";
 import type { Claims, ControlContext, GraphqlHandlers, RequestContext } from "../http/context.ts";
 import { Problem, unauthenticated } from "../http/problem.ts";
 import { readJsonText } from "../http/request.ts";
@@ -9,16 +11,17 @@ import { sendJson } from "../http/response.ts";
 import type { Settings } from "../settings.ts";
 import { controlScope, controlTags } from "./control.ts";
 import { Endpoint, type GraphqlRequest } from "./endpoint.ts";
-import { formatError } from "./errors.ts";
+import { formatError, nestedTooDeeply } from "./errors.ts";
 import { parseExactly } from "./exactness.ts";
 import { serveGraphiql } from "./graphiql.ts";
 import { type App, Instances } from "./instances.ts";
+import type { Limits } from "./limits.ts";
 import { listenToDefinitions } from "./listener.ts";
 import { buildSchema } from "./schema.ts";
 
 type Parts = {
   pool: Pool;
-  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_GRAPHQL_APPS" | "ROWHOUSE_GRAPHIQL">;
+  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_GRAPHQL_APPS" | "ROWHOUSE_GRAPHIQL"> & Limits;
   log: Logger;
 };
 
@@ -27,7 +30,7 @@ type OpenedApp = App & { site_id: string; role_name: string };
 /** GraphQL for every app and for the control plane. `pool` logs in as rowhouse_gateway. */
 export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers & { stop(): Promise<void> } {
   const heapLimit = getHeapStatistics().heap_size_limit / 1024 / 1024;
-  const instances = new Instances(pool, log, settings.ROWHOUSE_GRAPHQL_APPS, heapLimit);
+  const instances = new Instances(pool, log, settings, settings.ROWHOUSE_GRAPHQL_APPS, heapLimit);
   const connectionString = pool.options.connectionString;
   const listener = connectionString
     ? listenToDefinitions(connectionString, log, (appId) => void forgetDropped(appId))
@@ -45,7 +48,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
 
   async function controlEndpoint(): Promise<Endpoint> {
     control ??= buildSchema(pool, controlScope, [controlTags]).then(
-      (built) => new Endpoint(built, pool, "control"),
+      (built) => new Endpoint(built, pool, settings, "control"),
     );
     try {
       return await control;
@@ -147,6 +150,8 @@ function readGraphql(text: string): GraphqlRequest {
   try {
     body = parseExactly(text);
   } catch (cause) {
+    if (cause instanceof GraphQLError) throw new Problem(400, cause.message, { code: "invalid_value" });
+    if (cause instanceof RangeError) throw nestedTooDeeply(cause);
     throw new Problem(400, "The body is not valid JSON", { code: "invalid_json", cause });
   }
   const { query, variables, operationName } = (isObject(body) ? body : {}) as Record<string, unknown>;

@@ -3,6 +3,7 @@ import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { Problem } from "../http/problem.ts";
 import { Endpoint } from "./endpoint.ts";
+import type { Limits } from "./limits.ts";
 import { buildSchema } from "./schema.ts";
 
 /** An app as tenancy.open_request describes it. */
@@ -28,14 +29,16 @@ const HEAP_SHARE = 0.5; // of what Node may use
  */
 export class Instances {
   readonly #pool: Pool;
+  readonly #limits: Limits;
   readonly #log: Logger;
   readonly #kept: LRUCache<string, Instance>;
   readonly #building = new Map<string, { version: bigint; built: Promise<Endpoint> }>();
   readonly #failed = new LRUCache<string, Failure>({ max: 1_000 });
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(pool: Pool, log: Logger, apps: number, heapLimitMegabytes: number) {
+  constructor(pool: Pool, log: Logger, limits: Limits, apps: number, heapLimitMegabytes: number) {
     this.#pool = pool;
+    this.#limits = limits;
     this.#log = log;
     const fit = Math.max(1, Math.floor((heapLimitMegabytes * HEAP_SHARE) / HEAP_PER_APP));
     this.#kept = new LRUCache({ max: Math.min(apps, fit) });
@@ -94,7 +97,7 @@ export class Instances {
     const about = { site: app.site_name, app: app.app_name, definition_version: app.definition_version };
     try {
       const built = await buildSchema(this.#pool, { schemas: [app.schema_name] });
-      const endpoint = new Endpoint(built, this.#pool, `${app.app_id}/${version}`);
+      const endpoint = new Endpoint(built, this.#pool, this.#limits, `${app.app_id}/${version}`);
       const kept = this.#kept.get(app.app_id);
       if (!kept || kept.version <= version) this.#kept.set(app.app_id, { version, endpoint });
       this.#failed.delete(app.app_id);

@@ -3,31 +3,32 @@ import {
   type FragmentDefinitionNode,
   GraphQLError,
   Kind,
-  type OperationDefinitionNode,
   type SelectionSetNode,
 } from "postgraphile/graphql";
+import { SETTINGS, type Settings } from "../settings.ts";
 
 /** What a document may ask for. Each limit is reached long before the work it bounds would hurt others. */
-export const LIMITS = {
-  characters: 100_000, // of the document
-  tokens: 5_000,
-  depth: 12, // levels of fields
-  fields: 500, // after fragments are spread
-  rootFields: 20, // each is a transaction, and all of them run at once
-  page: 1_000, // records of one list
-  defaultPage: 100, // records of a list that says neither first nor last
-  innerPage: 20, // the same, for lists of related records
-  records: 100_000, // that nested lists may come to
-} as const;
+export type Limits = Pick<
+  Settings,
+  | "ROWHOUSE_GRAPHQL_CHARACTERS"
+  | "ROWHOUSE_GRAPHQL_TOKENS"
+  | "ROWHOUSE_GRAPHQL_DEPTH"
+  | "ROWHOUSE_GRAPHQL_FIELDS"
+  | "ROWHOUSE_GRAPHQL_ROOT_FIELDS"
+  | "ROWHOUSE_GRAPHQL_PAGE"
+  | "ROWHOUSE_GRAPHQL_DEFAULT_PAGE"
+  | "ROWHOUSE_GRAPHQL_INNER_PAGE"
+  | "ROWHOUSE_GRAPHQL_RECORDS"
+>;
 
 const INTROSPECTION_DEPTH = 20; // what GraphiQL asks
 
 type Size = { depth: number; fields: number };
 
-/** An error that says which limit was passed. */
-export function tooMuch(what: string, limit: number, hint: string): GraphQLError {
-  return new GraphQLError(`This query ${what}: the limit is ${limit}`, {
-    extensions: { code: "query_too_large", status: 400, hint },
+/** An error that says which limit was passed, by the name of its setting. */
+export function tooMuch(what: string, name: keyof Limits, limits: Limits, hint: string): GraphQLError {
+  return new GraphQLError(`This query ${what}: the limit is ${limits[name]} ${SETTINGS[name].unit}`, {
+    extensions: { code: "query_too_large", status: 400, hint, limit: { setting: name, value: limits[name] } },
   });
 }
 
@@ -35,7 +36,7 @@ export function tooMuch(what: string, limit: number, hint: string): GraphQLError
  * Refuses documents that are too deep or too large, before anything expensive looks at them. Fragments are measured
  * once each, so that fragments which double at every level cost nothing here.
  */
-export function refuseTooLarge(document: DocumentNode): void {
+export function refuseTooLarge(document: DocumentNode, limits: Limits): void {
   const fragments = new Map<string, FragmentDefinitionNode>();
   for (const definition of document.definitions) {
     if (definition.kind === Kind.FRAGMENT_DEFINITION) fragments.set(definition.name.value, definition);
@@ -60,7 +61,7 @@ export function refuseTooLarge(document: DocumentNode): void {
       if (selection.kind === Kind.FIELD) {
         const inner = selection.selectionSet ? measure(selection.selectionSet) : { depth: 0, fields: 0 };
         const isIntrospection = selection.name.value.startsWith("__");
-        if (isIntrospection && inner.depth > INTROSPECTION_DEPTH) throw tooDeep();
+        if (isIntrospection && inner.depth > INTROSPECTION_DEPTH) throw tooDeep(limits);
         size.depth = Math.max(size.depth, isIntrospection ? 1 : inner.depth + 1);
         size.fields += inner.fields + 1;
       } else {
@@ -72,36 +73,44 @@ export function refuseTooLarge(document: DocumentNode): void {
         size.fields += inner.fields;
       }
     }
-    if (size.fields > LIMITS.fields)
-      throw tooMuch("asks for too many fields", LIMITS.fields, "Ask for less at once.");
+    if (size.fields > limits.ROWHOUSE_GRAPHQL_FIELDS)
+      throw tooMuch("asks for too much", "ROWHOUSE_GRAPHQL_FIELDS", limits, "Ask for less at once.");
     return size;
   }
 
   for (const definition of document.definitions) {
     if (definition.kind !== Kind.OPERATION_DEFINITION) continue;
     const { depth } = measure(definition.selectionSet);
-    if (depth > LIMITS.depth) throw tooDeep();
-    refuseManyRoots(definition, (name) => ofFragment(name).fields);
+    if (depth > limits.ROWHOUSE_GRAPHQL_DEPTH) throw tooDeep(limits);
+    const roots = countRoots(definition.selectionSet, (name) => ofFragment(name).fields);
+    if (roots > limits.ROWHOUSE_GRAPHQL_ROOT_FIELDS) {
+      throw tooMuch(
+        "asks for too much at its root",
+        "ROWHOUSE_GRAPHQL_ROOT_FIELDS",
+        limits,
+        "Send several requests.",
+      );
+    }
   }
   // A fragment that nothing uses is validated all the same.
-  for (const name of fragments.keys()) if (ofFragment(name).depth > INTROSPECTION_DEPTH) throw tooDeep();
+  for (const name of fragments.keys())
+    if (ofFragment(name).depth > INTROSPECTION_DEPTH) throw tooDeep(limits);
 }
 
-function refuseManyRoots(operation: OperationDefinitionNode, fieldsOf: (fragment: string) => number): void {
+function countRoots(selectionSet: SelectionSetNode, fieldsOf: (fragment: string) => number): number {
   let roots = 0;
-  for (const selection of operation.selectionSet.selections) {
-    roots += selection.kind === Kind.FRAGMENT_SPREAD ? Math.max(1, fieldsOf(selection.name.value)) : 1;
-    if (selection.kind === Kind.INLINE_FRAGMENT) roots += selection.selectionSet.selections.length;
+  for (const selection of selectionSet.selections) {
+    if (selection.kind === Kind.FRAGMENT_SPREAD) roots += Math.max(1, fieldsOf(selection.name.value));
+    else roots += selection.kind === Kind.FIELD ? 1 : countRoots(selection.selectionSet, fieldsOf);
   }
-  if (roots > LIMITS.rootFields) {
-    throw tooMuch("has too many fields at its root", LIMITS.rootFields, "Send several requests.");
-  }
+  return roots;
 }
 
-function tooDeep(): GraphQLError {
+function tooDeep(limits: Limits): GraphQLError {
   return tooMuch(
     "is nested too deeply",
-    LIMITS.depth,
+    "ROWHOUSE_GRAPHQL_DEPTH",
+    limits,
     "Ask for the inner records by their ids in another request.",
   );
 }

@@ -11,10 +11,12 @@ import {
   visit,
   visitWithTypeInfo,
 } from "postgraphile/graphql";
-import { LIMITS, tooMuch } from "./limits.ts";
+import { type Limits, tooMuch } from "./limits.ts";
 
 /** Gives every list that says neither `first` nor `last` the default page, so that no query reads a whole entity. */
-export function withPages(schema: GraphQLSchema, document: DocumentNode): DocumentNode {
+export function withPages(schema: GraphQLSchema, document: DocumentNode, limits: Limits): DocumentNode {
+  const outer = Math.min(limits.ROWHOUSE_GRAPHQL_DEFAULT_PAGE, limits.ROWHOUSE_GRAPHQL_PAGE);
+  const inner = Math.min(limits.ROWHOUSE_GRAPHQL_INNER_PAGE, limits.ROWHOUSE_GRAPHQL_PAGE);
   const typeInfo = new TypeInfo(schema);
   return visit(
     document,
@@ -28,9 +30,7 @@ export function withPages(schema: GraphQLSchema, document: DocumentNode): Docume
             name: { kind: Kind.NAME, value: "first" },
             value: {
               kind: Kind.INT,
-              value: String(
-                typeInfo.getParentType() === schema.getQueryType() ? LIMITS.defaultPage : LIMITS.innerPage,
-              ),
+              value: String(typeInfo.getParentType() === schema.getQueryType() ? outer : inner),
             },
           };
           return { ...node, arguments: [...(node.arguments ?? []), first] };
@@ -46,11 +46,12 @@ function page(node: FieldNode): ArgumentNode | undefined {
   );
 }
 
-/** Refuses an operation whose nested lists could come to more records than LIMITS.records. */
+/** Refuses an operation whose nested lists could come to more records than the limit. */
 export function refuseTooManyRecords(
   document: DocumentNode,
   operation: OperationDefinitionNode,
   variables: Record<string, unknown>,
+  limits: Limits,
 ): void {
   const fragments = new Map<string, FragmentDefinitionNode>();
   for (const definition of document.definitions) {
@@ -73,12 +74,19 @@ export function refuseTooManyRecords(
     if (Number.isNaN(count)) {
       throw tooMuch(
         "has a list whose first or last is no number",
-        LIMITS.page,
+        "ROWHOUSE_GRAPHQL_PAGE",
+        limits,
         "Say how many records you want.",
       );
     }
-    if (count > LIMITS.page)
-      throw tooMuch(`asks for ${count} records in one list`, LIMITS.page, "Page with after: endCursor.");
+    if (count > limits.ROWHOUSE_GRAPHQL_PAGE) {
+      throw tooMuch(
+        `asks for ${count} records in one list`,
+        "ROWHOUSE_GRAPHQL_PAGE",
+        limits,
+        "Page with after: endCursor.",
+      );
+    }
     return Math.max(1, count);
   }
 
@@ -94,10 +102,11 @@ export function refuseTooManyRecords(
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
         if (inner) total += count(inner.selectionSet, times);
       }
-      if (total > LIMITS.records) {
+      if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
           "could come to too many records",
-          LIMITS.records,
+          "ROWHOUSE_GRAPHQL_RECORDS",
+          limits,
           "Ask for shorter lists with first, or for less at once.",
         );
       }

@@ -43,6 +43,7 @@ export async function buildSchema(
       retryOnInitFail: false,
       defaultBehavior: "-query:resource:list -list",
       connectionFilterRelations: true,
+      connectionFilterAllowEmptyObjectInput: true,
     },
     grafast: { explain: false, timeouts: { planning: PLANNING_MS, execution: EXECUTION_MS } },
   });
