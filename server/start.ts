@@ -89,7 +89,7 @@ function createPool(connectionString: string, max: number, log: Logger): pg.Pool
     connectionString,
     max,
     connectionTimeoutMillis: 10_000,
-    idleTimeoutMillis: 60_000,
+    idleTimeoutMillis: 0, // it would cost a timer per request; lifetime recycles connections
     maxLifetimeSeconds: 1800,
   });
   pool.on("error", (error) => {
