@@ -115,7 +115,7 @@ describeInBrowser(`GraphiQL ${WHERE}`, () => {
     });
   });
   afterEach(async () => {
-    await page.close();
+    await page?.close();
     expect([...hosts]).toEqual([new URL(server.url).origin]);
   });
 

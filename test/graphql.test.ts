@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHmac, createPublicKey, type JsonWebKey, randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Writable } from "node:stream";
@@ -10,6 +10,7 @@ import { issueDevelopmentToken } from "../server/auth/development.ts";
 import { authRoutes } from "../server/auth/routes.ts";
 import { openTokens } from "../server/auth/tokens.ts";
 import { createGraphql } from "../server/graphql/graphql.ts";
+import { listenToDefinitions } from "../server/graphql/listener.ts";
 import { createApp } from "../server/http/app.ts";
 import { readSettings, type Settings } from "../server/settings.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
@@ -497,18 +498,46 @@ describe("a definition change shows in the next request", () => {
     expect((await data(`{ items { nodes { size } } }`, {}, "ann", app)).items).toEqual({ nodes: [] });
   });
 
-  test("the listener survives the loss of its connection", async () => {
-    await db.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database()",
+  test("also while the listener is gone, and it comes back", async () => {
+    const woken: string[] = [];
+    const listener = listenToDefinitions(db.gatewayUrl, pino({ level: "silent" }), (appId) =>
+      woken.push(appId),
     );
-    for (let n = 0; n < 50; n++) {
-      const [row] = await db.query<{ n: number }>(
-        "select count(*)::int as n from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database()",
-      );
-      if (row?.n === 1) return;
-      await sleep(100);
-    }
-    throw new Error("The listener did not come back within 5 s");
+    const listening = async (count: number) => {
+      for (let n = 0; n < 50; n++) {
+        const rows = await db.query(
+          "select from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database() and query ilike 'listen%'",
+        );
+        if (rows.length === count) return;
+        await sleep(100);
+      }
+      throw new Error(`There are not ${count} listeners after 5 s`);
+    };
+    const [app] = await db.query<{ id: string }>(
+      "select a.id from tenancy.apps a join tenancy.sites s on s.id = a.site_id where s.name = 'acme' and a.name = 'crm'",
+    );
+    await listening(2); // this one and the gateway's
+    await db.query(
+      "select pg_terminate_backend(pid, 2000) from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database()",
+    );
+    await define("acme/crm", "drafts", { body: { type: "string" } });
+    expect((await data(`{ drafts { totalCount } }`)).drafts).toEqual({ totalCount: 0 });
+    await listening(2);
+    woken.length = 0;
+    await define("acme/crm", "drafts", { body: { type: "string" }, stars: { type: "integer" } });
+    expect((await data(`{ drafts { nodes { stars } } }`)).drafts).toEqual({ nodes: [] });
+    await sleep(200);
+    await listener.stop();
+    expect(woken).toContain(app?.id);
+  });
+
+  test("when the gateway's connections are cut, the next requests are answered", async () => {
+    await data(`{ contacts { totalCount } }`);
+    await db.query(
+      "select pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = 'rowhouse_gateway' and datname = current_database()",
+    );
+    await sleep(50); // until the pool has heard of it
+    for (let n = 0; n < 5; n++) await data(`{ contacts { totalCount } }`);
   });
 });
 
@@ -911,6 +940,106 @@ describe("the control plane", () => {
       "/graphql",
     );
     expect(viewer.errors[0]?.extensions).toMatchObject({ status: 403 });
+  });
+});
+
+describe("tokens", () => {
+  const both: [string, string, string][] = [
+    ["an app", crm, "{ contacts { totalCount } }"],
+    ["the control plane", "/graphql", "{ sites { totalCount } }"],
+  ];
+  const logIn = async () => {
+    const response = await fetch(`${url}/api/v1/auth/login`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ email: "lea@example.test", password: "a long enough passphrase 1" }),
+    });
+    return (await response.json()) as { access_token: string; refresh_token: string };
+  };
+
+  beforeAll(async () => {
+    await fetch(`${url}/api/v1/auth/signup`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ email: "lea@example.test", password: "a long enough passphrase 1" }),
+    });
+    await db.query("select tenancy.add_member('acme', 'lea@example.test', 'viewer')");
+    await db.query("select tenancy.add_member('beta', 'lea@example.test', 'admin')");
+  });
+
+  test.each(both)("%s: a token ends with its session", async (_title, path, query) => {
+    tokens.lea = (await logIn()).access_token;
+    expect((await ask(query, {}, "lea", path)).status).toBe(200);
+    const logout = await fetch(`${url}/api/v1/auth/logout`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${tokens.lea}` },
+    });
+    expect(logout.status).toBe(204);
+    const after = await ask(query, {}, "lea", path);
+    expect([after.status, after.data]).toEqual([401, undefined]);
+  });
+
+  test.each(both)("%s: no other token is taken", async (_title, path, query) => {
+    const { access_token, refresh_token } = await logIn();
+    const [head = "", body = "", signature = ""] = access_token.split(".");
+    const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const header = JSON.parse(Buffer.from(head, "base64url").toString());
+    const claims = JSON.parse(Buffer.from(body, "base64url").toString());
+    const foreign = await openTokens({
+      pool,
+      masterKey,
+      settings: readSettings({ ROWHOUSE_URL: "https://other.test" }),
+    });
+    const own = await openTokens({ pool, masterKey, settings: readSettings({}) });
+    const session = {
+      id: claims.sid,
+      account_id: claims.sub,
+      email: claims.email,
+      site_id: null,
+      roles: [],
+      refresh_token: null,
+      expires_in: 900,
+    };
+    const { keys } = (await (await fetch(`${url}/.well-known/jwks.json`)).json()) as { keys: JsonWebKey[] };
+    const publicKey = createPublicKey({ key: keys[0] as JsonWebKey, format: "jwk" });
+    const signing = `${encode({ ...header, alg: "HS256" })}.${body}`;
+    const attacks: Record<string, string> = {
+      nonsense: "nonsense",
+      "no signature": `${head}.${body}.`,
+      "alg none": `${encode({ ...header, alg: "none" })}.${body}.`,
+      "HS256 with a public key": `${signing}.${createHmac(
+        "sha256",
+        publicKey.export({ type: "spki", format: "pem" }),
+      )
+        .update(signing)
+        .digest("base64url")}`,
+      "other claims": `${head}.${encode({ ...claims, email: "ann@example.test" })}.${signature}`,
+      "another issuer's": foreign.issue(session).access_token,
+      expired: own.issue(session, -1).access_token,
+      "a refresh token": refresh_token,
+    };
+    tokens.good = access_token;
+    expect((await ask(query, {}, "good", path)).status).toBe(200);
+    for (const [name, attack] of Object.entries(attacks)) {
+      tokens.attack = attack;
+      const reply = await ask(query, {}, "attack", path);
+      expect([name, reply.status, reply.data]).toEqual([name, 401, undefined]);
+    }
+  });
+
+  test("a token for one site is good for no other, also in the control plane", async () => {
+    const own = await openTokens({ pool, masterKey, settings: readSettings({}) });
+    tokens.limited = (
+      await issueDevelopmentToken(db.pool, own, { email: "lea@example.test", site: "acme" })
+    ).access_token;
+    const { sites } = await data("{ sites { nodes { name } } }", {}, "limited", "/graphql");
+    const made = await ask(
+      `mutation { createApp(input: { site: "beta", name: "sneaked" }) { result { id } } }`,
+      {},
+      "limited",
+      "/graphql",
+    );
+    expect([sites.nodes, made.errors[0]?.extensions.status]).toEqual([[{ name: "acme" }], 404]);
   });
 });
 
