@@ -341,6 +341,16 @@ describe("numbers in a JSON property are never rounded", () => {
     expect(text).toContain("[12345678901234567890,100000000000000000000,2]");
   });
 
+  test("a number of a million digits keeps nobody waiting", async () => {
+    const started = performance.now();
+    const { status } = await send(create, `{"extra":{"n":0.1${"0".repeat(1_000_000)}1}}`);
+    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(status).toBeLessThan(500);
+    // As many digits as PostgreSQL's numeric may have come back one by one.
+    const long = `1${"0".repeat(100_000)}1`;
+    expect((await send(create, `{"extra":{"n":${long}}}`)).text).toContain(`{"n":${long}}`);
+  });
+
   test("an exponent that would fill the memory is refused", async () => {
     expect((await send(create, '{"extra":{"n":1e131071}}')).status).toBe(400);
     expect((await send(create.replace("JSON", "JSON = {n: 1e131071}"), "{}")).status).toBe(400);

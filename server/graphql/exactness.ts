@@ -32,6 +32,8 @@ export function parseExactly(text: string): unknown {
   );
 }
 
+const LONGEST = 400; // characters; the trimming below is quadratic, and no double needs more
+
 function exact(source: string): unknown {
   const value = Number(source);
   if (isExact(value, source)) return value;
@@ -44,7 +46,7 @@ function exact(source: string): unknown {
 for (const codec of [TYPES.json, TYPES.jsonb]) Object.assign(codec, { fromPg: parseExactly });
 
 function isExact(value: number, source: string): boolean {
-  return Number.isFinite(value) && digits(String(value)) === digits(source);
+  return source.length <= LONGEST && Number.isFinite(value) && digits(String(value)) === digits(source);
 }
 
 /** The significant digits and the exponent of a decimal literal: 1.50e3 and 1500 are the same. */
