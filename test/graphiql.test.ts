@@ -188,10 +188,10 @@ describeInBrowser(`GraphiQL ${WHERE}`, () => {
     await page.goto(server.url + crm);
     await page.getByLabel("access token").fill("nonsense");
     await page.getByRole("button", { name: "Use token" }).click();
-    await page.getByRole("alert").filter({ hasText: "token" }).waitFor();
+    await page.locator("#problem", { hasText: "token" }).waitFor();
     await page.getByLabel("access token").fill(token);
     await page.getByRole("button", { name: "Use token" }).click();
     await signedIn();
-    expect(await page.getByRole("alert").isVisible()).toBe(false);
+    expect(await page.locator("#problem").isVisible()).toBe(false);
   });
 });
