@@ -66,6 +66,7 @@ const record = () =>
     note: "inserted",
   });
 // autocannon writes into the headers it is given: a new object each time.
+// The references do not read it, but get it too, so that all answer the same request.
 const auth = () => ({ authorization: `Bearer ${token}`, "content-type": "application/json" });
 const FIELDS = "id name email city age balance active born note createdAt updatedAt version createdBy";
 const graphql = (query: string, variables: object) => ({
@@ -78,17 +79,17 @@ const graphql = (query: string, variables: object) => ({
 type Case = { reference: () => object; rest: () => object; graphql?: () => object };
 const CASES: Record<string, Case> = {
   "read by id": {
-    reference: () => ({ path: `/get/${any(ids)}` }),
+    reference: () => ({ path: `/get/${any(ids)}`, headers: auth() }),
     rest: () => ({ path: `${APP}/contacts/${any(ids)}`, headers: auth() }),
     graphql: () => graphql(`query ($id: UUID!) { contact(id: $id) { ${FIELDS} } }`, { id: any(ids) }),
   },
   "first 20 newest": {
-    reference: () => ({ path: "/list" }),
+    reference: () => ({ path: "/list", headers: auth() }),
     rest: () => ({ path: `${APP}/contacts?sort=-created_at&limit=20`, headers: auth() }),
     graphql: () => graphql(`{ contacts(first: 20, orderBy: CREATED_AT_DESC) { nodes { ${FIELDS} } } }`, {}),
   },
   "filtered list": {
-    reference: () => ({ path: `/filter/${encodeURIComponent(city())}` }),
+    reference: () => ({ path: `/filter/${encodeURIComponent(city())}`, headers: auth() }),
     rest: () => ({
       path: `${APP}/contacts?filter=${encodeURIComponent(JSON.stringify({ city: city() }))}&sort=-created_at&limit=20`,
       headers: auth(),
@@ -100,7 +101,7 @@ const CASES: Record<string, Case> = {
       ),
   },
   "single insert": {
-    reference: () => ({ method: "POST", path: "/insert", body: record() }),
+    reference: () => ({ method: "POST", path: "/insert", headers: auth(), body: record() }),
     rest: () => ({ method: "POST", path: `${APP}/contacts`, headers: auth(), body: record() }),
   },
 };
