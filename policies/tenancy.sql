@@ -4,9 +4,10 @@ revoke all on all procedures in schema tenancy from public;
 grant execute on function rowhouse.fail(int, text, text, text, jsonb) to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function tenancy.site_id() to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function
-  tenancy.create_organization(text, text), tenancy.add_organization_member(text, text, text), tenancy.drop_organization(text, text),
+  tenancy.create_organization(text, text), tenancy.add_organization_member(text, text, text), tenancy.remove_organization_member(text, text),
+  tenancy.drop_organization(text, text),
   tenancy.create_site(text, text, text), tenancy.drop_site(text, text), tenancy.update_site_settings(text, jsonb, jsonb),
-  tenancy.add_member(text, text, text), tenancy.remove_member(text, text),
+  tenancy.add_member(text, text, text), tenancy.set_member_role(text, text, text), tenancy.remove_member(text, text),
   tenancy.create_app(text, text, text), tenancy.drop_app(text, text), tenancy.update_app_settings(text, jsonb),
   tenancy.add_domain(text, text, text)
 to rowhouse_account;

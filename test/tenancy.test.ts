@@ -249,6 +249,83 @@ test("tenancy.enter gives exactly the account's rights, leave ends them, and a m
   expect((await refusal(db.query("call tenancy.enter('acme', 'other@beta.test')"))).code).toBe("RH404");
 });
 
+describe("who administers a site", () => {
+  const role = (email: string, role: string | null, site = "gone-by") =>
+    role === null
+      ? `select tenancy.remove_member('${site}', '${email}')`
+      : `select tenancy.set_member_role('${site}', '${email}', ${role === "" ? "null" : `'${role}'`})`;
+
+  beforeAll(async () => {
+    await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'gone-by')");
+    for (const email of ["admin@acme.test", "plain@acme.test"])
+      await asAccount("owner@acme.test", `select tenancy.add_member('gone-by', '${email}', 'viewer')`);
+    await asAccount("owner@acme.test", role("admin@acme.test", "admin"));
+  });
+
+  test.each<[string, string, string, string]>([
+    ["an admin cannot make themselves owner", "admin@acme.test", role("admin@acme.test", "owner"), "RH403"],
+    ["an admin cannot demote an owner", "admin@acme.test", role("owner@acme.test", "member"), "RH403"],
+    ["an admin cannot remove an owner", "admin@acme.test", role("owner@acme.test", null), "RH403"],
+    ["a member cannot make themselves admin", "plain@acme.test", role("plain@acme.test", "admin"), "RH403"],
+    ["a stranger sees no site", "other@beta.test", role("other@beta.test", "owner"), "RH404"],
+    ["the last owner cannot step down", "owner@acme.test", role("owner@acme.test", "admin"), "RH409"],
+    ["nor leave", "owner@acme.test", role("owner@acme.test", null), "RH409"],
+    ["nor be removed by the operator", "", role("owner@acme.test", null), "RH409"],
+    ["an unknown role is refused", "owner@acme.test", role("plain@acme.test", "king"), "RH400"],
+    ["so is none", "owner@acme.test", role("plain@acme.test", ""), "RH400"],
+    ["who is no member has no role", "owner@acme.test", role("other@beta.test", "admin"), "RH404"],
+  ])("%s", async (_title, email, statement, code) => {
+    const failure = await refusal(email ? asAccount(email, statement) : db.query(statement));
+    expect(failure.code).toBe(code);
+  });
+
+  test("an admin makes admins, an owner hands the site on, and two owners do not remove each other at once", async () => {
+    await asAccount("admin@acme.test", role("plain@acme.test", "admin"));
+    await asAccount("owner@acme.test", role("plain@acme.test", "owner"));
+    const outcomes = await Promise.allSettled([
+      asAccount("owner@acme.test", role("plain@acme.test", null)),
+      asAccount("plain@acme.test", role("owner@acme.test", null)),
+    ]);
+    expect(outcomes.map((outcome) => outcome.status).sort()).toEqual(["fulfilled", "rejected"]);
+    const owners = await db.query(
+      "select count(*)::int as n from tenancy.site_members m join tenancy.sites s on s.id = m.site_id where s.name = 'gone-by' and m.role = 'owner'",
+    );
+    expect(owners).toEqual([{ n: 1 }]);
+  });
+
+  test("an organization keeps an owner too", async () => {
+    const add = (email: string, role: string) =>
+      asAccount("other@beta.test", `select tenancy.add_organization_member('beta', '${email}', '${role}')`);
+    const remove = (by: string, email: string) =>
+      asAccount(by, `select tenancy.remove_organization_member('beta', '${email}')`);
+    expect((await refusal(remove("other@beta.test", "other@beta.test"))).code).toBe("RH409");
+    expect((await refusal(add("other@beta.test", "member"))).code).toBe("RH409");
+    expect((await refusal(add("plain@acme.test", "king"))).code).toBe("RH400");
+    await add("plain@acme.test", "admin");
+    expect((await refusal(remove("plain@acme.test", "other@beta.test"))).code).toBe("RH403");
+    await add("plain@acme.test", "owner");
+    await remove("plain@acme.test", "other@beta.test");
+    expect((await refusal(remove("other@beta.test", "plain@acme.test"))).code).toBe("RH404");
+  });
+});
+
+test("a session that entered a site has the time limits of its role", async () => {
+  const limits =
+    "select current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock";
+  expect(await db.as("acme", "plain@acme.test", async (client) => (await client.query(limits)).rows)).toEqual(
+    [{ statement: "30s", lock: "5s" }],
+  );
+  const client = await db.pool.connect();
+  try {
+    const before = (await client.query(limits)).rows;
+    await client.query("call tenancy.enter('acme', 'plain@acme.test')");
+    await client.query("call tenancy.leave()");
+    expect((await client.query(limits)).rows).toEqual(before);
+  } finally {
+    client.release();
+  }
+});
+
 test("an unproved domain routes nowhere; the right TXT record proves it, once", async () => {
   const [domain] = await asAccount(
     "owner@acme.test",

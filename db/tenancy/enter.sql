@@ -3,6 +3,7 @@ language plpgsql as $$
 declare
   _site tenancy.sites;
   _account uuid;
+  _limit text[];
 begin
   if not auth.is_operator() then
     perform rowhouse.fail(403, 'Only the operator may enter a site as an account', 'call tenancy.leave() first.', 'forbidden');
@@ -16,11 +17,19 @@ begin
   perform pg_catalog.set_config('rowhouse.account', _account::text, false);
   perform pg_catalog.set_config('rowhouse.site', _site.id::text, false);
   perform pg_catalog.set_config('TimeZone', 'UTC', false);
+  -- SET ROLE does not apply a role's settings: its time limits are set here.
+  for _limit in
+    select pg_catalog.regexp_match(c, '^([^=]+)=(.*)$')
+    from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c
+    where s.setrole = (select r.oid from pg_catalog.pg_roles r where r.rolname = _site.role_name) and s.setdatabase = 0
+  loop
+    perform pg_catalog.set_config(_limit[1], _limit[2], false);
+  end loop;
   execute pg_catalog.format('set role %I', _site.role_name);
 end
 $$;
 comment on procedure tenancy.enter(text, text) is
-  'Makes this psql session that account at that site, with exactly its rights, until call tenancy.leave(). Operators only. RH403, RH404.';
+  'Makes this psql session that account at that site, with exactly its rights and the time limits of its site''s role, until call tenancy.leave(). Operators only. RH403, RH404.';
 
 create or replace procedure tenancy.leave()
 language plpgsql as $$
@@ -28,6 +37,9 @@ begin
   reset role;
   set rowhouse.account = '';
   set rowhouse.site = '';
+  reset statement_timeout;
+  reset lock_timeout;
+  reset idle_in_transaction_session_timeout;
 end
 $$;
 comment on procedure tenancy.leave() is 'Ends what tenancy.enter began: the session is the operator again.';

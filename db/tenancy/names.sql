@@ -1,6 +1,7 @@
 create or replace function tenancy.check_name(kind text, name text) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
+  _a_kind text := case when check_name.kind ~ '^[aeiou]' then 'an ' else 'a ' end || check_name.kind;
   _reserved text[] := array['www', 'api', 'admin', 'app', 'apps', 'auth', 'graphql', 'health', 'localhost', 'mcp', 'pg',
     'public', 'realtime', 'functions', 'variables', 'analytics', 'files', 'search', 'schema', 'events', 'workflows', 'kv',
     'postgres', 'rowhouse', 'site', 'sites', 'system', 'graphile'];
@@ -8,12 +9,12 @@ begin
   if check_name.name is null or check_name.name !~ '^[a-z]([a-z0-9]|-(?=[a-z0-9]))*$'
     or length(check_name.name) not between 2 and 28
   then
-    perform rowhouse.fail(400, format('%L is not a valid %s name', left(check_name.name, 80), check_name.kind),
+    perform rowhouse.fail(400, format('%L is not a valid name for %s', left(check_name.name, 80), _a_kind),
       'Use 2 to 28 lower-case letters, digits and single hyphens; start with a letter and end with a letter or digit.',
       'invalid_name');
   end if;
   if check_name.name = any (_reserved) or check_name.name like 'pg-%' then
-    perform rowhouse.fail(400, format('%L is a reserved word and cannot name a %s', check_name.name, check_name.kind),
+    perform rowhouse.fail(400, format('%L is a reserved word and cannot name %s', check_name.name, _a_kind),
       'Choose another name. Reserved: ' || array_to_string(_reserved, ', ') || ', and names that start with pg-.',
       'reserved_name');
   end if;

@@ -50,25 +50,55 @@ $$;
 comment on function tenancy.require_organization(text, text[]) is
   'The id of an organization in which the current account has one of roles. RH404 unknown or not a member, RH403 another role.';
 
+create or replace function tenancy.require_other_owner(organization_id uuid, account_id uuid) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform from tenancy.organizations o where o.id = require_other_owner.organization_id for no key update;
+  if (select bool_and(m.account_id = require_other_owner.account_id) from tenancy.organization_members m
+    where m.organization_id = require_other_owner.organization_id and m.role = 'owner')
+  then
+    perform rowhouse.fail(409, 'The organization would be left without an owner',
+      'Make another account its owner first: tenancy.add_organization_member(organization, email, ''owner'').', 'last_owner');
+  end if;
+end
+$$;
+comment on function tenancy.require_other_owner(uuid, uuid) is
+  'Raises RH409 when an account is the only owner of an organization. Internal.';
+
 create or replace function tenancy.add_organization_member(organization text, email text, role text default 'member')
 returns tenancy.organization_members
 language plpgsql security definer set search_path = '' as $$
 declare
   _organization uuid := tenancy.require_organization(add_organization_member.organization, array['owner']);
+  _account uuid := auth.require_account(add_organization_member.email);
   _member tenancy.organization_members;
 begin
+  perform tenancy.check_member_role(add_organization_member.role);
+  if add_organization_member.role <> 'owner' then
+    perform tenancy.require_other_owner(_organization, _account);
+  end if;
   insert into tenancy.organization_members (organization_id, account_id, role)
-  values (_organization, auth.require_account(add_organization_member.email), add_organization_member.role)
+  values (_organization, _account, add_organization_member.role)
   on conflict (organization_id, account_id) do update set role = excluded.role
   returning * into _member;
   return _member;
-exception when check_violation then
-  perform rowhouse.fail(400, format('%L is not an organization role', add_organization_member.role),
-    'Use owner, admin or member.', 'invalid_role');
 end
 $$;
 comment on function tenancy.add_organization_member(text, text, text) is
-  'Adds an account to an organization, or changes its role (owner, admin, member). Owners only. RH400, RH403, RH404.';
+  'Adds an account to an organization, or changes its role (owner, admin, member). Owners only; one is always left. RH400, RH403, RH404, RH409.';
+
+create or replace function tenancy.remove_organization_member(organization text, email text) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  _organization uuid := tenancy.require_organization(remove_organization_member.organization, array['owner']);
+  _account uuid := auth.require_account(remove_organization_member.email);
+begin
+  perform tenancy.require_other_owner(_organization, _account);
+  delete from tenancy.organization_members m where m.organization_id = _organization and m.account_id = _account;
+end
+$$;
+comment on function tenancy.remove_organization_member(text, text) is
+  'Ends an account''s membership of an organization; its memberships of sites stay. Owners only; one is always left. RH403, RH404, RH409.';
 
 create or replace function tenancy.drop_organization(organization text, confirm text) returns void
 language plpgsql security definer set search_path = '' as $$

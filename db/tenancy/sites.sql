@@ -84,37 +84,3 @@ end
 $$;
 comment on function tenancy.update_site_settings(text, jsonb, jsonb) is
   'Replaces a site''s settings and, when given, its branding. Owners and admins only. RH400 lists what is wrong with them, RH403, RH404.';
-
-create or replace function tenancy.add_member(site text, email text, role text default 'viewer')
-returns tenancy.site_members
-language plpgsql security definer set search_path = '' as $$
-declare
-  _site tenancy.sites := tenancy.require_site(add_member.site, array['owner', 'admin']);
-  _account uuid := auth.require_account(add_member.email);
-  _member tenancy.site_members;
-begin
-  insert into tenancy.site_members (site_id, account_id) values (_site.id, _account)
-  on conflict (site_id, account_id) do update set role = tenancy.site_members.role
-  returning * into _member;
-  perform access.assign(_site.id, _account, add_member.role);
-  return _member;
-end
-$$;
-comment on function tenancy.add_member(text, text, text) is
-  'Makes an account a member of a site and assigns it a role there (admin, editor, viewer or one of the site''s own). Site owners and admins only. RH403, RH404.';
-
-create or replace function tenancy.remove_member(site text, email text) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  _site tenancy.sites := tenancy.require_site(remove_member.site, array['owner', 'admin']);
-  _account uuid := auth.require_account(remove_member.email);
-begin
-  if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account and m.role = 'owner') then
-    perform tenancy.require_site(remove_member.site, array['owner']);
-  end if;
-  delete from access.assignments a where a.site_id = _site.id and a.account_id = _account;
-  delete from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account;
-end
-$$;
-comment on function tenancy.remove_member(text, text) is
-  'Ends an account''s membership of a site and all its roles there, from its next statement on. Site owners and admins only; an owner is removed by an owner. RH403, RH404.';

@@ -40,11 +40,7 @@ async function addAccounts(client: Client): Promise<void> {
     await client.query("select tenancy.add_member('demo', $1, $2)", [email, role]);
   }
   // The role admin is about records; who administers the site says its membership.
-  await client.query(
-    `update tenancy.site_members m set role = 'admin' from tenancy.sites s, auth.accounts a
-     where s.name = 'demo' and a.email = $1 and m.site_id = s.id and m.account_id = a.id and m.role = 'member'`,
-    [ACCOUNTS[0][0]],
-  );
+  await client.query("select tenancy.set_member_role('demo', $1, 'admin')", [ACCOUNTS[0][0]]);
 }
 
 function requests(url: string): string {
