@@ -264,6 +264,8 @@ describe("a definition that is not valid is refused", () => {
     "ünïcode",
     "1st",
     "graphql",
+    "auth",
+    "sites",
     "x_jsonb",
     "a__b",
     "a-b",
