@@ -5,7 +5,8 @@ const SYSTEM = new Set(
 
 // What data.check_entity_name refuses; a test compares them.
 const RESERVED = new Set(
-  `graphql mcp realtime functions variables analytics files search schema events workflows kv openapi query mutation
+  `auth sites graphql mcp realtime functions variables analytics files search schema events workflows kv openapi export
+   transaction docs query mutation
    subscription node nodes page_info cursor json jsonb string int float boolean uuid date datetime interval big_int
    big_float`.split(/\s+/),
 );
