@@ -17,7 +17,7 @@ alter function pg_catalog.numeric_gt(numeric, numeric) leakproof;
 alter function pg_catalog.numeric_ge(numeric, numeric) leakproof;
 
 -- Creating a site's role costs the same however many there are (see db/tenancy/site_roles.sql). Both functions build no
--- SQL but from a checked name, and only rowhouse_owner may call them.
+-- SQL but from a checked name, call nothing that rowhouse_owner could replace, and only rowhouse_owner may call them.
 do $$
 begin
   execute format('alter function tenancy.create_site_role(text) owner to %I', current_user);

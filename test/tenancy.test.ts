@@ -293,6 +293,22 @@ describe("who administers a site", () => {
     expect(owners).toEqual([{ n: 1 }]);
   });
 
+  test("an owner whose account was deleted does not count", async () => {
+    await db.account("late@acme.test");
+    await asAccount("owner@acme.test", "select tenancy.create_site('acme', 'by-two')");
+    await db.query("select tenancy.add_member('by-two', 'late@acme.test', 'viewer')");
+    await db.query(role("late@acme.test", "owner", "by-two"));
+    await db.query("select tenancy.add_organization_member('acme', 'late@acme.test', 'owner')");
+    await db.query("update auth.accounts set deleted_at = now() where email = 'late@acme.test'");
+    for (const statement of [
+      role("owner@acme.test", "member", "by-two"),
+      role("owner@acme.test", null, "by-two"),
+      "select tenancy.add_organization_member('acme', 'owner@acme.test', 'admin')",
+      "select tenancy.remove_organization_member('acme', 'owner@acme.test')",
+    ])
+      expect((await refusal(asAccount("owner@acme.test", statement))).code).toBe("RH409");
+  });
+
   test("an organization keeps an owner too", async () => {
     const add = (email: string, role: string) =>
       asAccount("other@beta.test", `select tenancy.add_organization_member('beta', '${email}', '${role}')`);
@@ -316,12 +332,63 @@ test("a session that entered a site has the time limits of its role", async () =
     [{ statement: "30s", lock: "5s" }],
   );
   const client = await db.pool.connect();
+  const all =
+    "select name, setting from pg_settings where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'work_mem', 'default_transaction_read_only', 'TimeZone') order by 1";
+  const [{ role }] = (await db.query("select role_name as role from tenancy.sites where name = 'acme'")) as [
+    { role: string },
+  ];
   try {
-    const before = (await client.query(limits)).rows;
+    await db.query(`alter role ${role} set default_transaction_read_only = on`);
+    await db.query(`alter role ${role} in database ${db.name} set work_mem = '1MB'`);
+    await db.query(`alter role ${role} set statement_timeout = '150ms'`);
+    const before = (await client.query(all)).rows;
     await client.query("call tenancy.enter('acme', 'plain@acme.test')");
+    expect((await client.query("show work_mem")).rows).toEqual([{ work_mem: "1MB" }]);
+    expect((await refusal(client.query("select pg_sleep(5)"))).code).toBe("57014");
     await client.query("call tenancy.leave()");
-    expect((await client.query(limits)).rows).toEqual(before);
+    expect((await client.query(all)).rows).toEqual(before);
   } finally {
+    await db.query(`alter role ${role} reset default_transaction_read_only`);
+    await db.query(`alter role ${role} set statement_timeout = '30s'`);
+    client.release();
+  }
+});
+
+test("a superuser's functions run nothing that rowhouse_owner can replace", async () => {
+  const client = await db.pool.connect();
+  try {
+    await client.query("begin");
+    await client.query("set local role rowhouse_owner");
+    await client.query(
+      "create function pg_temp.hijack() returns boolean language plpgsql as $$ begin raise exception 'HIJACKED'; end $$",
+    );
+    for (const type of ["name", "text"])
+      await client.query(
+        `create domain pg_temp.${type} as pg_catalog.${type} check (value is null or pg_temp.hijack())`,
+      );
+    for (const replaced of [
+      "tenancy.check_name(kind pg_catalog.text, name pg_catalog.text) returns void",
+      "rowhouse.fail(status int, message pg_catalog.text, hint pg_catalog.text default null, code pg_catalog.text default null, errors jsonb default null) returns void",
+    ])
+      await client.query(
+        `create or replace function ${replaced} language plpgsql as $$ begin perform pg_temp.hijack(); end $$`,
+      );
+    await client.query("alter table tenancy.sites rename to was_sites");
+    await client.query(
+      "create view tenancy.sites as select s.* from tenancy.was_sites s where pg_temp.hijack()",
+    );
+    const { rows } = await client.query("select tenancy.create_site_role('hijack') as role");
+    await client.query("select tenancy.drop_site_role($1)", [rows[0].role]);
+    await client.query("savepoint before_others");
+    for (const other of ["rowhouse_worker", "postgres", "site_"]) {
+      expect((await refusal(client.query("select tenancy.drop_site_role($1)", [other]))).code).toBe("RH409");
+      await client.query("rollback to before_others");
+    }
+    expect((await refusal(client.query("select tenancy.create_site_role('x\" superuser --')"))).code).toBe(
+      "RH400",
+    );
+  } finally {
+    await client.query("rollback");
     client.release();
   }
 });

@@ -54,7 +54,9 @@ create or replace function tenancy.require_other_owner(organization_id uuid, acc
 language plpgsql set search_path = '' as $$
 begin
   perform from tenancy.organizations o where o.id = require_other_owner.organization_id for no key update;
-  if (select bool_and(m.account_id = require_other_owner.account_id) from tenancy.organization_members m
+  if (select bool_or(m.account_id = require_other_owner.account_id)
+      and not bool_or(m.account_id <> require_other_owner.account_id and a.deleted_at is null)
+    from tenancy.organization_members m join auth.accounts a on a.id = m.account_id
     where m.organization_id = require_other_owner.organization_id and m.role = 'owner')
   then
     perform rowhouse.fail(409, 'The organization would be left without an owner',

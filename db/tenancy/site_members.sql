@@ -30,7 +30,7 @@ $$;
 comment on function tenancy.add_member(text, text, text) is
   'Makes an account a member of a site and assigns it a role there (admin, editor, viewer or one of the site''s own). Site owners and admins only. RH403, RH404.';
 
--- Owners make and unmake owners, and one is always left; locked, so that two owners do not remove each other at once.
+-- Owners make and unmake owners, and one whose account is not deleted is always left; locked, so that two owners do not remove each other at once.
 create or replace function tenancy.require_owner_for(site tenancy.sites, account_id uuid, new_role text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -39,9 +39,10 @@ declare
 begin
   perform from tenancy.sites s where s.id = (require_owner_for.site).id for no key update;
   select coalesce(bool_or(m.account_id = require_owner_for.account_id), false),
-    coalesce(bool_or(m.account_id <> require_owner_for.account_id), false)
+    coalesce(bool_or(m.account_id <> require_owner_for.account_id and a.deleted_at is null), false)
   into _was_owner, _other_owner
-  from tenancy.site_members m where m.site_id = (require_owner_for.site).id and m.role = 'owner';
+  from tenancy.site_members m join auth.accounts a on a.id = m.account_id
+  where m.site_id = (require_owner_for.site).id and m.role = 'owner';
   if _was_owner or require_owner_for.new_role = 'owner' then
     perform tenancy.require_site((require_owner_for.site).name, array['owner']);
   end if;
