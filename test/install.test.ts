@@ -64,6 +64,10 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
     "select tenancy.add_member('acme', 'ann@acme.test', 'editor'), tenancy.add_member('acme', 'vic@acme.test', 'viewer'), tenancy.add_member('beta', 'bob@beta.test', 'editor')",
   );
 
+  expect(
+    (await client.query("select role from tenancy.set_member_role('acme', 'ann@acme.test', 'owner')")).rows,
+  ).toEqual([{ role: "owner" }]);
+
   await client.query("call tenancy.enter('acme', 'ann@acme.test')");
   const { rows } = await client.query(
     "select data.insert('acme/crm/notes', '{\"text\": \"new\"}') ->> 'id' as id",
