@@ -2,26 +2,45 @@ import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import pg, { type Pool, type PoolClient } from "pg";
 import type { PgClient, PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
+import { runWithin, type Statement } from "../database/pipelined.ts";
 import { Problem } from "../http/problem.ts";
 
 const STATEMENTS_KEPT = 100; // prepared statements of GraphQL on one connection; about 20 kB each in PostgreSQL
 
 const preparedOn = new WeakMap<PoolClient, LRUCache<string, true>>();
 
+const readingStatement: Statement = {
+  name: "reading",
+  text: `select set_config('transaction_read_only', 'on', true), set_config('rowhouse.account', $1::text, true),
+    set_config('rowhouse.site', $2::text, true), set_config('role', $3::text, true)`,
+};
+
 /**
- * How PostGraphile reaches PostgreSQL: begin, claims and role in one round trip, then its statements, then commit.
+ * How PostGraphile reaches PostgreSQL. A statement of a query is a transaction of its own, in one round trip; a mutation is
+ * begin and claims, its statements, and commit.
  * `salt` names the definition: a view whose column types changed must not meet statements prepared before.
  */
 export function transactions(pool: Pool, salt: string): WithPgClient {
+  const names = new LRUCache<string, string>({ max: 1_000 });
+  // A text that PostGraphile gives no name gets one too: a statement without a name would be parsed each time.
+  const nameOf = (key: string): string => {
+    let name = names.get(key);
+    if (name === undefined) {
+      name = createHash("md5").update(salt).update(key).digest("hex");
+      names.set(key, name);
+    }
+    return name;
+  };
   const withPgClient = async <T>(
     settings: Record<string, string | undefined> | null,
     work: (client: PgClient) => T | Promise<T>,
   ): Promise<T> => {
+    if (settings?.transaction_read_only === "on") return work(reader(pool, settings, nameOf));
     const client = await pool.connect();
     let broken: Error | undefined;
     try {
       await client.query(`begin;${claims(settings ?? {})}`);
-      const result = await work(clientFor(client, salt, 1));
+      const result = await work(clientFor(client, nameOf, 1));
       await client.query("commit");
       return result;
     } catch (error) {
@@ -34,6 +53,37 @@ export function transactions(pool: Pool, salt: string): WithPgClient {
     }
   };
   return Object.assign(withPgClient, { release: () => {} }) as WithPgClient;
+}
+
+/** Runs every statement with its claims under one Sync. */
+function reader(
+  pool: Pool,
+  settings: Record<string, string | undefined>,
+  nameOf: (key: string) => string,
+): PgClient {
+  const context = {
+    statement: readingStatement,
+    values: [settings["rowhouse.account"], settings["rowhouse.site"], settings.role],
+  };
+  const client: PgClient = {
+    rawClient: undefined,
+    async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {
+      const query = {
+        statement: { name: `q${nameOf(name ?? text)}`, text },
+        values: (values ?? []) as unknown[],
+      };
+      const { rows, fields } = await runWithin(pool, context, query, true);
+      const parsers = fields.map(({ dataTypeID }) => pg.types.getTypeParser(dataTypeID, "text"));
+      const parsed = rows.map((row) => row.map((value, i) => (value === null ? null : parsers[i]?.(value))));
+      const named = arrayMode
+        ? parsed
+        : parsed.map((row) => Object.fromEntries(fields.map((field, i) => [field.name, row[i]])));
+      return { rows: named, rowCount: rows.length, notices: [] } as unknown as PgClientResult<TData>;
+    },
+    // Nothing is written: there is nothing to take back.
+    withTransaction: async <T>(work: (inner: PgClient) => Promise<T>): Promise<T> => work(client),
+  } as PgClient;
+  return client;
 }
 
 // One statement, so that EXECUTE on set_config is checked before the role changes; the role comes last.
@@ -49,7 +99,7 @@ function claims(settings: Record<string, string | undefined>): string {
   return `select ${calls.join(", ")}`;
 }
 
-function clientFor(client: PoolClient, salt: string, level: number): PgClient {
+function clientFor(client: PoolClient, nameOf: (key: string) => string, level: number): PgClient {
   return {
     rawClient: client,
     async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {
@@ -57,7 +107,7 @@ function clientFor(client: PoolClient, salt: string, level: number): PgClient {
         text,
         values: values as unknown[],
         ...(arrayMode ? { rowMode: "array" as const } : {}),
-        ...(name ? { name: keep(client, createHash("md5").update(salt).update(name).digest("hex")) } : {}),
+        ...(name ? { name: keep(client, nameOf(name)) } : {}),
       });
       if (rowCount === 0 && /^\s*(update|delete)\b/.test(text)) throw unknownRecord();
       return { rows: rows as TData[], rowCount, notices: [] } as unknown as PgClientResult<TData>;
@@ -65,7 +115,7 @@ function clientFor(client: PoolClient, salt: string, level: number): PgClient {
     async withTransaction<T>(work: (inner: PgClient) => Promise<T>): Promise<T> {
       await client.query(`savepoint s${level}`);
       try {
-        const result = await work(clientFor(client, salt, level + 1));
+        const result = await work(clientFor(client, nameOf, level + 1));
         await client.query(`release savepoint s${level}`);
         return result;
       } catch (error) {
