@@ -26,11 +26,13 @@ export const controlScope: IntrospectionScope = {
   functions: [
     "tenancy.create_organization",
     "tenancy.add_organization_member",
+    "tenancy.remove_organization_member",
     "tenancy.drop_organization",
     "tenancy.create_site",
     "tenancy.update_site_settings",
     "tenancy.drop_site",
     "tenancy.add_member",
+    "tenancy.set_member_role",
     "tenancy.remove_member",
     "tenancy.create_app",
     "tenancy.update_app_settings",
