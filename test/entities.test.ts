@@ -255,6 +255,22 @@ describe("relations", () => {
   });
 });
 
+test("defining and dropping say nothing in psql but their result", async () => {
+  const client = await db.pool.connect();
+  const notices: string[] = [];
+  client.on("notice", (notice) => notices.push(notice.message ?? ""));
+  try {
+    for (const properties of [{ a: { type: "string" } }, { a: { type: "string" }, b: { type: "string" } }])
+      await client.query("select data.define_entity('acme/crm', 'quiet', $1)", [
+        { type: "object", properties },
+      ]);
+    await client.query("select data.drop_entity('acme/crm/quiet', 'quiet')");
+  } finally {
+    client.release();
+  }
+  expect(notices).toEqual([]);
+});
+
 describe("a definition that is not valid is refused", () => {
   const names = [
     "",

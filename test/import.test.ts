@@ -92,6 +92,23 @@ describe("names", () => {
   });
 });
 
+test("two imports into one new app at once: one loads it, the other finds it unchanged", async () => {
+  const other = new pg.Client({ connectionString: db.operatorUrl });
+  await other.connect();
+  try {
+    const path = file("twice.json", { Part: [{ code: "A1" }, { code: "B2" }] });
+    const counts = await Promise.all(
+      [client, other].map((one) => importInto(one, "twin/parts", inferFile(path, {}))),
+    );
+    expect(counts.map(([part]) => [part?.inserted, part?.unchanged]).sort()).toEqual([
+      [0, 2],
+      [2, 0],
+    ]);
+  } finally {
+    await other.end();
+  }
+});
+
 describe("names of the house", () => {
   const words = (path: string, pattern: RegExp) =>
     [

@@ -1,5 +1,5 @@
 create or replace function data.define_entity(app text, name text, schema jsonb) returns data.entities
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set client_min_messages = warning as $$
 #variable_conflict use_column
 declare
   _app tenancy.apps := tenancy.require_app(define_entity.app, array['owner', 'admin']);
@@ -129,7 +129,7 @@ $$;
 comment on function data.build_entity(data.entities, text) is 'Builds everything an entity consists of from data.fields and data.relations.';
 
 create or replace function data.drop_entity(entity text, confirm text) returns void
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set client_min_messages = warning as $$
 declare
   _entity data.entities := data.require_entity(drop_entity.entity);
   _app tenancy.apps;

@@ -15,7 +15,10 @@ export interface Loaded {
 
 const BATCH = 1000;
 
-/** Creates organization, site and app where they are missing. Returns what was created. */
+/**
+ * Creates organization, site and app where they are missing. Returns what was created. Imports into one app at once wait
+ * for each other here; the caller holds the transaction.
+ */
 export async function ensureApp(client: Client, path: string): Promise<string[]> {
   const [site, app, ...rest] = path.split("/");
   if (!site || !app || rest.length > 0)
@@ -23,7 +26,10 @@ export async function ensureApp(client: Client, path: string): Promise<string[]>
   const created: string[] = [];
   const exists = async (text: string, values: string[]) =>
     ((await client.query(text, values)).rowCount ?? 0) > 0;
-  if (!(await exists("select from tenancy.sites where name = $1", [site]))) {
+  const isSite = () => exists("select from tenancy.sites where name = $1", [site]);
+  await alone(client, path);
+  if (!(await isSite())) await alone(client, site);
+  if (!(await isSite())) {
     if (!(await exists("select from tenancy.organizations where name = $1", [site]))) {
       await client.query("select tenancy.create_organization($1)", [site]);
       created.push(`organization ${site}`);
@@ -41,6 +47,10 @@ export async function ensureApp(client: Client, path: string): Promise<string[]>
     created.push(`app ${path}`);
   }
   return created;
+}
+
+async function alone(client: Client, what: string): Promise<void> {
+  await client.query("select pg_advisory_xact_lock(hashtextextended('rowhouse.import/' || $1, 0))", [what]);
 }
 
 /**
