@@ -9,7 +9,8 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
   data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb),
   data.upsert(text, jsonb, text[]), data.without_nulls(jsonb), data.record_data(jsonb),
-  data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb)
+  data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb),
+  data.export_columns(uuid, jsonb), data.export_statement(text, text, jsonb, text[], boolean), data.export_entities(text), data.resolve_app(text)
 to rowhouse_account;
 grant select on data.entities, data.fields, data.relations to rowhouse_account;
 

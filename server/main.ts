@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { demoCommand } from "./cli/demo.ts";
+import { exportCommand } from "./cli/export.ts";
 import { importCommand } from "./cli/import.ts";
 import { migrateCommand } from "./cli/migrate.ts";
 import { psqlCommand } from "./cli/psql.ts";
@@ -20,7 +21,15 @@ const program = new Command("rowhouse")
   .addHelpText("after", "\nBegin with: rowhouse start, then rowhouse demo in a second terminal.")
   .showHelpAfterError()
   .helpCommand(false);
-for (const add of [startCommand, migrateCommand, psqlCommand, importCommand, tokenCommand, demoCommand])
+for (const add of [
+  startCommand,
+  migrateCommand,
+  psqlCommand,
+  importCommand,
+  exportCommand,
+  tokenCommand,
+  demoCommand,
+])
   add(program);
 
 try {

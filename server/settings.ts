@@ -93,6 +93,24 @@ export const SETTINGS = {
     "bytes",
     "The largest request body.",
   ),
+  ROWHOUSE_TRANSFERS: setting(
+    whole(1, 500),
+    "4",
+    "at once",
+    "Exports and imports that a gateway runs at once, each on a connection of its own.",
+  ),
+  ROWHOUSE_TRANSFER_SECONDS: setting(
+    whole(1, 86_400),
+    "3600",
+    "seconds",
+    "The longest statement of an export or import.",
+  ),
+  ROWHOUSE_TRANSFER_STALL: setting(
+    whole(1, 3_600),
+    "60",
+    "seconds",
+    "An export that nobody reads, or an import that nothing comes for, is ended after that.",
+  ),
   ROWHOUSE_POOL_SIZE: setting(whole(1, 500), "20", "connections", "PostgreSQL connections of the gateway."),
   ROWHOUSE_GRAPHQL_APPS: setting(
     whole(1, 10000),

@@ -13,9 +13,10 @@ import { readMasterKey } from "../server/auth/master-key.ts";
 import { authRoutes } from "../server/auth/routes.ts";
 import { type Claims, openTokens, type TokenResponse, type Tokens } from "../server/auth/tokens.ts";
 import { createApp } from "../server/http/app.ts";
+import { readSettings } from "../server/settings.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 
-const settings = { ROWHOUSE_URL: "", ROWHOUSE_BODY_LIMIT: 1_000_000, ROWHOUSE_BASE_DOMAIN: "" };
+const settings = readSettings({ ROWHOUSE_BODY_LIMIT: "1000000" });
 const masterKey = randomBytes(32);
 const password = "correct horse battery";
 

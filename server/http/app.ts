@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from "node:http
 import express from "express";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
+import { type TransferSettings, Transfers } from "../export/routes.ts";
 import type { Settings } from "../settings.ts";
 import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
@@ -14,7 +15,7 @@ import { type Tenant, Tenants } from "./tenant.ts";
 /** What the gateway is made of. */
 export type AppParts = {
   pool: Pool;
-  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN">;
+  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN"> & TransferSettings;
   log: Logger;
   tokens: Tokens;
   graphql: GraphqlHandlers;
@@ -33,6 +34,7 @@ export function createApp(parts: AppParts): RequestListener {
   const { pool, settings, log, tokens, graphql, ready, auth } = parts;
   const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
   const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT);
+  const transfers = new Transfers(pool, settings);
   const cors = new Cors(pool);
 
   function claimsOf(req: IncomingMessage): Claims | null {
@@ -56,6 +58,8 @@ export function createApp(parts: AppParts): RequestListener {
     request.site = tenant.site;
     request.app = tenant.app;
     if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
+    if (claims && transfers.takes(address.rest))
+      return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);
   }
 

@@ -188,7 +188,7 @@ export function sendTo(
         resolve({
           status: res.statusCode ?? 0,
           text,
-          json: (/json/.test(res.headers["content-type"] ?? "") && text ? JSON.parse(text) : {}) as Body,
+          json: (/\bjson/.test(res.headers["content-type"] ?? "") && text ? JSON.parse(text) : {}) as Body,
           headers: res.headers,
         });
       });

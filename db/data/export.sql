@@ -1,0 +1,118 @@
+-- Exports: COPY statements whose output the gateway, rowhouse export and psql's \gexec pass on as it is.
+
+create or replace function data.export_columns(entity_id uuid, "select" jsonb) returns text
+language plpgsql stable set search_path = '' as $$
+declare
+  _names jsonb := "select";
+begin
+  if _names is null or _names = 'null' then
+    select jsonb_build_array('id') || coalesce(jsonb_agg(f.name order by f.position), '[]')
+      || '["created_at", "updated_at", "version", "created_by"]' into _names
+    from data.fields f where f.entity_id = export_columns.entity_id;
+  elsif jsonb_typeof(_names) <> 'array' or _names = '[]' or jsonb_path_exists(_names, '$[*] ? (@.type() != "string")') then
+    perform rowhouse.fail(400, 'select is a list of fields', 'select=id,name or select=["id","name"]', 'invalid_select');
+  end if;
+  return (
+    select string_agg(format('%s as %I', case e.sql_type
+        when 'boolean' then format('(%s)::text', e.expression) -- COPY writes t and f
+        when 'timestamptz' then format('to_json(%s) #>> ''{}''', e.expression) -- RFC 3339, as in JSON
+        else e.expression end, s.path), ', ' order by s.n)
+    from (select path, min(n) as n from jsonb_array_elements_text(_names) with ordinality j (path, n) group by path) s,
+      data.field_expression(export_columns.entity_id, s.path, 'v') e);
+end
+$$;
+comment on function data.export_columns(uuid, jsonb) is
+  'The select list of a CSV export: dates and times in RFC 3339, booleans as true and false, lists and objects as JSON text. RH400 for unknown fields.';
+
+drop function if exists data.export_statement(text, text, jsonb, text[], boolean);
+create or replace function data.export_statement(
+  entity text, format text default 'ndjson', query jsonb default '{}', parameters text[] default null, tagged boolean default false
+) returns text
+language plpgsql stable set search_path = '' as $$
+declare
+  _r record := data.resolve_entity(regexp_replace(export_statement.entity, '/[^/]*$', ''), regexp_replace(export_statement.entity, '^.*/', ''));
+  _entity data.entities := _r.entity_row;
+  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(query) k where k <> all (array['filter', 'sort', 'select']));
+  _select jsonb := nullif(query->'select', 'null');
+  _p record;
+  _where text := 'true';
+  _order text := '';
+  _row text;
+begin
+  if export_statement.format is null or export_statement.format not in ('json', 'ndjson', 'csv') then
+    perform rowhouse.fail(400, pg_catalog.format('%L is not a format of exports', left(export_statement.format, 40)), 'Formats: json, ndjson, csv.', 'invalid_format');
+  elsif _unknown is not null then
+    perform rowhouse.fail(400, pg_catalog.format('An export has no %s', left(_unknown, 80)), 'An export has filter, sort and select; it holds all records.', 'invalid_query');
+  end if;
+  if coalesce(query->'filter', 'null') <> 'null' then
+    if parameters is null then
+      _p := data.parameterize(query->'filter', '{}');
+      _where := data.compile_filter(_entity.id, _p.shape, 'v', _p.parameters);
+    else
+      _where := data.compile_filter(_entity.id, query->'filter', 'v', parameters);
+    end if;
+  end if;
+  if coalesce(query->'sort', '[]') not in ('[]', 'null') then
+    select ' order by ' || string_agg(e.expression || case s.value->>'direction' when 'desc' then ' desc' else '' end, ', ' order by s.n) || ', v.id' into _order
+    from jsonb_array_elements(data.normalize_sort(query->'sort')) with ordinality s (value, n),
+      data.field_expression(_entity.id, s.value->>'field', 'v') e;
+  end if;
+  if export_statement.format = 'csv' then
+    return pg_catalog.format('copy (select %s from %I.%I v where %s%s) to stdout (format csv, header true, encoding ''UTF8'')',
+      data.export_columns(_entity.id, _select), _r.schema_name, _entity.name, _where, _order);
+  end if;
+  _row := case when _select is null then 'row_to_json(v.*)::text' else 'row_to_json(r.*)::text' end;
+  if export_statement.tagged and export_statement.format = 'ndjson' then
+    _row := pg_catalog.format('''{"entity":"%s","record":'' || %s || ''}''', _entity.name, _row);
+  elsif export_statement.format = 'json' then
+    _row := ''','' || ' || _row;
+  end if;
+  -- JSON holds no control characters, so that with these as quote and delimiter COPY writes it as it is.
+  return pg_catalog.format('copy (select %s from %I.%I v%s where %s%s) to stdout (format csv, quote e''\x01'', delimiter e''\x02'', encoding ''UTF8'')',
+    _row, _r.schema_name, _entity.name,
+    case when _select is not null then pg_catalog.format(', lateral (select %s) r', data.parse_select(_entity.id, _select, 'v')) else '' end,
+    _where, _order);
+end
+$$;
+comment on function data.export_statement(text, text, jsonb, text[], boolean) is
+  'The COPY statement that writes an entity''s records (acme/crm/contacts), as many as you may read, as ndjson (a JSON object a line), csv (with a header) or json (as ndjson, each line begun by a comma, for a caller that puts brackets around); query is {"filter", "sort", "select"}. In psql: select data.export_statement(…) \gexec. With tagged, a line of ndjson is {"entity", "record"}. RH400, RH404.';
+
+create or replace function data.export_entities(app text) returns setof text
+language plpgsql stable set search_path = '' as $$
+declare
+  _app_id uuid := data.resolve_app(export_entities.app);
+begin
+  return query
+    with recursive reach (entity_id, depth) as (
+      select e.id, 0 from data.entities e where e.app_id = _app_id
+      union
+      select r.entity_id, p.depth + 1 from reach p join data.relations r on r.target_id = p.entity_id
+      where r.entity_id <> r.target_id and p.depth < 30
+    )
+    select e.name from reach p join data.entities e on e.id = p.entity_id group by e.name order by max(p.depth), e.name;
+end
+$$;
+comment on function data.export_entities(text) is
+  'The names of an app''s entities (acme/crm) in the order in which their records can be imported: what others refer to first. RH404.';
+
+create or replace function data.resolve_app(app text) returns uuid
+language plpgsql stable set search_path = '' as $$
+declare
+  _id uuid;
+begin
+  if resolve_app.app ~ '/' then
+    select a.id into _id from tenancy.apps a join tenancy.sites s on s.id = a.site_id
+    where s.name = split_part(resolve_app.app, '/', 1) and a.name = split_part(resolve_app.app, '/', 2)
+      and (auth.is_operator() or s.id = tenancy.site_id());
+  else
+    select a.id into _id from tenancy.apps a
+    where a.site_id = tenancy.site_id() and (a.name = resolve_app.app or a.id::text = resolve_app.app);
+  end if;
+  if _id is null then
+    perform rowhouse.fail(404, format('There is no app %L that you may see', left(resolve_app.app, 80)),
+      'Write site/app, for example acme/crm.', 'not_found');
+  end if;
+  return _id;
+end
+$$;
+comment on function data.resolve_app(text) is 'The id of an app, by site/app, or by name or UUID within the site of the claims. RH404.';

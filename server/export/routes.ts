@@ -1,0 +1,139 @@
+import { once } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Pool } from "pg";
+import type { Claims } from "../http/context.ts";
+import { planQuery } from "../http/plan.ts";
+import { Problem, problemOf } from "../http/problem.ts";
+import type { Request } from "../http/request.ts";
+import { headersOf } from "../http/response.ts";
+import type { Tenant } from "../http/tenant.ts";
+import type { Settings } from "../settings.ts";
+import { exported, exportStatements, FORMATS, type Format, type Wanted } from "./export.ts";
+import { Sessions } from "./session.ts";
+
+const TYPES: Record<Format, string> = {
+  json: "application/json; charset=utf-8",
+  ndjson: "application/x-ndjson; charset=utf-8",
+  csv: "text/csv; charset=utf-8; header=present",
+};
+
+/** The settings of exports and imports. */
+export type TransferSettings = Pick<
+  Settings,
+  "ROWHOUSE_TRANSFERS" | "ROWHOUSE_TRANSFER_SECONDS" | "ROWHOUSE_TRANSFER_STALL"
+>;
+
+/** What moves data in and out of an app: `export`, `{entity}/export`. */
+export class Transfers {
+  readonly #sessions: Sessions;
+
+  constructor(pool: Pool, settings: TransferSettings) {
+    this.#sessions = new Sessions(pool, {
+      atOnce: settings.ROWHOUSE_TRANSFERS,
+      seconds: settings.ROWHOUSE_TRANSFER_SECONDS,
+      stallSeconds: settings.ROWHOUSE_TRANSFER_STALL,
+    });
+  }
+
+  /** Whether an address within an app is one of these; no record's id is such a word. */
+  takes([entity, word]: string[]): boolean {
+    return word === "export" || (entity === "export" && word === undefined);
+  }
+
+  /** Answers a request. Throws Problems while nothing was sent; later the connection is cut, so that nobody takes a part for the whole. */
+  async handle(
+    rest: string[],
+    request: Request,
+    tenant: Tenant,
+    claims: Claims,
+    req: IncomingMessage,
+    res: ServerResponse,
+  ): Promise<void> {
+    if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
+    const entity = rest.length === 1 ? null : (rest[0] as string);
+    const { format, wanted } = readWanted(entity, request.queryString);
+    const left = new AbortController();
+    res.on("close", () => left.abort());
+    try {
+      await this.#sessions.run("read only", claims, tenant, left.signal, async (client, appId) => {
+        const asked = wanted(appId);
+        const statements = await exportStatements(client, asked);
+        const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;
+        await send(exported(client, statements, format, entity === null), res, this.#sessions.stallSeconds, {
+          "content-type": TYPES[format],
+          "content-disposition": `attachment; filename="${name}"`,
+        });
+      });
+    } catch (error) {
+      throw problemOf(error, []);
+    }
+    res.end();
+  }
+}
+
+function readWanted(
+  entity: string | null,
+  queryString: string,
+): { format: Format; wanted(app: string): Wanted } {
+  const query = new URLSearchParams(queryString);
+  const formats = query.getAll("format");
+  const format = FORMATS.find((known) => known === (formats[0] ?? "json"));
+  if (!format || formats.length > 1)
+    throw new Problem(400, "There is no such format of exports", {
+      code: "invalid_format",
+      hint: `format=${FORMATS.join(", format=")}`,
+      errors: [{ parameter: "format", message: `must be one of ${FORMATS.join(", ")}` }],
+    });
+  query.delete("format");
+  if (entity === null) {
+    if (format === "csv")
+      throw new Problem(400, "An app cannot be exported as one CSV file", {
+        code: "invalid_format",
+        hint: "Export each entity (…/{entity}/export?format=csv), or the app as json or ndjson.",
+      });
+    if (query.size > 0) planQuery("delete", query.toString()); // which takes no parameters, and says so
+    return { format, wanted: (app) => ({ app, entity, format }) };
+  }
+  const { shape, values } = planQuery("find", query.toString());
+  return { format, wanted: (app) => ({ app, entity, format, shape, values }) };
+}
+
+/** Writes chunks as fast as they are read. The first one decides: until it is there, an error can still be told. */
+async function send(
+  chunks: AsyncIterable<Buffer | string>,
+  res: ServerResponse,
+  stallSeconds: number,
+  headers: Record<string, string>,
+): Promise<void> {
+  for await (const chunk of chunks) {
+    if (!res.headersSent) res.writeHead(200, Object.assign(headersOf(res), headers));
+    if (!res.write(chunk)) await drained(res, stallSeconds);
+  }
+  if (!res.headersSent) res.writeHead(200, Object.assign(headersOf(res), headers));
+}
+
+async function drained(res: ServerResponse, stallSeconds: number): Promise<void> {
+  const stalled = AbortSignal.timeout(stallSeconds * 1000);
+  const gone = new AbortController();
+  const leave = () => gone.abort();
+  res.once("close", leave);
+  try {
+    if (res.destroyed) throw new Error("The reader of an export is gone");
+    await once(res, "drain", { signal: AbortSignal.any([stalled, gone.signal]) });
+  } catch (cause) {
+    res.destroy();
+    throw new Problem(408, `The reader of an export took nothing for ${stallSeconds} s, or is gone`, {
+      cause,
+    });
+  } finally {
+    res.off("close", leave);
+  }
+}
+
+function notAllowed(allow: string): Problem {
+  return new Problem(405, "This method is not allowed here", {
+    code: "method_not_allowed",
+    hint: `Allowed: ${allow}.`,
+    headers: { allow },
+  });
+}

@@ -1,0 +1,94 @@
+import type { Pool, PoolClient } from "pg";
+import type { Claims } from "../http/context.ts";
+import { Problem } from "../http/problem.ts";
+import type { Tenant } from "../http/tenant.ts";
+
+/** What bounds exports and imports: how many at once, for how long, and for how long nothing may move (both in seconds). */
+export type Bounds = { atOnce: number; seconds: number; stallSeconds: number };
+
+/** A transaction of its own as a member of a site, for what takes longer than a request. */
+export class Sessions {
+  readonly #pool: Pool;
+  readonly #bounds: Bounds;
+  #open = 0;
+
+  constructor(pool: Pool, bounds: Bounds) {
+    this.#pool = pool;
+    this.#bounds = bounds;
+  }
+
+  get stallSeconds(): number {
+    return this.#bounds.stallSeconds;
+  }
+
+  /**
+   * Runs work in one transaction under the caller's row-level security, with the id of the app. `left` ends it: the
+   * connection is closed, and PostgreSQL ends the query within 2 s. Throws what work throws, pg's RH401 and RH404, and a
+   * 503 Problem when too many are open.
+   */
+  async run<T>(
+    mode: "read only" | "read write",
+    claims: Claims,
+    tenant: Tenant,
+    left: AbortSignal,
+    work: (client: PoolClient, appId: string) => Promise<T>,
+  ): Promise<T> {
+    if (this.#open >= this.#bounds.atOnce) throw tooMany();
+    this.#open++;
+    try {
+      const client = await this.#pool.connect();
+      let ended = false;
+      const end = (broken: boolean) => {
+        if (!ended) client.release(broken);
+        ended = true;
+      };
+      const leave = () => end(true);
+      left.addEventListener("abort", leave);
+      try {
+        if (left.aborted) throw new Problem(400, "The request was given up", { code: "aborted" });
+        const appId = await this.#begin(client, mode, claims, tenant);
+        const result = await work(client, appId);
+        await client.query("commit");
+        end(false);
+        return result;
+      } catch (error) {
+        await rollback(client, ended).then(end, leave);
+        throw error;
+      } finally {
+        left.removeEventListener("abort", leave);
+        end(true);
+      }
+    } finally {
+      this.#open--;
+    }
+  }
+
+  async #begin(client: PoolClient, mode: string, claims: Claims, tenant: Tenant): Promise<string> {
+    const milliseconds = this.#bounds.seconds * 1000;
+    await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} ${mode};
+      set local statement_timeout = ${milliseconds};
+      set local idle_in_transaction_session_timeout = ${this.#bounds.stallSeconds * 1000};
+      set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
+    const { rows } = await client.query<{ app_id: string }>(
+      `select r.app_id, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
+         set_config('role', r.role_name, true)
+       from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r`,
+      [claims.sid, claims.sub, tenant.site, tenant.app],
+    );
+    return rows[0]?.app_id ?? "";
+  }
+}
+
+/** Whether the connection is of no use any more. */
+async function rollback(client: PoolClient, ended: boolean): Promise<boolean> {
+  if (!ended) await client.query("rollback");
+  return false;
+}
+
+function tooMany(): Problem {
+  return new Problem(503, "Too many exports and imports are running", {
+    code: "too_many_transfers",
+    hint: "Try again when one has ended; ROWHOUSE_TRANSFERS says how many may run at once.",
+    headers: { "retry-after": "5" },
+  });
+}
