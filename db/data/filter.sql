@@ -21,7 +21,8 @@ begin
   if _field.name is null or (cardinality(_parts) > 1 and _field.kind <> 'object') or cardinality(_parts) > 8 then
     perform rowhouse.fail(400, format('%L is not a field of %s', left(path, 120), (select e.name from data.entities e where e.id = field_expression.entity_id)),
       'Fields: ' || (select string_agg(f.name, ', ' order by f.position) from data.fields f where f.entity_id = field_expression.entity_id)
-        || ', ' || array_to_string(data.system_columns(), ', ') || '. Inside objects: address.city.', 'unknown_field');
+        || ', ' || array_to_string(data.system_columns(), ', ') || '. Inside objects: address.city. Relations: '
+        || data.relation_names(field_expression.entity_id) || '.', 'unknown_field');
   end if;
   expression := format('%s.%I', alias, _field.name);
   kind := _field.kind;
@@ -99,6 +100,13 @@ end
 $$;
 comment on function data.compile_condition(uuid, text, text, jsonb, text, text[]) is 'One comparison of a filter as SQL. RH400 for unknown fields and operators.';
 
+create or replace function data.is_field(entity_id uuid, name text) returns boolean
+language sql stable set search_path = '' as $$
+  select is_field.name = any (data.system_columns())
+    or exists (select from data.fields f where f.entity_id = is_field.entity_id and f.name = is_field.name)
+$$;
+comment on function data.is_field(uuid, text) is 'Whether an entity has a field of this name.';
+
 create or replace function data.compile_filter(entity_id uuid, filter jsonb, alias text, parameters text[] default null, depth int default 0)
 returns text
 language plpgsql stable set search_path = '' as $$
@@ -126,6 +134,8 @@ begin
     elsif _key like '$%' then
       perform rowhouse.fail(400, format('%L is not an operator here', left(_key, 40)),
         'A filter has fields, $and, $or and $not at its top; operators stand under a field: {"age": {"$gte": 18}}.', 'unknown_operator');
+    elsif not data.is_field(entity_id, split_part(_key, '.', 1)) and (data.relation_of(entity_id, split_part(_key, '.', 1))).id is not null then
+      _out := _out || data.compile_relation_filter(entity_id, _key, _value, alias, parameters, depth);
     elsif jsonb_typeof(_value) = 'object' and not _value ? '$param' then
       if _value = '{}' then
         perform rowhouse.fail(400, format('The filter on %L is empty', left(_key, 60)), '{"age": {"$gte": 18}}', 'invalid_filter');

@@ -40,19 +40,10 @@ begin
     select split_part(p, '.', 1), coalesce(jsonb_agg(substr(p, strpos(p, '.') + 1)) filter (where p like '%.%'), '[]')
     from jsonb_array_elements_text(expand) p group by 1 order by 1
   loop
-    select r.name, false as many, t.id, t.name as entity, r.field as own, r.target_field as other into _r
-    from data.relations r join data.entities t on t.id = r.target_id
-    where r.entity_id = compile_expand.entity_id and r.name = _name
-    union all
-    select r.inverse_name, true, s.id, s.name, r.target_field, r.field
-    from data.relations r join data.entities s on s.id = r.entity_id
-    where r.target_id = compile_expand.entity_id and r.inverse_name = _name
-    limit 1;
-    if _r.name is null then
+    select * into _r from data.relation_of(compile_expand.entity_id, _name);
+    if _r.id is null then
       perform rowhouse.fail(400, format('%L is not a relation of %s', left(_name, 60), (select e.name from data.entities e where e.id = compile_expand.entity_id)),
-        'Relations: ' || coalesce((select string_agg(x, ', ' order by x) from (
-          select r.name from data.relations r where r.entity_id = compile_expand.entity_id
-          union all select r.inverse_name from data.relations r where r.target_id = compile_expand.entity_id) n (x)), 'none'), 'unknown_relation');
+        'Relations: ' || data.relation_names(compile_expand.entity_id), 'unknown_relation');
     end if;
     _out := _out || format(case when _r.many
         then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I order by %4$s.created_at, %4$s.id limit 1000) x) as %8$I'

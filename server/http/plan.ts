@@ -24,6 +24,8 @@ const json = JSON as unknown as {
 /** Records on a page when only the page is given; the same number as data.compile's. */
 const recordsPerPage = "20";
 const filterDepth = 64;
+/** Operators whose operand is a filter, and not a value. */
+const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
 const allowed = {
   find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor"],
   get: ["select", "expand"],
@@ -120,7 +122,7 @@ function splitLiterals(value: Json, values: string[], depth: number): string {
     let shape: string;
     if ((key === "$and" || key === "$or") && Array.isArray(inner)) {
       shape = `[${inner.map((part) => splitLiterals(part, values, depth + 1)).join(",")}]`;
-    } else if (key.startsWith("$") && key !== "$not" && isObject(inner)) {
+    } else if (key.startsWith("$") && !filtersInside.has(key) && isObject(inner)) {
       shape = placeholder(JSON.stringify(inner), values);
     } else {
       shape = splitLiterals(inner, values, depth + 1);
