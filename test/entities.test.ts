@@ -271,6 +271,30 @@ test("defining and dropping say nothing in psql but their result", async () => {
   expect(notices).toEqual([]);
 });
 
+test("ten bytes do not become 130 kB: exponents within free-form JSON have limits, digits have not", async () => {
+  await define("loose", { extra: { type: "object" }, list: { type: "array" } });
+  const insert = (record: string) =>
+    db.query("select data.insert('acme/crm/loose', $1::jsonb) as r", [record]);
+  for (const record of [
+    '{"extra": {"n": 1e131071}}',
+    '{"extra": {"a": [{"n": -1e400}]}}',
+    '{"list": [[1e-16000]]}',
+  ]) {
+    const failure = await refusal(insert(record));
+    expect(failure).toMatchObject({
+      code: "RH422",
+      detail: { errors: [{ message: "holds a number beyond 1e309 or below 1e-400" }] },
+    });
+  }
+  const fine =
+    '{"extra": {"n": 12345678901234567890.0000000001, "m": 1e300, "z": 0, "t": 5e-324}, "list": []}';
+  const [row] = await db.query<{ n: string }>(
+    "select (data.insert('acme/crm/loose', $1::jsonb) #>> '{extra,n}') as n",
+    [fine],
+  );
+  expect(row?.n).toBe("12345678901234567890.0000000001");
+});
+
 describe("a definition that is not valid is refused", () => {
   const names = [
     "",

@@ -75,6 +75,12 @@ begin
   elsif _kind = 'object' then
     _out := data.compile_properties(_s, value, pointer, depth);
   end if;
+  -- Ten bytes like 1e131071 are 130 kB when read again.
+  if depth = 1 and (_kind = 'object' or _kind = 'array' and coalesce(data.kind(_s->'items'), 'object') in ('object', 'array')) then
+    _out := _out || data.compile_check(
+      format('jsonb_path_exists(%s, ''$.** ? (@.type() == "number" && (@.abs() > 1e309 || @.abs() < 1e-400 && @ <> 0))'')', value),
+      pointer, 'holds a number beyond 1e309 or below 1e-400');
+  end if;
   return format(E'if jsonb_typeof(%s) <> %L then _e := _e || data.violation(%s, %L); else\n%send if;\n',
     value, _json_type, pointer, format('must be %s %s', case when _json_type ~ '^[aeiou]' then 'an' else 'a' end, _json_type), _out);
 end
