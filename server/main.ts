@@ -6,6 +6,7 @@ import { migrateCommand } from "./cli/migrate.ts";
 import { psqlCommand } from "./cli/psql.ts";
 import { startCommand } from "./cli/start.ts";
 import { tokenCommand } from "./cli/token.ts";
+import { typesCommand } from "./cli/types.ts";
 import { SettingsError } from "./settings.ts";
 
 const HINTS: Record<string, string> = {
@@ -28,6 +29,7 @@ for (const add of [
   importCommand,
   exportCommand,
   tokenCommand,
+  typesCommand,
   demoCommand,
 ])
   add(program);

@@ -111,6 +111,12 @@ export const SETTINGS = {
     "seconds",
     "An export that nobody reads, or an import that nothing comes for, is ended after that.",
   ),
+  ROWHOUSE_IMPORT_LIMIT: setting(
+    whole(1024, 1024 ** 4),
+    "1073741824",
+    "bytes",
+    "The largest body of an import; a line of it may have as many characters as ROWHOUSE_BODY_LIMIT says.",
+  ),
   ROWHOUSE_POOL_SIZE: setting(whole(1, 500), "20", "connections", "PostgreSQL connections of the gateway."),
   ROWHOUSE_GRAPHQL_APPS: setting(
     whole(1, 10000),

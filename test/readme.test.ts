@@ -96,7 +96,7 @@ test("help and mistakes say what to do", () => {
       env: { ...env, ...more },
       encoding: "utf8",
     });
-  for (const command of ["start", "migrate", "psql", "import", "export", "token", "demo"]) {
+  for (const command of ["start", "migrate", "psql", "import", "export", "types", "token", "demo"]) {
     expect(rowhouse(["--help"]).stdout).toContain(command);
     expect(rowhouse([command, "--help"]).stdout).toContain("Usage: rowhouse");
   }

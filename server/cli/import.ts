@@ -1,10 +1,13 @@
 import { SingleBar } from "cli-progress";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Client } from "pg";
+import { importLines } from "../import/file.ts";
 import { type Inferred, infer } from "../import/infer.ts";
+import { ENCODINGS, type Encoding, LINE_FORMATS, type LineFormat } from "../import/lines.ts";
 import { ensureApp, type Loaded, load } from "../import/load.ts";
 import { readOverrides } from "../import/overrides.ts";
 import { ImportError, readSource } from "../import/read.ts";
+import type { Imported } from "../import/stream.ts";
 import type { Settings } from "../settings.ts";
 import { asOperator } from "./operator.ts";
 
@@ -17,12 +20,22 @@ In that file a property with a type or enum replaces the inferred one, another o
 {"x-relation": null} takes away), and null leaves the property out. "key" says what identifies a record, and
 {"names": {"Inv": "invoice"}} beside "entities" how a list of the file is called.
 
-Importing again updates the records that are there, by their key. A broken record stops the import; nothing is kept.`;
+Importing again updates the records that are there, by their key. A broken record stops the import; nothing is kept.
+
+Into an entity that exists, a file of any size in little memory (NDJSON or CSV; - reads standard input):
+  rowhouse import acme/crm/contacts contacts.csv --on-error skip
+  rowhouse import acme/crm/contacts contacts.ndjson --key email
+Records that are there, by --key (default: id), are updated. What rowhouse export writes can be read so.`;
 
 interface Options {
   schema?: string;
   entity?: string;
   dryRun?: boolean;
+  format?: LineFormat;
+  onError: string;
+  key?: string;
+  encoding: Encoding;
+  account?: string;
 }
 
 /** `rowhouse import`: a file of records becomes entities of an app. */
@@ -30,13 +43,38 @@ export function importCommand(program: Command): void {
   program
     .command("import")
     .description("create an app's entities from a JSON, NDJSON or CSV file and load its records")
-    .argument("<app>", "site/app, created when missing, for example acme/crm")
+    .argument("<app>", "site/app, created when missing, for example acme/crm; or site/app/entity")
     .argument("<file>", "the file to read")
     .option("--schema <file>", "definitions that replace parts of what is inferred")
     .option("--entity <name>", "the entity of a file that is one list (default: the file's name)")
     .option("--dry-run", "print the inferred definitions and change nothing")
+    .addOption(
+      new Option("--format <format>", "of lines (default: by the file's name)").choices(LINE_FORMATS),
+    )
+    .addOption(
+      new Option("--on-error <what>", "stop: nothing is imported; skip: wrong lines are left out and listed")
+        .choices(["stop", "skip"])
+        .default("stop"),
+    )
+    .option("--key <fields>", "what identifies records, with commas between (default: id)")
+    .addOption(
+      new Option("--encoding <name>", "of a file without a byte order mark")
+        .choices(ENCODINGS)
+        .default("utf-8"),
+    )
+    .option("--account <email>", "import with this account's rights (default: as the operator)")
     .addHelpText("after", EXAMPLES)
     .action(async (app: string, file: string, options: Options) => {
+      if (app.split("/").length === 3) {
+        const imported = await asOperator(({ client }) =>
+          importLines(client, app, file, options, plainCount),
+        );
+        for (const { line, pointer, message } of imported.errors)
+          console.error(`line ${line}: ${pointer} ${message}`);
+        const { inserted, updated, unchanged, skipped } = imported;
+        console.log(`inserted ${inserted}, updated ${updated}, unchanged ${unchanged}, skipped ${skipped}`);
+        return;
+      }
       const inferred = inferFile(file, options);
       if (options.dryRun) {
         for (const one of inferred) console.error(describe(one));
@@ -54,7 +92,7 @@ export function importCommand(program: Command): void {
 }
 
 /** Reads a file and infers its entities, with the user's definitions laid over them. */
-export function inferFile(file: string, options: Options): Inferred[] {
+export function inferFile(file: string, options: Pick<Options, "schema" | "entity">): Inferred[] {
   const overrides = options.schema ? readOverrides(options.schema) : undefined;
   return infer(readSource(file, options.entity), overrides);
 }
@@ -88,6 +126,12 @@ export async function importInto(client: Client, app: string, inferred: Inferred
   } finally {
     bar?.stop();
   }
+}
+
+/** Every 10,000 records: how many are done. */
+function plainCount(done: Imported): void {
+  const count = done.inserted + done.updated + done.unchanged + done.skipped;
+  if (count % 10_000 < 1000) console.error(`${count} records`);
 }
 
 /** Without a terminal: a line per entity, and one per 10,000 records of a long one. */

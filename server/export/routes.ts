@@ -7,6 +7,7 @@ import { Problem, problemOf } from "../http/problem.ts";
 import type { Request } from "../http/request.ts";
 import { headersOf } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
+import { handleImport, type ImportLimits } from "../import/routes.ts";
 import type { Settings } from "../settings.ts";
 import { exported, exportStatements, FORMATS, type Format, type Wanted } from "./export.ts";
 import { Sessions } from "./session.ts";
@@ -20,12 +21,17 @@ const TYPES: Record<Format, string> = {
 /** The settings of exports and imports. */
 export type TransferSettings = Pick<
   Settings,
-  "ROWHOUSE_TRANSFERS" | "ROWHOUSE_TRANSFER_SECONDS" | "ROWHOUSE_TRANSFER_STALL"
+  | "ROWHOUSE_TRANSFERS"
+  | "ROWHOUSE_TRANSFER_SECONDS"
+  | "ROWHOUSE_TRANSFER_STALL"
+  | "ROWHOUSE_IMPORT_LIMIT"
+  | "ROWHOUSE_BODY_LIMIT"
 >;
 
-/** What moves data in and out of an app: `export`, `{entity}/export`. */
+/** What moves data in and out of an app: `export`, `{entity}/export`, `{entity}/import`. */
 export class Transfers {
   readonly #sessions: Sessions;
+  readonly #limits: ImportLimits;
 
   constructor(pool: Pool, settings: TransferSettings) {
     this.#sessions = new Sessions(pool, {
@@ -33,11 +39,12 @@ export class Transfers {
       seconds: settings.ROWHOUSE_TRANSFER_SECONDS,
       stallSeconds: settings.ROWHOUSE_TRANSFER_STALL,
     });
+    this.#limits = { body: settings.ROWHOUSE_IMPORT_LIMIT, line: settings.ROWHOUSE_BODY_LIMIT };
   }
 
   /** Whether an address within an app is one of these; no record's id is such a word. */
   takes([entity, word]: string[]): boolean {
-    return word === "export" || (entity === "export" && word === undefined);
+    return word === "export" || word === "import" || (entity === "export" && word === undefined);
   }
 
   /** Answers a request. Throws Problems while nothing was sent; later the connection is cut, so that nobody takes a part for the whole. */
@@ -49,14 +56,19 @@ export class Transfers {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
     const entity = rest.length === 1 ? null : (rest[0] as string);
+    if (entity?.includes("/")) throw new Problem(404, "There is no such entity", { code: "not_found" });
+    if (entity !== null && rest[1] === "import") {
+      if (req.method !== "POST") throw notAllowed("POST, OPTIONS");
+      return handleImport(this.#sessions, this.#limits, entity, request, tenant, claims, req, res);
+    }
+    if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
     const { format, wanted } = readWanted(entity, request.queryString);
     const left = new AbortController();
     res.on("close", () => left.abort());
     try {
-      await this.#sessions.run("read only", claims, tenant, left.signal, async (client, appId) => {
-        const asked = wanted(appId);
+      await this.#sessions.run("read only", claims, tenant, left.signal, async (client, app) => {
+        const asked = wanted(app.id);
         const statements = await exportStatements(client, asked);
         const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;
         await send(exported(client, statements, format, entity === null), res, this.#sessions.stallSeconds, {

@@ -6,6 +6,9 @@ import type { Tenant } from "../http/tenant.ts";
 /** What bounds exports and imports: how many at once, for how long, and for how long nothing may move (both in seconds). */
 export type Bounds = { atOnce: number; seconds: number; stallSeconds: number };
 
+/** The app that a session opened: its id, and its path, site/app. */
+export type OpenApp = { id: string; path: string };
+
 /** A transaction of its own as a member of a site, for what takes longer than a request. */
 export class Sessions {
   readonly #pool: Pool;
@@ -22,7 +25,7 @@ export class Sessions {
   }
 
   /**
-   * Runs work in one transaction under the caller's row-level security, with the id of the app. `left` ends it: the
+   * Runs work in one transaction under the caller's row-level security, with the app it opened. `left` ends it: the
    * connection is closed, and PostgreSQL ends the query within 2 s. Throws what work throws, pg's RH401 and RH404, and a
    * 503 Problem when too many are open.
    */
@@ -31,7 +34,7 @@ export class Sessions {
     claims: Claims,
     tenant: Tenant,
     left: AbortSignal,
-    work: (client: PoolClient, appId: string) => Promise<T>,
+    work: (client: PoolClient, app: OpenApp) => Promise<T>,
   ): Promise<T> {
     if (this.#open >= this.#bounds.atOnce) throw tooMany();
     this.#open++;
@@ -46,8 +49,8 @@ export class Sessions {
       left.addEventListener("abort", leave);
       try {
         if (left.aborted) throw new Problem(400, "The request was given up", { code: "aborted" });
-        const appId = await this.#begin(client, mode, claims, tenant);
-        const result = await work(client, appId);
+        const app = await this.#begin(client, mode, claims, tenant);
+        const result = await work(client, app);
         await client.query("commit");
         end(false);
         return result;
@@ -63,19 +66,19 @@ export class Sessions {
     }
   }
 
-  async #begin(client: PoolClient, mode: string, claims: Claims, tenant: Tenant): Promise<string> {
+  async #begin(client: PoolClient, mode: string, claims: Claims, tenant: Tenant): Promise<OpenApp> {
     const milliseconds = this.#bounds.seconds * 1000;
     await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} ${mode};
       set local statement_timeout = ${milliseconds};
       set local idle_in_transaction_session_timeout = ${this.#bounds.stallSeconds * 1000};
       set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
-    const { rows } = await client.query<{ app_id: string }>(
-      `select r.app_id, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
+    const { rows } = await client.query<OpenApp>(
+      `select r.app_id as id, concat(r.site_name, '/', r.app_name) as path, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
          set_config('role', r.role_name, true)
        from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r`,
       [claims.sid, claims.sub, tenant.site, tenant.app],
     );
-    return rows[0]?.app_id ?? "";
+    return rows[0] as OpenApp;
   }
 }
 

@@ -3,6 +3,7 @@ import express from "express";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { type TransferSettings, Transfers } from "../export/routes.ts";
+import { serveOpenapi } from "../openapi/document.ts";
 import type { Settings } from "../settings.ts";
 import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
@@ -58,6 +59,8 @@ export function createApp(parts: AppParts): RequestListener {
     request.site = tenant.site;
     request.app = tenant.app;
     if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
+    if (claims && entity === "openapi.json" && id === undefined)
+      return serveOpenapi(pool, tenant, claims, req, res);
     if (claims && transfers.takes(address.rest))
       return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);

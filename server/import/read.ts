@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { basename, extname } from "node:path";
 import { parse as parseCsv } from "csv-parse/sync";
+import { delimiterOf } from "./delimiter.ts";
 
 /** A record as it stands in the file; numbers that JavaScript would round or respell are kept as text in a raw number. */
 export type Source = Record<string, unknown>;
@@ -114,13 +115,6 @@ function readCsv(text: string, name: string): SourceList {
       { cause: error },
     );
   }
-}
-
-/** The character between columns: the one of comma, semicolon and tab that the first line has most of, outside quotes. */
-function delimiterOf(text: string): string {
-  const header = (/^[^\r\n]*/.exec(text)?.[0] ?? "").replace(/"[^"]*"/g, "");
-  const count = (character: string) => header.split(character).length;
-  return [";", "\t"].reduce((best, next) => (count(next) > count(best) ? next : best), ",");
 }
 
 function distinctColumns(header: string[]): string[] {

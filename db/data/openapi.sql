@@ -1,0 +1,201 @@
+-- OpenAPI 3.1 of an app's REST interface, from the definitions that the caller may read.
+
+create or replace function data.example(schema jsonb, depth int default 0) returns jsonb
+language plpgsql immutable set search_path = '' as $$
+declare
+  _kind text := data.kind(example.schema);
+begin
+  if jsonb_typeof(example.schema->'examples') = 'array' and example.schema->'examples' <> '[]' then
+    return example.schema->'examples'->0;
+  elsif example.schema ? 'default' then
+    return example.schema->'default';
+  elsif example.schema ? 'const' then
+    return example.schema->'const';
+  elsif jsonb_typeof(example.schema->'enum') = 'array' then
+    return example.schema->'enum'->0;
+  elsif depth > 8 then
+    return 'null';
+  end if;
+  return case _kind
+    when 'uuid' then '"0197a5b0-7e4c-7a6e-9d3c-2f1f6f0c1a2b"'::jsonb
+    when 'email' then '"ann@example.com"'
+    when 'date' then '"2026-01-31"'
+    when 'date-time' then '"2026-01-31T09:30:00+00:00"'
+    when 'integer' then coalesce(example.schema->'minimum', '1')
+    when 'number' then coalesce(example.schema->'minimum', '1.5')
+    when 'decimal' then coalesce(example.schema->'minimum', '12.50')
+    when 'boolean' then 'true'
+    when 'array' then case when example.schema ? 'items' then jsonb_build_array(data.example(example.schema->'items', depth + 1)) else '[]' end
+    when 'object' then (
+      select coalesce(jsonb_object_agg(p.key, data.example(p.value, depth + 1)), '{}')
+      from jsonb_each(case jsonb_typeof(example.schema->'properties') when 'object' then example.schema->'properties' else '{}' end) p)
+    else to_jsonb(left('text', coalesce((example.schema->>'maxLength')::int, 4)))
+  end;
+end
+$$;
+comment on function data.example(jsonb, int) is 'A value for a JSON Schema: its example, default or first enum value, or one of its kind.';
+
+create or replace function data.openapi_schemas(entity data.entities) returns jsonb
+language sql stable set search_path = '' as $$
+  with fields as (
+    select f.name, f.is_required, f.schema as property,
+      case when f.is_required then f.schema else jsonb_build_object('anyOf', jsonb_build_array(f.schema, '{"type": "null"}'::jsonb)) end as nullable
+    from data.fields f where f.entity_id = entity.id
+  ),
+  lists as (
+    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties, coalesce(jsonb_agg(f.name), '[]') as names,
+      coalesce(jsonb_agg(f.name) filter (where f.is_required and not f.property ? 'default'), '[]') as required
+    from fields f
+  )
+  select jsonb_build_object(
+    entity.name, jsonb_strip_nulls(jsonb_build_object('description', entity.schema->'description')) || jsonb_build_object('type', 'object',
+      'properties', l.properties || '{"id": {"type": "string", "format": "uuid"}, "created_at": {"type": "string", "format": "date-time"},
+        "updated_at": {"type": "string", "format": "date-time"}, "version": {"type": "integer", "description": "Grows by one with each change."},
+        "created_by": {"type": ["string", "null"], "format": "uuid", "description": "The account that created the record."}}',
+      'required', '["id", "created_at", "updated_at", "version", "created_by"]' || l.names),
+    entity.name || '.insert', jsonb_build_object('type', 'object', 'properties', l.properties || '{"id": {"type": "string", "format": "uuid"}}',
+      'required', l.required, 'additionalProperties', false),
+    entity.name || '.update', jsonb_build_object('type', 'object',
+      'properties', l.properties || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
+      'additionalProperties', false))
+  from lists l
+$$;
+comment on function data.openapi_schemas(data.entities) is 'The component schemas of an entity: its records, inserts and updates.';
+
+create or replace function data.openapi_example(entity data.entities) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id
+$$;
+comment on function data.openapi_example(data.entities) is 'What a new record of an entity may look like.';
+
+create or replace function data.openapi_operation(id text, tag text, summary text, parameters text[], body jsonb, status text, answer jsonb)
+returns jsonb
+language sql immutable set search_path = '' as $$
+  select jsonb_strip_nulls(jsonb_build_object('operationId', id, 'tags', jsonb_build_array(tag), 'summary', summary,
+    'parameters', (select jsonb_agg(jsonb_build_object('$ref', '#/components/parameters/' || p)) from unnest(parameters || array['tenant', 'app']) p)))
+    || case when body is null then '{}' else jsonb_build_object('requestBody', jsonb_build_object('required', true, 'content', body)) end
+    || jsonb_build_object('responses', jsonb_build_object(status,
+      case when answer is null then '{"description": "Done; nothing to say"}'::jsonb else jsonb_build_object('description', 'As asked', 'content', answer) end,
+      'default', '{"$ref": "#/components/responses/problem"}'::jsonb))
+$$;
+comment on function data.openapi_operation(text, text, text, text[], jsonb, text, jsonb) is 'One operation of an OpenAPI document.';
+
+create or replace function data.openapi_paths(entity data.entities) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _n text := entity.name;
+  _record jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n);
+  _insert jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n || '.insert');
+  _update jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n || '.update');
+  _example jsonb := data.openapi_example(entity);
+  _json jsonb := jsonb_build_object('application/json', jsonb_build_object('schema', _record));
+  _files jsonb := jsonb_build_object(
+    'application/json', jsonb_build_object('schema', jsonb_build_object('type', 'array', 'items', _record)),
+    'application/x-ndjson', '{"schema": {"type": "string", "description": "A record a line"}}'::jsonb,
+    'text/csv', '{"schema": {"type": "string", "description": "RFC 4180 with a header"}}'::jsonb);
+begin
+  return jsonb_build_object(
+    '/' || _n, jsonb_build_object(
+      'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor'], null, '200',
+        jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
+          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', _record), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
+      'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array[]::text[],
+        jsonb_build_object('application/json', jsonb_build_object('schema',
+          jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
+        '201', jsonb_build_object('application/json', jsonb_build_object('schema',
+          jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record))))))),
+    '/' || _n || '/{id}', jsonb_build_object(
+      'parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,
+      'get', data.openapi_operation('get_' || _n, _n, 'Read a record', array['select', 'expand'], null, '200', _json),
+      'put', data.openapi_operation('replace_' || _n, _n, 'Replace a record', array['if_match'],
+        jsonb_build_object('application/json', jsonb_build_object('schema', _insert, 'example', _example)), '200', _json),
+      'patch', data.openapi_operation('update_' || _n, _n, 'Change the given properties of a record; null unsets one', array['if_match'],
+        jsonb_build_object('application/json', jsonb_build_object('schema', _update, 'example', _example)), '200', _json),
+      'delete', data.openapi_operation('delete_' || _n, _n, 'Delete a record', array['if_match'], null, '204', null)),
+    '/' || _n || '/export', jsonb_build_object(
+      'get', data.openapi_operation('export_' || _n, _n, 'Export all records, streamed', array['format', 'filter', 'sort', 'select'], null, '200', _files)),
+    '/' || _n || '/import', jsonb_build_object(
+      'post', data.openapi_operation('import_' || _n, _n, 'Import records line by line, streamed; those that exist, by key, are updated', array['on_error', 'key', 'encoding'],
+        _files - 'application/json', '200', '{"application/json": {"schema": {"$ref": "#/components/schemas/page.imported"}}}')));
+end
+$$;
+comment on function data.openapi_paths(data.entities) is 'The addresses of an entity, with their operations.';
+
+create or replace function data.openapi(app text) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _id uuid := data.resolve_app(openapi.app);
+  _app record;
+  _paths jsonb;
+  _schemas jsonb;
+begin
+  select a.name, a.title, s.name as site, a.definition_version into _app
+  from tenancy.apps a join tenancy.sites s on s.id = a.site_id where a.id = _id;
+  select coalesce(jsonb_object_agg(p.key, p.value), '{}') into _paths
+  from data.entities e, jsonb_each(data.openapi_paths(e)) p where e.app_id = _id;
+  select coalesce(jsonb_object_agg(p.key, p.value), '{}') into _schemas
+  from data.entities e, jsonb_each(data.openapi_schemas(e)) p where e.app_id = _id;
+  return jsonb_build_object(
+    'openapi', '3.1.0',
+    'info', jsonb_build_object('title', _app.title, 'version', _app.definition_version::text,
+      'description', 'The records of this app. GraphQL is at ./graphql, errors are problem+json (RFC 9457) with a hint.'),
+    'servers', jsonb_build_array(jsonb_build_object('url', format('/api/v1/sites/%s/apps/%s', _app.site, _app.name))),
+    'security', '[{"token": []}]'::jsonb,
+    'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
+      from data.entities e where e.app_id = _id), '[]'),
+    'paths', _paths || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+      array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
+    'components', jsonb_build_object(
+      'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
+      'parameters', data.openapi_parameters(), 'schemas', _schemas || data.openapi_common_schemas(),
+      'responses', '{"problem": {"description": "What went wrong, and what to do",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/page.problem"}}}}}'::jsonb));
+end
+$$;
+comment on function data.openapi(text) is
+  'OpenAPI 3.1 of the REST interface of an app (acme/crm): addresses, parameters, schemas, errors and examples, from the definitions you may read. RH404.';
+
+create or replace function data.openapi_common_schemas() returns jsonb
+language sql immutable set search_path = '' as $$
+  select '{
+    "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
+      "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"}}},
+    "page.imported": {"type": "object", "required": ["inserted", "updated", "unchanged", "skipped", "errors"], "properties": {
+      "inserted": {"type": "integer"}, "updated": {"type": "integer"}, "unchanged": {"type": "integer"}, "skipped": {"type": "integer"},
+      "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"], "properties": {
+        "line": {"type": "integer"}, "pointer": {"type": "string"}, "message": {"type": "string"}}}}}},
+    "page.problem": {"type": "object", "required": ["type", "title", "status", "detail"], "properties": {
+      "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}, "code": {"type": "string"},
+      "hint": {"type": "string"}, "request_id": {"type": "string"},
+      "errors": {"type": "array", "items": {"type": "object", "required": ["message"], "properties": {
+        "pointer": {"type": "string"}, "parameter": {"type": "string"}, "message": {"type": "string"}}}}},
+      "examples": [{"type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": "This record is not valid: /name is required",
+        "code": "validation_failed", "hint": "errors lists every problem by JSON pointer.", "errors": [{"pointer": "/name", "message": "is required"}]}]}
+  }'::jsonb
+$$;
+comment on function data.openapi_common_schemas() is 'The schemas that every app''s OpenAPI document has: a page''s meta, and problems.';
+
+create or replace function data.openapi_parameters() returns jsonb
+language sql immutable set search_path = '' as $$
+  select '{
+    "id": {"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}},
+    "filter": {"name": "filter", "in": "query", "description": "Fields with values or operators ($eq $ne $gt $gte $lt $lte $in $nin $like $ilike $contains $exists), $and, $or, $not",
+      "content": {"application/json": {"schema": {"type": "object"}, "example": {"version": {"$gte": 1}}}}},
+    "sort": {"name": "sort", "in": "query", "description": "Fields with commas between; - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
+    "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between", "schema": {"type": "string"}, "example": "id,version"},
+    "expand": {"name": "expand", "in": "query", "description": "Relations to embed, with commas between; nested with a dot", "schema": {"type": "string"}},
+    "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}},
+    "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+    "page": {"name": "page", "in": "query", "description": "Instead of offset, from 1", "schema": {"type": "integer", "minimum": 1}},
+    "cursor": {"name": "cursor", "in": "query", "description": "meta.next_cursor of the page before", "schema": {"type": "string"}},
+    "format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}},
+    "app_format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson"], "default": "json"}},
+    "on_error": {"name": "on_error", "in": "query", "description": "stop: nothing is imported if a line is wrong. skip: wrong lines are left out and listed.", "schema": {"type": "string", "enum": ["stop", "skip"], "default": "stop"}},
+    "key": {"name": "key", "in": "query", "description": "The fields that identify a record, with commas between", "schema": {"type": "string", "default": "id"}},
+    "encoding": {"name": "encoding", "in": "query", "description": "Of a body without a byte order mark", "schema": {"type": "string", "enum": ["utf-8", "utf-16le", "utf-16be", "latin1"], "default": "utf-8"}},
+    "if_match": {"name": "If-Match", "in": "header", "description": "The version you saw: refused with 409 if the record has changed since", "schema": {"type": "string"}, "example": "W/\"3\""},
+    "tenant": {"name": "X-Tenant-ID", "in": "header", "description": "The site, where the address does not name it (by name or UUID)", "schema": {"type": "string"}},
+    "app": {"name": "X-App-ID", "in": "header", "description": "The app, where the address does not name it (UUID, name, or site/app)", "schema": {"type": "string"}}
+  }'::jsonb
+$$;
+comment on function data.openapi_parameters() is 'The parameters that the operations of an OpenAPI document share.';

@@ -1,0 +1,158 @@
+import { parse } from "csv-parse";
+import { delimiterOf } from "./delimiter.ts";
+import { ImportError } from "./read.ts";
+
+/** Formats that are read line by line. */
+export const LINE_FORMATS = ["ndjson", "csv"] as const;
+export type LineFormat = (typeof LINE_FORMATS)[number];
+
+/** Encodings that can be named; a byte order mark goes before. */
+export const ENCODINGS = ["utf-8", "utf-16le", "utf-16be", "latin1"] as const;
+export type Encoding = (typeof ENCODINGS)[number];
+
+/** Lines for data.import_lines: their numbers and texts, or cells where there are columns. */
+export type Batch = { columns: string[] | null; lines: [number, string | null | (string | null)[]][] };
+
+const RECORDS = 1000;
+const CHARACTERS = 4_000_000;
+
+/** Reads bytes as batches of lines, of which one is held at a time. Throws ImportErrors that name the line. */
+export async function* batches(
+  bytes: AsyncIterable<Buffer>,
+  options: { format: LineFormat; encoding: Encoding; lineLimit: number },
+): AsyncGenerator<Batch> {
+  const texts = decoded(bytes, options.encoding);
+  const numbered =
+    options.format === "csv" ? rows(texts, options.lineLimit) : lines(texts, options.lineLimit);
+  let columns: string[] | null = null;
+  let batch: Batch["lines"] = [];
+  let characters = 0;
+  for await (const [number, value] of numbered) {
+    if (options.format === "csv" && columns === null) {
+      columns = distinct(value as string[]);
+      continue;
+    }
+    if (Array.isArray(value) && columns && value.length !== columns.length)
+      throw new ImportError(`Line ${number} has ${value.length} columns, and the header ${columns.length}.`);
+    batch.push([number, hasNul(value) ? null : value]);
+    characters += typeof value === "string" ? value.length : JSON.stringify(value).length;
+    if (batch.length < RECORDS && characters < CHARACTERS) continue;
+    yield { columns, lines: batch };
+    [batch, characters] = [[], 0];
+  }
+  if (batch.length > 0) yield { columns, lines: batch };
+}
+
+// Text of PostgreSQL cannot hold it, and the whole batch would fail for it.
+function hasNul(value: string | null | (string | null)[]): boolean {
+  return Array.isArray(value) ? value.some(hasNul) : value?.includes("\0") === true;
+}
+
+async function* decoded(bytes: AsyncIterable<Buffer>, named: Encoding): AsyncGenerator<string> {
+  let head: Buffer | null = Buffer.alloc(0);
+  let decoder = new TextDecoder(named, { fatal: true });
+  const decode = (chunk?: Buffer) => {
+    try {
+      return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
+    } catch (cause) {
+      throw new ImportError(
+        `The text is not valid ${decoder.encoding}; name its encoding: ${ENCODINGS.join(", ")}.`,
+        {
+          cause,
+        },
+      );
+    }
+  };
+  for await (const chunk of bytes) {
+    if (head === null) {
+      yield decode(chunk);
+      continue;
+    }
+    head = Buffer.concat([head, chunk]);
+    if (head.length < 3) continue;
+    decoder = new TextDecoder(marked(head) ?? named, { fatal: true });
+    yield decode(head);
+    head = null;
+  }
+  if (head) yield decode(head);
+  yield decode();
+}
+
+function marked(head: Buffer): Encoding | undefined {
+  if (head[0] === 0xff && head[1] === 0xfe) return "utf-16le";
+  if (head[0] === 0xfe && head[1] === 0xff) return "utf-16be";
+  return head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf ? "utf-8" : undefined;
+}
+
+async function* lines(texts: AsyncIterable<string>, limit: number): AsyncGenerator<[number, string]> {
+  let rest = "";
+  let number = 0;
+  for await (const text of texts) {
+    const parts = (rest + text).split("\n");
+    rest = parts.pop() as string;
+    if (rest.length > limit) throw tooLong(number + 1, limit);
+    for (const line of parts) {
+      number++;
+      if (line.length > limit) throw tooLong(number, limit);
+      if (line.trim() !== "") yield [number, line];
+    }
+  }
+  if (rest.trim() !== "") yield [number + 1, rest];
+}
+
+// An empty cell is absent, an empty text is "": as data.export_statement writes them.
+async function* rows(
+  texts: AsyncIterable<string>,
+  limit: number,
+): AsyncGenerator<[number, (string | null)[]]> {
+  const iterator = texts[Symbol.asyncIterator]();
+  let start = "";
+  for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+    start += next.value;
+    if (start.includes("\n") || start.length > limit) break;
+  }
+  const parser = parse({
+    delimiter: delimiterOf(start),
+    info: true,
+    skip_empty_lines: true,
+    relax_column_count: true,
+    max_record_size: limit,
+    cast: (value, { quoting }) => (value === "" && !quoting ? null : value),
+  });
+  const feed = (async () => {
+    const write = async (text: string) => {
+      if (!parser.write(text))
+        await new Promise<void>((done) => parser.once("drain", done).once("close", done));
+    };
+    await write(start);
+    for (let next = await iterator.next(); !next.done && !parser.destroyed; next = await iterator.next())
+      await write(next.value);
+    parser.end();
+  })();
+  feed.catch((error: Error) => parser.destroy(error));
+  try {
+    for await (const { record, info } of parser as AsyncIterable<{
+      record: (string | null)[];
+      info: { lines: number };
+    }>)
+      yield [info.lines, record];
+  } catch (error) {
+    if (error instanceof ImportError) throw error;
+    const { message, lines: line } = error as Error & { lines?: number };
+    throw new ImportError(`Line ${line ?? "?"} is not valid CSV: ${message}`, { cause: error });
+  } finally {
+    parser.destroy();
+  }
+}
+
+function distinct(header: (string | null)[]): string[] {
+  const names = header.map((name) => (name ?? "").trim());
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    throw new ImportError(`Two columns are called "${twice}" (line 1); rename one, or one would be lost.`);
+  return names;
+}
+
+function tooLong(line: number, limit: number): ImportError {
+  return new ImportError(`Line ${line} is longer than ${limit} characters.`);
+}

@@ -1,0 +1,73 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { validate } from "@readme/openapi-parser";
+import { base, type Crm, startCrm } from "./harness/crm.ts";
+
+let crm: Crm;
+beforeAll(async () => {
+  crm = await startCrm();
+});
+afterAll(() => crm?.stop());
+const path = `${base}/openapi.json`;
+type Operation = { operationId: string; requestBody?: { content: Record<string, { example: unknown }> } };
+type Document = {
+  openapi: string;
+  servers: { url: string }[];
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, { properties: Record<string, unknown> }> };
+};
+const document = async () => JSON.parse((await crm.send(path)).text) as Document;
+
+test("it is valid OpenAPI 3.1, and says what the app has", async () => {
+  const doc = await document();
+  const result = await validate(structuredClone(doc) as never);
+  expect(result).toMatchObject({ valid: true, specification: "OpenAPI" });
+  expect(doc.openapi).toMatch(/^3\.1/);
+  expect(Object.keys(doc.paths)).toEqual(
+    expect.arrayContaining(["/contacts", "/contacts/{id}", "/contacts/export", "/companies", "/export"]),
+  );
+  expect(doc.components.schemas.contacts?.properties).toHaveProperty("balance");
+});
+
+test("the validator would notice: a document with a dangling reference is refused", async () => {
+  const doc = JSON.parse(
+    (await crm.send(path)).text.replace('"#/components/responses/problem"', '"#/components/responses/none"'),
+  );
+  expect(await validate(doc).catch(() => ({ valid: false }))).toMatchObject({ valid: false });
+});
+
+test("every address in it answers, and the example of an insert can be inserted", async () => {
+  const doc = await document();
+  const root = doc.servers[0]?.url;
+  for (const [address, item] of Object.entries(doc.paths)) {
+    if (!item.get || address.includes("{id}")) continue;
+    expect([address, (await crm.send(`${root}${address}`)).status]).toEqual([address, 200]);
+  }
+  const body = doc.paths["/companies"]?.post?.requestBody?.content["application/json"]?.example;
+  expect((await crm.send(`${root}/companies`, { method: "POST", body })).status).toBe(201);
+});
+
+test("an ETag tells whether it is the same; a definition that changes changes it", async () => {
+  const first = await crm.send(path);
+  const etag = String(first.headers.etag);
+  const again = await crm.send(path, { headers: { "if-none-match": etag } });
+  expect([again.status, again.text]).toEqual([304, ""]);
+  await crm.db.query("select data.define_entity('acme/crm', 'notes', $1)", [
+    {
+      type: "object",
+      properties: { text: { type: "string", examples: ["</script><script>alert(1)</script>"] } },
+    },
+  ]);
+  const changed = await crm.send(path, { headers: { "if-none-match": etag } });
+  expect([changed.status, changed.text.includes("/notes/{id}")]).toEqual([200, true]);
+});
+
+test.each([
+  ["another tenant's", "/api/v1/sites/beta/apps/crm/openapi.json", "ann", 404],
+  ["an unknown app's", "/api/v1/sites/acme/apps/none/openapi.json", "ann", 404],
+  ["without a token", path, null, 401],
+])("%s is refused", async (_title, address, as, status) => {
+  expect((await crm.send(address, { as })).status).toBe(status);
+});
+test("it can only be read", async () => {
+  expect((await crm.send(path, { method: "POST", body: {} })).status).toBe(405);
+});
