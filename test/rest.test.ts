@@ -49,6 +49,37 @@ describe("filters, by every operator", () => {
   });
 });
 
+describe("how many there are", () => {
+  test.each<[string, Record<string, unknown>, number | undefined]>([
+    ["is not counted unless asked for", { limit: "1" }, undefined],
+    ["none", { count: "none" }, undefined],
+    ["all, not only this page's", { count: "exact", limit: "1" }, 4],
+    ["of a filter", { count: "exact", filter: { age: { $gt: 30 } }, limit: "1" }, 2],
+    ["of a filter on a relation", { count: "exact", filter: { company: { $exists: true } } }, 2],
+    ["of nothing", { count: "exact", filter: { name: "Zoe" } }, 0],
+  ])("%s", async (_title, query, count) => {
+    expect((await send(find(query))).json.meta).toMatchObject(count === undefined ? {} : { count });
+    if (count === undefined) expect((await send(find(query))).json.meta).not.toHaveProperty("count");
+  });
+
+  test("is the same on every page, and not more than one may see", async () => {
+    const first = await send(find({ count: "exact", limit: "3", sort: "name" }));
+    const second = await send(
+      find({ count: "exact", limit: "3", sort: "name", cursor: first.json.meta.next_cursor ?? "" }),
+    );
+    expect([names(second), second.json.meta]).toMatchObject(["Dan", { count: 4 }]);
+    const other = await send("/api/v1/sites/beta/apps/crm/contacts?count=exact", { as: "bob" });
+    expect(other.json.meta).toMatchObject({ count: 1 });
+  });
+
+  test("anything else is refused", async () => {
+    expect(await send(find({ count: "guess" }))).toMatchObject({
+      status: 400,
+      json: { code: "invalid_count" },
+    });
+  });
+});
+
 describe("sort, select, expand and pages, in JSON and in short", () => {
   test.each<[string, Record<string, unknown>, string]>([
     ["sort in short", { sort: "-name" }, "Dan Cyd Bea Ada"],

@@ -32,11 +32,11 @@ declare
   _r record := data.resolve_entity(compile.app, compile.entity);
   _entity data.entities := _r.entity_row;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
-    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor']));
+    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
   _out jsonb;
 begin
   if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor.', 'invalid_query');
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
   end if;
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)

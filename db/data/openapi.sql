@@ -96,7 +96,7 @@ declare
 begin
   return jsonb_build_object(
     '/' || _n, jsonb_build_object(
-      'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor'], null, '200',
+      'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
         jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
           'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', _record), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
       'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array[]::text[],
@@ -159,7 +159,8 @@ create or replace function data.openapi_common_schemas() returns jsonb
 language sql immutable set search_path = '' as $$
   select '{
     "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
-      "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"}}},
+      "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
+      "count": {"type": "integer", "description": "How many records match, with count=exact"}}},
     "page.imported": {"type": "object", "required": ["inserted", "updated", "unchanged", "skipped", "errors"], "properties": {
       "inserted": {"type": "integer"}, "updated": {"type": "integer"}, "unchanged": {"type": "integer"}, "skipped": {"type": "integer"},
       "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"], "properties": {
@@ -187,6 +188,7 @@ language sql immutable set search_path = '' as $$
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}},
     "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
     "page": {"name": "page", "in": "query", "description": "Instead of offset, from 1", "schema": {"type": "integer", "minimum": 1}},
+    "count": {"name": "count", "in": "query", "description": "exact adds meta.count; it reads every record that matches", "schema": {"enum": ["none", "exact"], "default": "none"}},
     "cursor": {"name": "cursor", "in": "query", "description": "meta.next_cursor of the page before", "schema": {"type": "string"}},
     "format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}},
     "app_format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson"], "default": "json"}},

@@ -139,6 +139,7 @@ declare
   _plain boolean := coalesce(shape->'select', 'null') = 'null' and not _expands;
   _rows text;
   _meta text;
+  _count text := '';
 begin
   if _n > 1000 then
     perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.', 'invalid_filter');
@@ -166,6 +167,11 @@ begin
     _n := _n + 1;
     _offset := format('(select data.page_number($%s, ''offset'', 0, 1000000000))', _n);
   end if;
+  if coalesce(shape->>'count', 'none') not in ('none', 'exact') then
+    perform rowhouse.fail(400, 'count is exact or none', 'count=exact adds meta.count; it reads every record that matches.', 'invalid_count');
+  elsif shape->>'count' = 'exact' then
+    _count := format($sql$ || ',"count":' || (select count(*) from %I.%I t where %s)$sql$, schema_name, entity.name, _where);
+  end if;
   if shape->'cursor' = 'true' or jsonb_typeof(shape->'cursor') = 'string' then
     _n := _n + 1;
     _cursor := format('(select data.cursor_values(%s, %L))', case when shape->'cursor' = 'true' then format('$%s::text', _n) else quote_literal(shape->>'cursor') end, _sort);
@@ -178,6 +184,7 @@ begin
     else format($sql$'],"meta":{"limit":' || %s || ',"offset":' || %s || ',"next_cursor":'$sql$, _limit, _offset) end
     || format($sql$ || case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(json_build_array(%2$L, %3$s)) || '"' else 'null' end$sql$,
       _limit, md5(_sort::text), (select string_agg(format('(array_agg(%s))[%s]', k, _limit), ', ' order by n) from unnest(_keys) with ordinality u (k, n)));
+  _meta := _meta || _count;
   -- In brackets, so that the records are copied once.
   return jsonb_build_object('params', _n, 'sql', format($sql$
     select '{"data":[' || coalesce(array_to_string(%1$s, ','), '') || (%4$s || '}}') as body
@@ -189,7 +196,7 @@ begin
 end
 $$;
 comment on function data.compile_find(data.entities, text, jsonb, text[]) is
-  'Compiles a query into {"sql", "params"}; the statement returns {"data": […], "meta": {limit, offset, next_cursor}} as text. RH400.';
+  'Compiles a query into {"sql", "params"}; the statement returns {"data": […], "meta": {limit, offset, next_cursor, and count where asked for}} as text. RH400.';
 
 create or replace function data.page_number(value text, name text, low bigint, high bigint) returns bigint
 language plpgsql immutable parallel safe set search_path = '' as $$

@@ -27,7 +27,7 @@ const filterDepth = 64;
 /** Operators whose operand is a filter, and not a value. */
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
 const allowed = {
-  find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor"],
+  find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
   get: ["select", "expand"],
   insert: [],
   insert_list: [],
@@ -49,6 +49,8 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }
+  const count = query.get("count");
+  if (count !== undefined) shape.push(`"count":${JSON.stringify(count)}`);
   const { limit, offset } = readPage(query);
   for (const [name, value] of Object.entries({ limit, offset, cursor: query.get("cursor") })) {
     if (value === undefined) continue;
