@@ -173,6 +173,12 @@ export const SETTINGS = {
     "records",
     "What the nested lists of one GraphQL document may come to.",
   ),
+  ROWHOUSE_DOCS: setting(
+    unlessProduction,
+    "auto",
+    "auto, true or false",
+    "Serves the REST reference of an app at …/docs; auto: unless NODE_ENV is production.",
+  ),
   ROWHOUSE_GRAPHIQL: setting(
     unlessProduction,
     "auto",

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { importLines } from "../server/import/file.ts";
+import { exportPath } from "../server/cli/export.ts";
+import { importLines, isAppExport } from "../server/import/file.ts";
 import { base, type Call, type Crm, startCrm } from "./harness/crm.ts";
 
 let crm: Crm;
@@ -302,5 +303,38 @@ describe("rowhouse import into an entity", () => {
     ["none/x.csv", "", /ENOENT|no file/],
   ])("%s is refused", async (name, content, message) => {
     await expect((async () => run(name, content))()).rejects.toThrow(message);
+  });
+
+  test("an app's export into another app, with its ids and relations", async () => {
+    const chunks: string[] = [];
+    const client = await crm.db.pool.connect();
+    try {
+      await client.query("select tenancy.create_app('acme', 'copy')");
+      const { rows } = await client.query(
+        "select e.name, e.schema from data.entities e join tenancy.apps a on a.id = e.app_id where a.schema_name = 'acme_crm' order by e.name = 'contacts'",
+      );
+      for (const { name, schema } of rows)
+        await client.query("select data.define_entity('acme/copy', $1, $2)", [name, schema]);
+      const file = join(dir, "crm.ndjson");
+      await exportPath(client, "acme/crm", { format: "ndjson", output: file }, process.stdout);
+      expect(await isAppExport(file)).toBe(true);
+      const options = { encoding: "utf-8", onError: "stop" } as const;
+      const done = await importLines(client, "acme/copy", file, options, (d) =>
+        chunks.push(String(d.inserted)),
+      );
+      const again = await importLines(client, "acme/copy", file, options, () => {});
+      expect([done.skipped, again.inserted, again.unchanged]).toEqual([0, 0, done.inserted]);
+      const { rows: same } = await client.query(
+        "select a.name from acme_crm.contacts a join acme_copy.contacts b on b.id = a.id and b.company_id is not distinct from a.company_id order by 1",
+      );
+      expect(same.map((row) => row.name)).toEqual(["Ada", "Bea", "Cyd", "Dan"]);
+      writeFileSync(file, '{"entity":"contacts","record":{"name":"Eva"}}\n{"entity":"none","record":{}}\n');
+      await expect(importLines(client, "acme/copy", file, options, () => {})).rejects.toThrow(
+        /no entity 'none'/,
+      );
+      expect((await client.query("select from acme_copy.contacts where name = 'Eva'")).rows).toEqual([]);
+    } finally {
+      client.release();
+    }
   });
 });

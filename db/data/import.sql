@@ -28,10 +28,10 @@ language sql stable set search_path = '' as $$
       when columns is not null then (
         select coalesce(jsonb_object_agg(c.name, v.value) filter (where v.value is not null), '{}')
         from named c, lateral (select data.csv_value(l.value->1->>c.n, c.kind)) v (value))
-      when pg_input_is_valid(l.value->>1, 'jsonb') and jsonb_typeof((l.value->>1)::jsonb) = 'object'
-        then (l.value->>1)::jsonb - array_remove(data.system_columns(), 'id')
+      when jsonb_typeof(p.value) = 'object' then p.value - array_remove(data.system_columns(), 'id')
     end) order by l.n), '[]')
-  from jsonb_array_elements(lines) with ordinality l (value, n)
+  from jsonb_array_elements(lines) with ordinality l (value, n),
+    lateral (select case when columns is null and pg_input_is_valid(l.value->>1, 'jsonb') then (l.value->>1)::jsonb end offset 0) p (value)
 $$;
 comment on function data.import_records(uuid, jsonb, text[]) is
   'Lines [[number, text], …], or rows [[number, [cell, …]], …] when columns are given, as [[number, record], …] without stamps; null for what is no JSON object.';

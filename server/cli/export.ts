@@ -16,7 +16,7 @@ Examples:
   rowhouse export acme/crm --format csv --output folder               a file per entity
   rowhouse export acme/crm --account ann@acme.test                    with exactly her rights
 
-What is exported can be imported again: rowhouse import acme/copy crm.json. A file appears under its name when it is
+What is exported can be imported again: rowhouse import --help. A file appears under its name when it is
 complete; what is cut short exits with 1. CSV opened in a spreadsheet: see docs/in-and-out.md on formulas.`;
 
 interface Options {

@@ -1,7 +1,7 @@
 import { SingleBar } from "cli-progress";
 import { type Command, Option } from "commander";
 import type { Client } from "pg";
-import { importLines } from "../import/file.ts";
+import { importLines, isAppExport } from "../import/file.ts";
 import { type Inferred, infer } from "../import/infer.ts";
 import { ENCODINGS, type Encoding, LINE_FORMATS, type LineFormat } from "../import/lines.ts";
 import { ensureApp, type Loaded, load } from "../import/load.ts";
@@ -25,7 +25,8 @@ Importing again updates the records that are there, by their key. A broken recor
 Into an entity that exists, a file of any size in little memory (NDJSON or CSV; - reads standard input):
   rowhouse import acme/crm/contacts contacts.csv --on-error skip
   rowhouse import acme/crm/contacts contacts.ndjson --key email
-Records that are there, by --key (default: id), are updated. What rowhouse export writes can be read so.`;
+Records that are there, by --key (default: id), are updated. What rowhouse export writes can be read so;
+a whole app's NDJSON into an app that has the entities: rowhouse import acme/copy crm.ndjson`;
 
 interface Options {
   schema?: string;
@@ -65,7 +66,7 @@ export function importCommand(program: Command): void {
     .option("--account <email>", "import with this account's rights (default: as the operator)")
     .addHelpText("after", EXAMPLES)
     .action(async (app: string, file: string, options: Options) => {
-      if (app.split("/").length === 3) {
+      if (app.split("/").length === 3 || (await isAppExport(file))) {
         const imported = await asOperator(({ client }) =>
           importLines(client, app, file, options, plainCount),
         );

@@ -3,6 +3,7 @@ import express from "express";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { type TransferSettings, Transfers } from "../export/routes.ts";
+import { serveDocs, serveDocsAsset } from "../openapi/docs.ts";
 import { serveOpenapi } from "../openapi/document.ts";
 import type { Settings } from "../settings.ts";
 import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
@@ -16,7 +17,8 @@ import { type Tenant, Tenants } from "./tenant.ts";
 /** What the gateway is made of. */
 export type AppParts = {
   pool: Pool;
-  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN"> & TransferSettings;
+  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"> &
+    TransferSettings;
   log: Logger;
   tokens: Tokens;
   graphql: GraphqlHandlers;
@@ -51,6 +53,8 @@ export function createApp(parts: AppParts): RequestListener {
       return sendEmpty(res, 204, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
     const [entity, id] = address.rest;
     if (entity === undefined || address.rest.length > 2) throw noRoute();
+    const isGet = request.method === "GET" || request.method === "HEAD";
+    if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(req);
     const isGraphql = entity === "graphql" && id === undefined;
     if (!claims && !isGraphql) throw unauthenticated();
@@ -74,6 +78,7 @@ export function createApp(parts: AppParts): RequestListener {
     if (request.path.startsWith("/graphql/assets/")) {
       return graphql.controlHandler({ claims: null, requestId: request.id }, req, res);
     }
+    if (settings.ROWHOUSE_DOCS && method === "GET" && serveDocsAsset(request.path, res)) return;
     switch (request.path) {
       case "/graphql":
         return graphql.controlHandler({ claims: claimsOf(req), requestId: request.id }, req, res);

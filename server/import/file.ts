@@ -1,10 +1,11 @@
 import { createReadStream } from "node:fs";
 import { access } from "node:fs/promises";
 import { extname } from "node:path";
+import { createInterface } from "node:readline";
 import type { ClientBase } from "pg";
 import { batches, type Encoding, type LineFormat } from "./lines.ts";
 import { ImportError } from "./read.ts";
-import { type Imported, importBatches } from "./stream.ts";
+import { type Imported, importBatches, importTagged, isTagged } from "./stream.ts";
 
 const LINE = 64 * 1024 * 1024; // characters
 const FORMATS: Record<string, LineFormat> = {
@@ -23,7 +24,19 @@ export type FileOptions = {
   account?: string;
 };
 
-/** Imports a file of lines (- for standard input) into an entity (acme/crm/contacts) in one transaction, holding a batch at a time. */
+/** Whether a file is the export of an app as NDJSON. */
+export async function isAppExport(file: string): Promise<boolean> {
+  if (!/\.(ndjson|jsonl)$/i.test(file)) return false;
+  const input = createReadStream(file, { encoding: "utf8" });
+  input.on("error", () => {}); // a file that is not there is said by whoever reads it
+  for await (const line of createInterface({ input })) {
+    input.destroy();
+    return isTagged(line);
+  }
+  return false;
+}
+
+/** Imports a file of lines (- for standard input) into an entity (acme/crm/contacts), or an app's export into an app (acme/crm), in one transaction, holding a batch at a time. */
 export async function importLines(
   client: ClientBase,
   entity: string,
@@ -47,13 +60,8 @@ export async function importLines(
       "begin; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
     );
     const read = batches(bytes, { format, encoding, lineLimit: LINE });
-    const done = await importBatches(
-      client,
-      entity,
-      read,
-      { key: key?.split(",") ?? null, onError },
-      progress,
-    );
+    const importAll = entity.split("/").length === 2 ? importTagged : importBatches;
+    const done = await importAll(client, entity, read, { key: key?.split(",") ?? null, onError }, progress);
     await client.query("commit");
     return done;
   } catch (error) {
