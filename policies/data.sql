@@ -1,7 +1,8 @@
 grant usage on schema data to rowhouse_account, rowhouse_data;
 revoke all on all functions in schema data from public;
 grant execute on all functions in schema data to rowhouse_data;
-grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.require_entity(text),
+grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.plan(text, jsonb), data.apply(uuid, boolean),
+  data.plan_rollback(text, int), data.rollback(text, int), data.require_entity(text),
   data.find(text, jsonb), data.get(text, uuid, jsonb), data.insert(text, jsonb), data.update(text, uuid, jsonb, int), data.delete(text, uuid, int),
   data.compile(text, text, text, jsonb), data.resolve_entity(text, text), data.compile_find(data.entities, text, jsonb, text[]),
   data.compile_filter(uuid, jsonb, text, text[], int), data.compile_condition(uuid, text, text, jsonb, text, text[]),
@@ -20,13 +21,13 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text)
 to rowhouse_account;
-grant select on data.entities, data.fields, data.relations to rowhouse_account;
+grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
 
 do $$
 declare
   _table text;
 begin
-  foreach _table in array array['entities', 'fields', 'relations'] loop
+  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations'] loop
     execute format('alter table data.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on data.%I', _table);
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);

@@ -5,39 +5,125 @@ declare
   _app tenancy.apps := tenancy.require_app(define_entity.app, array['owner', 'admin']);
   _old data.entities;
   _entity data.entities;
-  _errors jsonb;
+  _renames jsonb;
+  _changes jsonb;
 begin
   perform data.check_entity_name(define_entity.name);
   perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
-  _errors := data.definition_violations(define_entity.schema);
-  if _errors <> '[]' then
-    perform rowhouse.fail(400, format('The schema of %s is not valid: %s %s', define_entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
-      'errors lists every problem by JSON pointer into the schema.', 'invalid_schema', _errors);
-  end if;
+  perform data.require_definition(define_entity.name, define_entity.schema);
   select e.* into _old from data.entities e where e.app_id = _app.id and e.name = define_entity.name;
-  if _old.id is not null then
-    if _old.schema = define_entity.schema then
-      return _old;
-    end if;
-    perform data.refuse_loss(_old, define_entity.schema);
+  if _old.schema = define_entity.schema then
+    return _old;
+  elsif _old.id is not null then
+    _renames := data.schema_renames(_old.schema, define_entity.schema);
+    _changes := data.schema_changes(_old, define_entity.schema, _renames);
+    perform data.refuse_loss(_old, _changes);
+    return data.redefine(_old, define_entity.schema, _renames, _changes);
   end if;
-  insert into data.entities as e (site_id, app_id, name, schema)
-  values (_app.site_id, _app.id, define_entity.name, define_entity.schema)
-  on conflict (app_id, name) do update set schema = excluded.schema, version = e.version + 1, updated_at = now()
+  insert into data.entities as e (site_id, app_id, name, schema, storage)
+  values (_app.site_id, _app.id, define_entity.name, define_entity.schema, coalesce(define_entity.schema->>'x-storage', 'jsonb'))
   returning e.* into _entity;
+  insert into data.entity_versions (entity_id, version, site_id, schema, created_by)
+  values (_entity.id, 1, _entity.site_id, _entity.schema, auth.account_id());
   perform data.save_fields(_entity);
+  perform data.build_storage(_entity, _app.schema_name, '{}');
+  perform data.build_storage(_entity, _app.schema_name, data.storage_statements(_entity, _app.schema_name, '{}', '{}', '[]'));
   perform data.build_entity(_entity, _app.schema_name);
-  if _old.id is not null then
-    perform data.backfill_defaults(_entity, _app.schema_name, _old.schema);
-    perform data.refuse_misfits(_entity, _app.schema_name);
-  end if;
-  perform data.refuse_collisions(_app.id);
-  update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
+  perform data.publish_definition(_app.id);
   return _entity;
 end
 $$;
 comment on function data.define_entity(text, text, jsonb) is
-  'Defines an entity of an app (acme/crm) from a JSON Schema, or extends it. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. Site owners and admins only. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Site owners and admins only. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+
+create or replace function data.require_definition(name text, schema jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  _errors jsonb := data.definition_violations(require_definition.schema);
+begin
+  if _errors <> '[]' then
+    perform rowhouse.fail(400, format('The schema of %s is not valid: %s %s', require_definition.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'errors lists every problem by JSON pointer into the schema.', 'invalid_schema', _errors);
+  end if;
+end
+$$;
+comment on function data.require_definition(text, jsonb) is 'Raises RH400 with every problem of a schema that cannot define an entity.';
+
+-- Gateways hear of it when the transaction commits.
+create or replace function data.publish_definition(app_id uuid) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform data.refuse_collisions(publish_definition.app_id);
+  update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = publish_definition.app_id;
+end
+$$;
+comment on function data.publish_definition(uuid) is 'Gives an app a new definition version, when its names do not collide (RH400).';
+
+create or replace function data.refuse_loss(old data.entities, changes jsonb) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _errors jsonb;
+begin
+  select jsonb_agg(jsonb_build_object('pointer', '/properties/' || (c->>'field'), 'message', case c->>'change'
+    when 'drop' then 'was removed: its values would be lost'
+    else format('was %s and would become %s', c->>'from', c->>'to') end))
+  into _errors
+  from jsonb_array_elements(changes) c where c->>'change' in ('drop', 'convert');
+  if _errors is not null then
+    perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'Keep every property with its type and add new ones beside it, or give a new name with "x-renamed-from"; data.plan(entity, schema) shows what would happen, data.apply(plan) does it.',
+      'would_lose_data', _errors);
+  end if;
+end
+$$;
+comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property or change its type.';
+
+create or replace function data.misfits(entity data.entities, schema_name text) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _errors jsonb;
+begin
+  execute format('select jsonb_agg(e) from (select e || jsonb_build_object(''id'', t.id) as e
+    from %s t, jsonb_array_elements(%I.%I(%s)) e limit 20) x',
+    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations', data.upgraded_source(entity, 't')) into _errors;
+  return _errors;
+end
+$$;
+comment on function data.misfits(data.entities, text) is 'Up to 20 violations of an entity''s definition by its stored records, as [{id, pointer, message}], or null.';
+
+create or replace function data.refuse_misfits(entity data.entities, errors jsonb) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if errors is not null then
+    perform rowhouse.fail(409, format('Existing records of %s do not fit this definition: %s %s in record %s', entity.name,
+      errors #>> '{0,pointer}', errors #>> '{0,message}', errors #>> '{0,id}'),
+      'errors lists up to 20 of them. Change the records first, or give the property a default.', 'records_do_not_fit', errors);
+  end if;
+end
+$$;
+comment on function data.refuse_misfits(data.entities, jsonb) is 'Raises RH409 with offenders when existing records violate the new definition.';
+
+create or replace function data.drop_front(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform data.drop_write_functions(entity, schema_name);
+  execute format('drop view if exists %I.%I', schema_name, entity.name);
+end
+$$;
+comment on function data.drop_front(data.entities, text) is 'Drops an entity''s view and write functions; data.build_entity makes them anew.';
+
+create or replace function data.build_entity(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform data.drop_front(entity, schema_name);
+  perform data.build_upgrade(entity, schema_name);
+  perform data.build_write_rule(entity, schema_name);
+  perform data.build_view(entity, schema_name);
+  perform data.build_write_functions(entity, schema_name);
+end
+$$;
+comment on function data.build_entity(data.entities, text) is
+  'Builds what stands before an entity''s storage (upgrade, write rule, view, write functions) from data.fields and data.relations.';
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
@@ -52,7 +138,7 @@ language sql immutable set search_path = '' as $$
             then 'is not a valid name: up to 58 lower-case letters, digits and single underscores, starting with a letter'
           when k.key = any (data.system_columns()) then 'is a system column that every entity has; choose another name'
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
-          when k.key = 'data' and k.value ?| array['x-index', 'x-unique', 'x-relation'] then 'cannot be indexed, unique or a relation: the storage has a column of that name'
+          when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
           when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object') then 'cannot be indexed, unique or a relation: it is no scalar'
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
@@ -63,70 +149,6 @@ language sql immutable set search_path = '' as $$
   from data.schema_violations(definition_violations.schema) e
 $$;
 comment on function data.definition_violations(jsonb) is 'What is wrong with the schema of an entity: a JSON array of {pointer, message}.';
-
-create or replace function data.refuse_loss(old data.entities, schema jsonb) returns void
-language plpgsql set search_path = '' as $$
-declare
-  _errors jsonb;
-begin
-  select jsonb_agg(jsonb_build_object('pointer', '/properties/' || f.name, 'message', case
-    when refuse_loss.schema->'properties'->f.name is null then 'was removed: its values would be lost'
-    else format('was %s and would become %s', f.sql_type, data.sql_type(refuse_loss.schema->'properties'->f.name)) end))
-  into _errors
-  from data.fields f
-  where f.entity_id = old.id and f.sql_type is distinct from data.sql_type(refuse_loss.schema->'properties'->f.name);
-  if _errors is not null then
-    perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
-      'Keep every existing property with its type; add new ones beside it.', 'would_lose_data', _errors);
-  end if;
-end
-$$;
-comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when a new schema drops a property or changes its type.';
-
-create or replace function data.backfill_defaults(entity data.entities, schema_name text, old_schema jsonb) returns void
-language plpgsql set search_path = '' as $$
-declare
-  _defaults jsonb;
-begin
-  select jsonb_object_agg(f.name, f.schema->'default') into _defaults from data.fields f
-  where f.entity_id = entity.id and f.is_required and f.schema ? 'default'
-    and not coalesce(backfill_defaults.old_schema->'required', '[]') ? f.name;
-  if _defaults is not null then
-    execute format('update %I.%I set data = $1 || data where data || $1 is distinct from data', schema_name, entity.name || '_jsonb') using _defaults;
-  end if;
-end
-$$;
-comment on function data.backfill_defaults(data.entities, text, jsonb) is 'Gives existing records the defaults of properties that became required.';
-
-create or replace function data.refuse_misfits(entity data.entities, schema_name text) returns void
-language plpgsql set search_path = '' as $$
-declare
-  _errors jsonb;
-begin
-  execute format('select jsonb_agg(e) from (select e || jsonb_build_object(''id'', t.id) as e
-    from %1$I.%2$I t, jsonb_array_elements(%1$I.%3$I(t.data)) e limit 20) x',
-    schema_name, entity.name || '_jsonb', entity.name || '_violations') into _errors;
-  if _errors is not null then
-    perform rowhouse.fail(409, format('Existing records of %s do not fit this definition: %s %s in record %s', entity.name,
-      _errors #>> '{0,pointer}', _errors #>> '{0,message}', _errors #>> '{0,id}'),
-      'errors lists up to 20 of them. Change the records first, or give the property a default.', 'records_do_not_fit', _errors);
-  end if;
-end
-$$;
-comment on function data.refuse_misfits(data.entities, text) is 'Raises RH409 with up to 20 offenders when existing records violate the new definition.';
-
-create or replace function data.build_entity(entity data.entities, schema_name text) returns void
-language plpgsql set search_path = '' as $$
-begin
-  perform data.drop_write_functions(entity, schema_name);
-  execute format('drop view if exists %I.%I', schema_name, entity.name);
-  perform data.build_storage(entity, schema_name);
-  perform data.build_write_rule(entity, schema_name);
-  perform data.build_view(entity, schema_name);
-  perform data.build_write_functions(entity, schema_name);
-end
-$$;
-comment on function data.build_entity(data.entities, text) is 'Builds everything an entity consists of from data.fields and data.relations.';
 
 create or replace function data.drop_entity(entity text, confirm text) returns void
 language plpgsql security definer set search_path = '' set client_min_messages = warning as $$
@@ -148,7 +170,7 @@ begin
   delete from data.entities e where e.id = _entity.id;
   perform data.drop_write_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
-  execute format('drop table %I.%I', _app.schema_name, _entity.name || '_jsonb');
+  execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
   perform data.drop_write_rule(_entity, _app.schema_name);
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end

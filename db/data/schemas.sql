@@ -61,7 +61,7 @@ declare
   _key text;
   _value jsonb;
   _allowed text[] := array['type', 'format', 'title', 'description', 'examples', '$comment', 'deprecated', 'default',
-    'x-index', 'x-unique', 'x-relation'];
+    'x-index', 'x-unique', 'x-relation', 'x-renamed-from'];
 begin
   if jsonb_typeof(schema_violations.schema) is distinct from 'object' then
     return data.violation(pointer, 'must be an object: a JSON Schema');
@@ -79,7 +79,7 @@ begin
     else '{}'
   end;
   if depth = 0 then
-    _allowed := _allowed || array['$schema', '$id'];
+    _allowed := _allowed || array['$schema', '$id', 'x-storage'];
   end if;
   for _key, _value in select * from jsonb_each(schema_violations.schema) loop
     if not _key = any (_allowed) then
@@ -91,6 +91,10 @@ begin
       or (_key in ('x-relation', 'properties') and jsonb_typeof(_value) <> 'object')
     then
       _errors := _errors || data.violation(pointer || '/' || _key, 'has a value of the wrong kind: ' || left(_value::text, 60));
+    elsif _key = 'x-renamed-from' and (jsonb_typeof(_value) <> 'string' or depth <> 1)
+      or _key = 'x-storage' and _value not in ('"jsonb"', '"flat"')
+    then
+      _errors := _errors || data.violation(pointer || '/' || _key, case _key when 'x-storage' then 'is jsonb or flat' else 'is the former name of a top-level property' end);
     elsif _key = 'enum' and (jsonb_typeof(_value) <> 'array' or _value = '[]'
       or jsonb_path_exists(_value, '$[*] ? (@.type() != "string")'))
     then

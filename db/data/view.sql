@@ -1,20 +1,21 @@
 -- The typed view of an entity: what GraphQL, REST, psql and BI tools see.
 
-create or replace function data.column_list(entity_id uuid, source text) returns text
+drop function if exists data.column_list(uuid, text);
+create or replace function data.column_list(entity data.entities, source text) returns text
 language sql stable set search_path = '' as $$
   select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position)
   from (
     select 0, 'id', source || '.id'
     union all
     select f.position, f.name, case when f.is_promoted then format('%s.%I', source, f.name)
-      else data.column_value(f, source || '.data') end
-    from data.fields f where f.entity_id = column_list.entity_id
+      else data.column_value(f, data.field_source(entity, f.name, source)) end
+    from data.fields f where f.entity_id = entity.id
     union all
     select 10000 + o, c, format('%s.%I', source, c)
     from unnest(array['created_at', 'updated_at', 'version', 'created_by']) with ordinality s (c, o)
   ) x (position, name, expression)
 $$;
-comment on function data.column_list(uuid, text) is
+comment on function data.column_list(data.entities, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does.';
 
 create or replace function data.build_view(entity data.entities, schema_name text) returns void
@@ -24,8 +25,7 @@ declare
   _role name;
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
-  execute format('create view %s as select %s from %I.%I t', _view, data.column_list(entity.id, 't'),
-    build_view.schema_name, entity.name || '_jsonb');
+  execute format('create view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name));
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select, insert, update, delete on %s to %I, rowhouse_owner', _view, _role);
   perform data.comment_view(entity, build_view.schema_name);

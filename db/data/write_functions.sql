@@ -42,9 +42,10 @@ create or replace function data.build_write_functions(entity data.entities, sche
 language plpgsql set search_path = '' as $$
 declare
   _view text := format('%I.%I', build_write_functions.schema_name, entity.name);
-  _table text := format('%I.%I', build_write_functions.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, build_write_functions.schema_name);
   _base text := build_write_functions.schema_name || '.' || entity.name;
-  _columns text := data.column_list(entity.id, 't');
+  _columns text := data.column_list(entity, 't');
+  _record text := data.record_source(entity, 't');
   _role name;
   _function text;
   _defaults jsonb;
@@ -96,7 +97,7 @@ begin
         perform rowhouse.fail(400, 'The id of a record cannot be changed', 'Leave id out, or repeat the one in the address.', 'id_mismatch');
       end if;
       return query update %3$s t
-        set data = case when _replace then %6$L::jsonb || data.record_data(_changes) else t.data || data.record_data(_changes) end
+        set data = case when _replace then %6$L::jsonb || data.record_data(_changes) else %7$s || data.record_data(_changes) end
         where t.id = _id and (_version is null or t.version = _version)
         returning %4$s;
       if not found then
@@ -104,7 +105,7 @@ begin
         perform data.write_error(case when _current is null then 404 else 409 end, %5$L, _id, _current);
       end if;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text);
+    format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text, _record);
 
   perform rowhouse.create_function($sql$
     create function %1$s(_id uuid, _version int) returns boolean
@@ -141,7 +142,7 @@ begin
         end if;
         select jsonb_object_agg(n.key, n.value) into _changes
         from jsonb_each(data.record_data(to_jsonb(new))) n where n.value is distinct from to_jsonb(old)->n.key;
-        update %2$s t set data = t.data || coalesce(_changes, '{}') where t.id = old.id returning %3$s into new;
+        update %2$s t set data = %5$s || coalesce(_changes, '{}') where t.id = old.id returning %3$s into new;
         get diagnostics _count = row_count;
         return case when _count = 1 then new end;
       end if;
@@ -149,7 +150,7 @@ begin
       get diagnostics _count = row_count;
       return case when _count = 1 then old end;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name);
+    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record);
   execute format('create trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);

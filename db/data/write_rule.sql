@@ -1,14 +1,9 @@
 -- The one rule for writes to an entity, as triggers on its storage: every door passes here.
 
-create or replace function data.build_write_rule(entity data.entities, schema_name text) returns void
+create or replace function data.build_violations(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', build_write_rule.schema_name, entity.name || '_jsonb');
-  _violations text := format('%I.%I', build_write_rule.schema_name, entity.name || '_violations');
-  _trigger text := format('%I.%I', build_write_rule.schema_name, entity.name || '_before_write');
-  _defaults jsonb;
-  _promote text;
-  _unset text;
+  _violations text := format('%I.%I', build_violations.schema_name, entity.name || '_violations');
 begin
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql immutable set search_path = '' $sql$, $sql$
@@ -20,7 +15,24 @@ begin
     %2$s
     return _e;
     end $sql$, _violations, data.compile_properties(entity.schema, '_v0', '''''', 0));
+  execute format('revoke all on function %s(jsonb) from public', _violations);
+  execute format('grant execute on function %s(jsonb) to rowhouse_data', _violations);
+  execute format('comment on function %s(jsonb) is %L', _violations, E'@behavior -*\nWhat is wrong with a record''s data.');
+end
+$$;
+comment on function data.build_violations(data.entities, text) is 'Generates <entity>_violations(data), which lists what is wrong with a record as [{pointer, message}].';
 
+create or replace function data.build_write_rule(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _table text := data.storage_table(entity, build_write_rule.schema_name);
+  _violations text := format('%I.%I', build_write_rule.schema_name, entity.name || '_violations');
+  _trigger text := format('%I.%I', build_write_rule.schema_name, entity.name || '_before_write');
+  _defaults jsonb;
+  _promote text;
+  _unset text;
+begin
+  perform data.build_violations(entity, build_write_rule.schema_name);
   select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted),
     string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
       filter (where exists (select from data.relations r where r.entity_id = f.entity_id and r.field = f.name and r.on_delete = 'set null'))
@@ -34,9 +46,8 @@ begin
     declare
       _errors jsonb;
     begin
-    if tg_op = 'UPDATE' and new.data = old.data then
+    if tg_op = 'UPDATE' then
       %2$s
-      null;
     end if;
     if jsonb_path_exists(new.data, '$.* ? (@ == null)') then
       new.data := data.without_nulls(new.data);
@@ -54,6 +65,7 @@ begin
       new.updated_at := now();
       new.created_by := old.created_by;
     end if;
+    new._schema_version := %8$s;
     _errors := %4$s(new.data);
     if _errors <> '[]' then
       if tg_op = 'INSERT' then
@@ -64,18 +76,44 @@ begin
     end if;
     %6$s
     return new;
-    end $sql$, _trigger, coalesce(_unset, ''), _defaults::text, _violations,
-    format('This record of %s is not valid: ', entity.name), coalesce(_promote, ''), data.access_arguments(entity));
-  execute format('create or replace trigger %I before insert or update on %s for each row execute function %s()',
+    end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
+    format('This record of %s is not valid: ', entity.name),
+    coalesce(_promote, '') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end, data.access_arguments(entity), entity.version::text);
+  execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
-  execute format('revoke all on function %1$s(jsonb), %2$s() from public', _violations, _trigger);
-  execute format('grant execute on function %1$s(jsonb) to rowhouse_data', _violations);
-  execute format('comment on function %s(jsonb) is %L', _violations, E'@behavior -*\nWhat is wrong with a record''s data.');
+  execute format('revoke all on function %s() from public', _trigger);
   perform data.build_reference_rule(entity, build_write_rule.schema_name);
 end
 $$;
 comment on function data.build_write_rule(data.entities, text) is
-  'Generates an entity''s validation and its before-write trigger (defaults, stamps, promoted columns).';
+  'Generates an entity''s validation and its before-write trigger (upgrade, defaults, stamps, promoted columns).';
+
+-- Nobody but rowhouse_owner writes to a storage past its write rule, so a forged setting opens nothing.
+create or replace function data.is_maintenance() returns boolean
+language sql stable parallel safe
+return current_user = 'rowhouse_owner' and coalesce(current_setting('rowhouse.maintenance', true), '') = 'on';
+comment on function data.is_maintenance() is 'Whether the platform itself is rearranging stored records, which changes neither their version nor their time.';
+
+-- on delete set null comes as a change of the column alone.
+create or replace function data.compile_before_update(entity data.entities, unset text) returns text
+language sql stable set search_path = '' as $$
+  select case
+    when entity.storage = 'flat' then $sql$if new.data is null then
+        new.version := old.version + 1;
+        new.updated_at := now();
+        return new;
+      end if;$sql$
+    when data.record_source(entity, 't') <> 't.data' then format($sql$if old._schema_version <> %1$s then
+        select case when new.data = old.data then u.data else new.data end, u.dropped into new.data, new._dropped
+        from %2$I.%3$I(old.data, old._dropped, old._schema_version) u;
+      end if;
+      %4$s$sql$, entity.version, a.schema_name, entity.name || '_upgraded', unset)
+    else unset
+  end
+  from tenancy.apps a where a.id = entity.app_id
+$$;
+comment on function data.compile_before_update(data.entities, text) is
+  'PL/pgSQL that prepares an update: what a foreign key unset leaves data too, and a record of an earlier definition is upgraded.';
 
 -- Foreign keys are checked with row security off: a record could point to one its writer may not see. This check runs
 -- under row security and fails like the foreign key does, so that hidden and missing look the same.
@@ -83,7 +121,7 @@ create or replace function data.build_reference_rule(entity data.entities, schem
 language plpgsql set search_path = '' as $$
 declare
   _function text := format('%I.%I', build_reference_rule.schema_name, entity.name || '_after_write');
-  _table text := format('%I.%I', build_reference_rule.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, build_reference_rule.schema_name);
   _checks text;
   _event text;
 begin
@@ -93,8 +131,8 @@ begin
       raise foreign_key_violation using constraint = %4$L, table = %5$L, detail = 'Key is not present in table "%6$s".',
         message = 'insert or update on table "%5$s" violates foreign key constraint "%4$s"';
     end if; $sql$,
-    r.field, format('%I.%I', build_reference_rule.schema_name, t.name || '_jsonb'), r.target_field,
-    data.object_name(entity.name, r.field, 'fkey'), entity.name || '_jsonb', t.name || '_jsonb'), '' order by r.field)
+    r.field, data.storage_table(t, build_reference_rule.schema_name), r.target_field,
+    data.index_name(entity, r.field, 'fkey'), data.storage_name(entity), data.storage_name(t)), '' order by r.field)
   into _checks
   from data.relations r join data.entities t on t.id = r.target_id
   where r.entity_id = entity.id;
@@ -117,7 +155,7 @@ begin
     end $sql$, _function, _checks);
   execute format('revoke all on function %s() from public', _function);
   foreach _event in array array['insert', 'update'] loop
-    execute format('create trigger %I after %s on %s referencing new table as written for each statement execute function %s()',
+    execute format('create trigger %I after %s on %s referencing new table as written for each statement when (not data.is_maintenance()) execute function %s()',
       entity.name || '_after_' || _event, _event, _table, _function);
   end loop;
 end
@@ -128,8 +166,8 @@ comment on function data.build_reference_rule(data.entities, text) is
 create or replace function data.drop_write_rule(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I()', drop_write_rule.schema_name,
-    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write');
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int)', drop_write_rule.schema_name,
+    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write', entity.name || '_upgraded');
 end
 $$;
-comment on function data.drop_write_rule(data.entities, text) is 'Drops the functions that data.build_write_rule made.';
+comment on function data.drop_write_rule(data.entities, text) is 'Drops the functions that data.build_write_rule and data.build_upgrade made.';

@@ -1,0 +1,120 @@
+-- Giving an entity a new definition: what a plan shows is what its apply, data.define_entity and data.rollback do.
+
+-- A reader that waits behind a queued exclusive lock waits as long as the lock does: so it is asked for again and again.
+create or replace function data.lock_storage(table_name text, mode text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _until timestamptz := clock_timestamp() + interval '10 seconds';
+begin
+  loop
+    begin
+      set local lock_timeout = '100ms';
+      execute format('lock table %s in %s mode', table_name, mode);
+      set local lock_timeout = '5s';
+      return;
+    exception when lock_not_available or deadlock_detected then
+      if clock_timestamp() > _until then
+        perform rowhouse.fail(503, 'The entity is in use without a pause', 'A long transaction holds its records. Try again in a moment.', 'busy');
+      end if;
+      perform pg_sleep(0.02 + random() * 0.05);
+    end;
+  end loop;
+end
+$$;
+comment on function data.lock_storage(text, text) is
+  'Locks a table without making others queue for longer than 100 ms at a time. RH503 after 10 s.';
+
+create or replace function data.save_definition(old data.entities, schema jsonb, transforms jsonb) returns data.entities
+language plpgsql set search_path = '' as $$
+declare
+  _entity data.entities;
+begin
+  update data.entities e set schema = save_definition.schema, version = e.version + 1, updated_at = now()
+  where e.id = old.id returning e.* into _entity;
+  insert into data.entity_versions (entity_id, version, site_id, schema, transforms, created_by)
+  values (_entity.id, _entity.version, _entity.site_id, _entity.schema, save_definition.transforms, auth.account_id());
+  -- Nothing is stored of an entity without records, so nothing has to be upgraded.
+  if not data.has_records(_entity) then
+    update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
+  end if;
+  perform data.save_fields(_entity);
+  return _entity;
+end
+$$;
+comment on function data.save_definition(data.entities, jsonb, jsonb) is 'Writes a definition as an entity''s next version, with the fields and relations it describes.';
+
+create or replace function data.has_records(entity data.entities) returns boolean
+language plpgsql stable set search_path = '' as $$
+declare
+  _found boolean;
+begin
+  execute format('select exists (select from %s)', data.storage_table(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id))) into _found;
+  return _found;
+end
+$$;
+comment on function data.has_records(data.entities) is 'Whether an entity''s storage holds any record.';
+
+create or replace function data.redefine(old data.entities, schema jsonb, renames jsonb, changes jsonb, statements text[] default null) returns data.entities
+language plpgsql set search_path = '' as $$
+declare
+  _schema_name name := (select a.schema_name from tenancy.apps a where a.id = old.app_id);
+  _transforms jsonb := data.schema_transforms(redefine.changes);
+  _fields data.fields[] := data.fields_of(old.id);
+  _entity data.entities;
+begin
+  perform data.refuse_broken_references(old, redefine.changes);
+  perform data.refuse_during_operation(old);
+  -- Writers wait from here on, readers only when every record has been read.
+  perform data.lock_storage(data.storage_table(old, _schema_name), 'share row exclusive');
+  _entity := data.save_definition(old, redefine.schema, _transforms);
+  if exists (select from jsonb_array_elements(redefine.changes) c where (c->>'checks')::boolean) then
+    perform data.build_upgrade(_entity, _schema_name);
+    perform data.build_violations(_entity, _schema_name);
+    perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name));
+  end if;
+  perform data.lock_storage(data.storage_table(old, _schema_name), 'access exclusive');
+  perform data.drop_front(old, _schema_name);
+  perform data.build_storage(_entity, _schema_name, coalesce(redefine.statements,
+    data.storage_statements(_entity, _schema_name, _fields, renames, _transforms)));
+  if _entity.storage = 'flat' then
+    update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
+  end if;
+  perform data.build_entity(_entity, _schema_name);
+  perform data.publish_definition(_entity.app_id);
+  return _entity;
+end
+$$;
+comment on function data.redefine(data.entities, jsonb, jsonb, jsonb, text[]) is
+  'Gives an entity its next definition; statements are those of a plan. Internal: callers check rights. RH409 when records do not fit, others refer to what changes, or an operation is at work; RH503 busy.';
+
+create or replace function data.refuse_broken_references(old data.entities, changes jsonb) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _by text;
+begin
+  select string_agg(distinct e.name || '.' || r.field, ', ') into _by
+  from jsonb_array_elements(changes) c
+  join data.relations r on r.target_id = old.id and r.target_field = coalesce(c->>'from', c->>'field') and r.target_field <> 'id'
+  join data.entities e on e.id = r.entity_id
+  where c->>'change' in ('drop', 'convert') or c->>'change' = 'keyword' and c->>'keyword' = 'x-unique'
+    or c->>'change' = 'rename';
+  if _by is not null then
+    perform rowhouse.fail(409, format('Other entities refer to a property that changes: %s', _by), 'Change those relations first.', 'still_referenced');
+  end if;
+end
+$$;
+comment on function data.refuse_broken_references(data.entities, jsonb) is 'Raises RH409 when relations refer to a property that is dropped, renamed, converted or no longer unique.';
+
+create or replace function data.refuse_during_operation(entity data.entities) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _operation data.operations;
+begin
+  select o.* into _operation from data.operations o where o.entity_id = entity.id and o.state in ('waiting', 'running');
+  if _operation.id is not null then
+    perform rowhouse.fail(409, format('%s is being changed: %s', entity.name, replace(_operation.kind, '_', ' ')),
+      format('Wait until it is done (data.operations), or select data.cancel_operation(%L).', _operation.id), 'operation_running');
+  end if;
+end
+$$;
+comment on function data.refuse_during_operation(data.entities) is 'Raises RH409 while an operation works on an entity.';

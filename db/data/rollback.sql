@@ -1,0 +1,65 @@
+-- Going back is a definition like any other: the schema of a former version, with what became of each of its fields since.
+
+create or replace function data.trace_field(entity data.entities, version int, field text) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _name text := trace_field.field;
+  _dropped jsonb;
+  _v record;
+begin
+  for _v in
+    select v.version, t.value as t, p.schema as schema_before
+    from data.entity_versions v
+    join data.entity_versions p on p.entity_id = v.entity_id and p.version = v.version - 1,
+      jsonb_array_elements(v.transforms) with ordinality t (value, n)
+    where v.entity_id = entity.id and v.version > trace_field.version and t.value->>'op' in ('drop', 'rename', 'restore')
+    order by v.version, t.n
+  loop
+    if _v.t->>'op' = 'drop' and _v.t->>'field' = _name then
+      _dropped := jsonb_build_object('from', _name, 'version', _v.version, 'kind', data.kind(_v.schema_before->'properties'->_name));
+      _name := null;
+    elsif _v.t->>'op' = 'rename' and _v.t->>'from' = _name then
+      _name := _v.t->>'to';
+    elsif _v.t->>'op' = 'restore' and _v.t->'from' = _dropped->'from' and _v.t->'version' = _dropped->'version' then
+      _name := _v.t->>'field';
+      _dropped := null;
+    end if;
+  end loop;
+  return jsonb_strip_nulls(jsonb_build_object('name', _name, 'dropped', _dropped));
+end
+$$;
+comment on function data.trace_field(data.entities, int, text) is
+  'What became of a field that an entity had at a version: {"name": what it is called now} or {"dropped": {from, version, kind}}.';
+
+create or replace function data.plan_rollback(entity text, version int) returns jsonb
+language plpgsql security definer set search_path = '' set client_min_messages = warning as $$
+declare
+  _old data.entities := data.require_entity_for_change(plan_rollback.entity);
+  _target data.entity_versions;
+  _renames jsonb;
+  _restores jsonb;
+begin
+  select v.* into _target from data.entity_versions v where v.entity_id = _old.id and v.version = plan_rollback.version;
+  if _target.entity_id is null or _target.version = _old.version then
+    perform rowhouse.fail(404, format('%s has no former version %s', _old.name, plan_rollback.version),
+      format('select version, created_at, schema from data.entity_versions lists them; it has version %s now.', _old.version), 'not_found');
+  end if;
+  select coalesce(jsonb_object_agg(k, t->'name') filter (where t->>'name' <> k), '{}'),
+    coalesce(jsonb_object_agg(k, t->'dropped') filter (where t ? 'dropped'), '{}')
+  into _renames, _restores
+  from jsonb_object_keys(_target.schema->'properties') k, lateral data.trace_field(_old, plan_rollback.version, k) t;
+  return data.save_plan(plan_rollback.entity, _old, _target.schema, _renames,
+    data.schema_changes(_old, _target.schema, _renames, _restores));
+end
+$$;
+comment on function data.plan_rollback(text, int) is
+  'A plan like data.plan''s that takes an entity back to a former version: names, kinds and dropped values come back, fields added since go. Site owners and admins only. RH403, RH404.';
+
+create or replace function data.rollback(entity text, version int) returns data.entities
+language plpgsql security definer set search_path = '' as $$
+begin
+  return data.apply((data.plan_rollback(rollback.entity, rollback.version)->>'plan')::uuid, allow_loss => true);
+end
+$$;
+comment on function data.rollback(text, int) is
+  'Takes an entity back to a former version, as a new version. Values of fields added since are kept until data.compact, so that one can go forward again. Site owners and admins only. RH403; RH404; RH409 when records do not fit the former version.';
