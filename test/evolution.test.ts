@@ -253,7 +253,7 @@ describe("a plan", () => {
     expect(p.statements.join("\n")).toMatch(
       /add column.* name text[\s\S]*update .* set name = [\s\S]*create index/,
     );
-    expect(p.locks[1]).toMatchObject({ relation: "acme_crm.owners_jsonb", mode: "ACCESS EXCLUSIVE" });
+    expect(p.locks[0]).toMatchObject({ relation: "acme_crm.owners_jsonb", mode: "ACCESS EXCLUSIVE" });
     expect(p.dependents).toEqual(
       expect.arrayContaining([
         expect.objectContaining({ kind: "relation", name: "things.owner" }),

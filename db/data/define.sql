@@ -78,18 +78,19 @@ end
 $$;
 comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property or change its type.';
 
-create or replace function data.misfits(entity data.entities, schema_name text) returns jsonb
+create or replace function data.misfits(entity data.entities, schema_name text, since xid8 default null) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _errors jsonb;
 begin
   execute format('select jsonb_agg(e) from (select e || jsonb_build_object(''id'', t.id) as e
-    from %s t, jsonb_array_elements(%I.%I(%s)) e limit 20) x',
-    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations', data.upgraded_source(entity, 't')) into _errors;
+    from %s t, jsonb_array_elements(%I.%I(%s)) e where $1 is null or age(t.xmin) <= age($1::xid) limit 20) x',
+    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations', data.upgraded_source(entity, 't')) into _errors using misfits.since;
   return _errors;
 end
 $$;
-comment on function data.misfits(data.entities, text) is 'Up to 20 violations of an entity''s definition by its stored records, as [{id, pointer, message}], or null.';
+comment on function data.misfits(data.entities, text, xid8) is
+  'Up to 20 violations of an entity''s definition by its stored records, or by those that transaction since and later ones wrote, as [{id, pointer, message}], or null.';
 
 create or replace function data.refuse_misfits(entity data.entities, errors jsonb) returns void
 language plpgsql set search_path = '' as $$
@@ -166,6 +167,7 @@ begin
   if _by is not null then
     perform rowhouse.fail(409, format('Other entities refer to %s: %s', _entity.name, _by), 'Remove those relations first.', 'still_referenced');
   end if;
+  perform data.end_operation(o, _entity, 'cancelled') from data.operations o where o.entity_id = _entity.id and o.state in ('waiting', 'running');
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
   perform data.drop_write_functions(_entity, _app.schema_name);

@@ -105,6 +105,7 @@ begin
     left join data.relations r on r.entity_id = f.entity_id and r.field = f.name
     left join data.entities t on t.id = r.target_id
     where f.entity_id = entity.id and exists (select from jsonb_array_elements(changes) c where c->>'field' = f.name and c->>'keyword' in ('x-unique', 'x-relation'))
+    order by f.name
   loop
     if _field.is_unique then
       execute format('select jsonb_agg(jsonb_build_object(''pointer'', %L, ''message'', format(''is %%s in %%s records'', v, n), ''id'', id))
@@ -127,10 +128,9 @@ comment on function data.key_offenders(data.entities, text, jsonb) is 'Records t
 create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[]) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_array(
-      jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'SHARE ROW EXCLUSIVE', 'message', 'writers wait while existing records are checked'),
       jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'ACCESS EXCLUSIVE', 'message', case
-        when exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'readers wait while every record is written'
-        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null') then 'readers wait while every record is read once'
+        when exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
+        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null') then 'nobody reads or writes while every record is read once'
         else 'for the moment of a catalog change' end),
       jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message', 'the view is made anew'))
     || coalesce((select jsonb_agg(jsonb_build_object('relation', t, 'mode', 'SHARE ROW EXCLUSIVE', 'message', 'a foreign key refers to it'))

@@ -81,35 +81,48 @@ end
 $$;
 comment on function data.get(text, uuid, jsonb) is 'One record by id, with {"select", "expand"}. RH404.';
 
-create or replace function data.insert(entity text, records jsonb) returns jsonb
+-- Whoever waited while the entity was given another storage or definition comes back with names that are gone: once more.
+create or replace function data.write(entity text, operation text, id uuid, body jsonb, version int) returns jsonb
 language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
-  _body jsonb;
+  _sql text;
+  _out jsonb;
 begin
-  execute data.compile(regexp_replace(insert.entity, '/[^/]*$', ''), split_part(insert.entity, '/', 3),
-    case jsonb_typeof(insert.records) when 'array' then 'insert_list' else 'insert' end)->>'sql' into _body using insert.records;
-  return _body;
+  for _attempt in 1 .. 3 loop
+    begin
+      _sql := data.compile(regexp_replace(write.entity, '/[^/]*$', ''), split_part(write.entity, '/', 3), write.operation)->>'sql';
+      case write.operation
+        when 'update' then execute _sql into _out using write.id, write.body, write.version;
+        when 'delete' then execute _sql using write.id, write.version;
+        else execute _sql into _out using write.body;
+      end case;
+      return _out;
+    exception when undefined_table or undefined_function or undefined_column then
+      if _attempt = 3 then
+        raise;
+      end if;
+    end;
+  end loop;
 end
+$$;
+comment on function data.write(text, text, uuid, jsonb, int) is
+  'Runs insert, insert_list, update or delete on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
+
+create or replace function data.insert(entity text, records jsonb) returns jsonb
+language sql set search_path = '' as $$
+  select data.write(insert.entity, case jsonb_typeof(insert.records) when 'array' then 'insert_list' else 'insert' end, null, insert.records, null)
 $$;
 comment on function data.insert(text, jsonb) is 'Inserts a record or a list of at most 10,000, all or nothing, and returns them. RH403, RH404, RH422 lists every problem.';
 
 create or replace function data.update(entity text, id uuid, changes jsonb, version int default null) returns jsonb
-language plpgsql set search_path = '' set timezone = 'UTC' as $$
-declare
-  _body jsonb;
-begin
-  execute data.compile(regexp_replace(update.entity, '/[^/]*$', ''), split_part(update.entity, '/', 3), 'update')->>'sql' into _body
-  using update.id, update.changes, update.version;
-  return _body;
-end
+language sql set search_path = '' as $$
+  select data.write(update.entity, 'update', update.id, update.changes, update.version)
 $$;
 comment on function data.update(text, uuid, jsonb, int) is
   'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
 
 create or replace function data.delete(entity text, id uuid, version int default null) returns void
-language plpgsql set search_path = '' as $$
-begin
-  execute data.compile(regexp_replace(delete.entity, '/[^/]*$', ''), split_part(delete.entity, '/', 3), 'delete')->>'sql' using delete.id, delete.version;
-end
+language sql set search_path = '' as $$
+  select data.write(delete.entity, 'delete', delete.id, null, delete.version)
 $$;
 comment on function data.delete(text, uuid, int) is 'Deletes a record. With version, only if that is still its version. RH403, RH404, RH409.';

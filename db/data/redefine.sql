@@ -1,7 +1,8 @@
 -- Giving an entity a new definition: what a plan shows is what its apply, data.define_entity and data.rollback do.
 
--- A reader that waits behind a queued exclusive lock waits as long as the lock does: so it is asked for again and again.
-create or replace function data.lock_storage(table_name text, mode text) returns void
+-- A reader that waits behind a queued exclusive lock waits as long as the lock does: so it is asked for again and again. All
+-- locks at once or none: who holds one and waits for the next deadlocks with statements that come from the other side.
+create or replace function data.lock_tables(exclusive text[], others text[] default '{}') returns void
 language plpgsql set search_path = '' as $$
 declare
   _until timestamptz := clock_timestamp() + interval '10 seconds';
@@ -9,7 +10,12 @@ begin
   loop
     begin
       set local lock_timeout = '100ms';
-      execute format('lock table %s in %s mode', table_name, mode);
+      if lock_tables.exclusive <> '{}' then
+        execute format('lock table %s in access exclusive mode', array_to_string(lock_tables.exclusive, ', '));
+      end if;
+      if lock_tables.others <> '{}' then
+        execute format('lock table %s in share row exclusive mode', array_to_string(lock_tables.others, ', '));
+      end if;
       set local lock_timeout = '5s';
       return;
     exception when lock_not_available or deadlock_detected then
@@ -21,8 +27,8 @@ begin
   end loop;
 end
 $$;
-comment on function data.lock_storage(text, text) is
-  'Locks a table without making others queue for longer than 100 ms at a time. RH503 after 10 s.';
+comment on function data.lock_tables(text[], text[]) is
+  'Locks tables and views, exclusive ones from everybody and others from writers, without making anybody queue for longer than 100 ms at a time. RH503 after 10 s.';
 
 create or replace function data.save_definition(old data.entities, schema jsonb, transforms jsonb) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -60,22 +66,28 @@ declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = old.app_id);
   _transforms jsonb := data.schema_transforms(redefine.changes);
   _fields data.fields[] := data.fields_of(old.id);
+  _checks boolean := exists (select from jsonb_array_elements(redefine.changes) c where (c->>'checks')::boolean);
   _entity data.entities;
+  _statements text[];
+  _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
 begin
   perform data.refuse_broken_references(old, redefine.changes);
   perform data.refuse_during_operation(old);
-  -- Writers wait from here on, readers only when every record has been read.
-  perform data.lock_storage(data.storage_table(old, _schema_name), 'share row exclusive');
   _entity := data.save_definition(old, redefine.schema, _transforms);
-  if exists (select from jsonb_array_elements(redefine.changes) c where (c->>'checks')::boolean) then
+  _statements := coalesce(redefine.statements, data.storage_statements(_entity, _schema_name, _fields, renames, _transforms));
+  if _checks then
     perform data.build_upgrade(_entity, _schema_name);
     perform data.build_violations(_entity, _schema_name);
     perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name));
   end if;
-  perform data.lock_storage(data.storage_table(old, _schema_name), 'access exclusive');
+  perform data.lock_tables(array[format('%I.%I', _schema_name, old.name), data.storage_table(old, _schema_name)],
+    array(select distinct substring(s from ' references (\S+) ') from unnest(_statements) s where s ~ ' references '));
+  if _checks then
+    -- Nobody waited while every record was read; what was written meanwhile is read now.
+    perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name, _begun));
+  end if;
   perform data.drop_front(old, _schema_name);
-  perform data.build_storage(_entity, _schema_name, coalesce(redefine.statements,
-    data.storage_statements(_entity, _schema_name, _fields, renames, _transforms)));
+  perform data.build_storage(_entity, _schema_name, _statements);
   if _entity.storage = 'flat' then
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;

@@ -89,7 +89,7 @@ begin
     if _flat and _o.name is not null and _c.moved then
       _out := _out || data.retype_statement(_table, _n, _o.kind);
     elsif _flat and exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'restore' and t->>'field' = _n.name) then
-      _out := _out || array(select unnest(array[format('alter table %s rename column %I to %I', _table, (t->>'from') || '@' || (t->>'version'), _n.name),
+      _out := _out || array(select unnest(data.restore_statements(_table, _n, (t->>'from') || '@' || (t->>'version')) || array[
           case when c is not null then data.retype_statement(_table, _n, c->>'from') end])
         from jsonb_array_elements(transforms) t left join jsonb_array_elements(transforms) c on c->>'op' = 'convert' and c->>'field' = _n.name
         where t->>'op' = 'restore' and t->>'field' = _n.name);
@@ -128,6 +128,18 @@ end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is
   'The statements that bring an entity''s storage from the fields of before (old) to those of now; renames maps new names to old ones.';
+
+create or replace function data.restore_statements(table_name text, field data.fields, dropped text) returns text[]
+language sql stable set search_path = '' as $$
+  select case when exists (select from pg_catalog.pg_attribute a where a.attrelid = to_regclass(table_name) and a.attname = restore_statements.dropped and not a.attisdropped)
+    then array[format('alter table %s rename column %I to %I', table_name, restore_statements.dropped, field.name)]
+    else array[format('alter table %s add column %I %s', table_name, field.name, field.sql_type),
+      format('update %s t set %I = %s where t._dropped ? %L', table_name, field.name,
+        data.column_value(field, format('jsonb_build_object(%L, t._dropped->%L)', field.name, restore_statements.dropped)), restore_statements.dropped)]
+  end
+$$;
+comment on function data.restore_statements(text, data.fields, text) is
+  'The statements that bring a dropped field back into flat storage: from the column it became, or, when it was dropped in jsonb storage, from _dropped.';
 
 create or replace function data.retype_statement(table_name text, field data.fields, "from" text) returns text
 language sql immutable set search_path = '' as $$

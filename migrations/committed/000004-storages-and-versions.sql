@@ -1,5 +1,5 @@
 --! Previous: sha1:9a213e69391f49d374f0635c19ef4098929370ea
---! Hash: sha1:ffc5f79a5d29bda517c6d6069f8ef8bfd14d8e14
+--! Hash: sha1:d71f31421f816a777081d9360377664f1ed8917f
 --! Message: storages-and-versions
 
 set local role rowhouse_owner;
@@ -51,7 +51,7 @@ create table data.operations (
   arguments jsonb not null default '{}',
   state text not null default 'waiting' check (state in ('waiting', 'running', 'done', 'failed', 'cancelled')),
   step text not null default 'begin',
-  position jsonb,
+  reached jsonb,
   records_done bigint not null default 0,
   records_total bigint not null default 0,
   error jsonb,

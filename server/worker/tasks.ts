@@ -6,6 +6,25 @@ export const deleteExpiredTokens: Task = async (_payload, helpers) => {
   await helpers.query("select auth.delete_expired()");
 };
 
+/**
+ * Does an operation on an entity (data.operations) step by step, each a transaction of its own. SQL keeps where it stands,
+ * so that whoever runs it again goes on from there.
+ */
+export const runOperation: Task = async (payload, helpers) => {
+  const { operation } = payload as { operation: string };
+  for (let state = "running"; state === "running"; ) {
+    if (helpers.abortSignal?.aborted)
+      throw new Error("The worker stops; the operation goes on with the next one.");
+    const { rows } = await helpers.query<{ state: string }>("select data.run_step($1) as state", [operation]);
+    state = rows[0]?.state ?? "gone";
+  }
+};
+
+/** Puts operations whose worker has died into the queue again. */
+export const resumeOperations: Task = async (_payload, helpers) => {
+  await helpers.query("select data.resume_operations()");
+};
+
 /** Looks up the TXT record _rowhouse.<domain> of every claimed domain; SQL decides whether it proves anything. */
 export const verifyDomains: Task = async (_payload, helpers) => {
   const { rows } = await helpers.query<{ id: string; domain: string }>(

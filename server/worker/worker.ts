@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Runner, run, Logger as WorkerLogger } from "graphile-worker";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
-import { deleteExpiredTokens, verifyDomains } from "./tasks.ts";
+import { deleteExpiredTokens, resumeOperations, runOperation, verifyDomains } from "./tasks.ts";
 
 /** A running worker. */
 export interface Worker {
@@ -11,7 +11,11 @@ export interface Worker {
 }
 
 // Hourly clean-up; claimed domains are looked up every five minutes until their proof is found.
-const CRONTAB = ["7 * * * * delete_expired_tokens", "*/5 * * * * verify_domains"].join("\n");
+const CRONTAB = [
+  "7 * * * * delete_expired_tokens",
+  "*/5 * * * * verify_domains",
+  "* * * * * resume_operations",
+].join("\n");
 
 const REPORT_MS = 10_000;
 
@@ -22,7 +26,12 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
     pgPool: pool,
     noHandleSignals: true,
     crontab: CRONTAB,
-    taskList: { delete_expired_tokens: deleteExpiredTokens, verify_domains: verifyDomains },
+    taskList: {
+      delete_expired_tokens: deleteExpiredTokens,
+      verify_domains: verifyDomains,
+      run_operation: runOperation,
+      resume_operations: resumeOperations,
+    },
     logger: new WorkerLogger(
       () => (level, message) =>
         log[level === "warning" ? "warn" : level === "info" ? "debug" : level]({ part: "worker" }, message),
