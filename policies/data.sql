@@ -21,7 +21,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text)
 to rowhouse_account;
-grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid) to rowhouse_account;
+grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;

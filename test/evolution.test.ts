@@ -226,6 +226,31 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
   });
 });
 
+test.each(["jsonb", "flat"])("compacted, a dropped value is gone for good, in %s", async (storage) => {
+  const e = `compacted_${storage.slice(0, 1)}`;
+  const made = (properties: object) => schema(properties, { "x-storage": storage });
+  await define(e, made({ a: text, b: text }));
+  await insert(e, { a: "1", b: "secret" }, { a: "2", b: "secret" });
+  await apply((await plan(e, made({ a: { type: "integer" } }))).plan, true);
+  await db.query(`update acme_crm.${e} set a = 3 where a = 2`);
+  const [operation] = await db.query<{ id: string }>("select (data.compact($1)).id", [`acme/crm/${e}`]);
+  await db.query("call data.run_operation($1)", [operation?.id]);
+  expect(
+    await db.query("select state, records_done from data.operations where id = $1", [operation?.id]),
+  ).toEqual([{ state: "done", records_done: "2" }]);
+  expect(await rows(e, "a, version")).toEqual([
+    { a: "1", version: 1 },
+    { a: "3", version: 2 },
+  ]);
+  const stored = await db.query(`select to_jsonb(t)::text as t from acme_crm.${e}_${storage} t`);
+  expect(JSON.stringify(stored)).not.toContain("secret");
+  await rollback(e, 1);
+  expect(await rows(e, "a, b")).toEqual([
+    { a: "1", b: null },
+    { a: "3", b: null },
+  ]);
+});
+
 test("on jsonb, adding, dropping, renaming and converting touch no row", async () => {
   await define("untouched", schema({ a: text, b: text, c: text }));
   await insert("untouched", { a: "1", b: "2", c: "3" });

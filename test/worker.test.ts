@@ -65,6 +65,17 @@ test("jobs are done with the worker's own login, and SQL tells whether a worker 
   expect(await isAlive()).toBe(false);
 });
 
+test("an entity is converted by the worker", async () => {
+  running = await startWorker(worker, pino({ level: "silent" }));
+  await db.query("select data.convert_storage('acme/crm/notes', 'flat')");
+  const state = async () =>
+    (await db.query<{ state: string }>("select state from data.operations"))[0]?.state;
+  for (const end = Date.now() + 10_000; (await state()) !== "done" && Date.now() < end; ) await sleep(20);
+  expect(await state()).toBe("done");
+  expect(await db.query("select text from acme_crm.notes_flat")).toEqual([{ text: "secret" }]);
+  await running.stop();
+});
+
 test("the worker's login has no attribute, no membership and no object", async () => {
   expect(
     await db.query(
@@ -95,7 +106,7 @@ test("a job reads no tenant's records and no control table", async () => {
      and c.relnamespace::regnamespace::text in ('rowhouse', 'tenancy', 'auth', 'access', 'data', 'acme_crm', 'graphile_migrate')`,
   );
   expect(tables.map(({ name }) => name)).toEqual(
-    expect.arrayContaining(["acme_crm.notes", "acme_crm.notes_jsonb", "auth.signing_keys"]),
+    expect.arrayContaining(["acme_crm.notes", "acme_crm.notes_flat", "auth.signing_keys"]),
   );
   for (const { name, kind } of tables) {
     await expect(worker.query(`select * from ${name}`)).rejects.toMatchObject({ code: "42501" });

@@ -45,9 +45,6 @@ begin
   if to_regclass(_table) is null then
     perform data.create_storage(entity, build_storage.schema_name);
   end if;
-  -- Storages made before there were versions.
-  execute format('alter table %s add column if not exists _schema_version int not null default %s, add column if not exists _dropped jsonb',
-    _table, entity.oldest_version);
   set local rowhouse.maintenance = 'on';
   foreach _statement in array statements loop
     execute _statement;

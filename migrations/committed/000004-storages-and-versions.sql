@@ -1,5 +1,5 @@
 --! Previous: sha1:9a213e69391f49d374f0635c19ef4098929370ea
---! Hash: sha1:d71f31421f816a777081d9360377664f1ed8917f
+--! Hash: sha1:80994313dd12f91ac10ab8cf1001602204490bcb
 --! Message: storages-and-versions
 
 set local role rowhouse_owner;
@@ -25,6 +25,17 @@ create index on data.entity_versions (site_id);
 insert into data.entity_versions (entity_id, version, site_id, schema, created_at)
 select e.id, e.version, e.site_id, e.schema, e.updated_at from data.entities e;
 update data.entities set oldest_version = version;
+
+do $$
+declare
+  _entity record;
+begin
+  for _entity in select a.schema_name, e.name, e.version from data.entities e join tenancy.apps a on a.id = e.app_id loop
+    execute format('alter table %I.%I add column _schema_version int not null default %s, add column _dropped jsonb',
+      _entity.schema_name, _entity.name || '_jsonb', _entity.version);
+  end loop;
+end
+$$;
 
 create table data.plans (
   id uuid primary key default uuidv7(),
