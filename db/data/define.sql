@@ -59,6 +59,7 @@ end
 $$;
 comment on function data.publish_definition(uuid) is 'Gives an app a new definition version, when its names do not collide (RH400).';
 
+drop function if exists data.refuse_loss(data.entities, jsonb), data.refuse_misfits(data.entities, text), data.backfill_defaults(data.entities, text, jsonb);
 create or replace function data.refuse_loss(old data.entities, changes jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare

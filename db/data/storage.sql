@@ -36,6 +36,8 @@ end
 $$;
 comment on function data.create_storage(data.entities, text) is 'Creates an entity''s storage table, without the columns of its fields, under row-level security.';
 
+drop function if exists data.build_storage(data.entities, text), data.build_foreign_keys(data.entities, text, oid),
+  data.drop_unused_constraints(data.entities, oid);
 create or replace function data.build_storage(entity data.entities, schema_name text, statements text[]) returns void
 language plpgsql set search_path = '' as $$
 declare
