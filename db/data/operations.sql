@@ -1,5 +1,5 @@
 -- Long work on an entity, in steps that each are a transaction: a worker runs them (task run_operation), or psql with
--- call data.run_operation(id). Where it stopped stands in the row, so whoever comes next goes on from there.
+-- call data.run_operations(). Where it stopped stands in the row, so whoever comes next goes on from there.
 
 create or replace function data.start_operation(entity data.entities, kind text, arguments jsonb default '{}') returns data.operations
 language plpgsql set search_path = '' as $$
@@ -119,20 +119,21 @@ $$;
 comment on function data.resume_operations() is
   'Puts operations that nobody has worked on for 30 s into the queue again, and returns how many. The worker does so every minute.';
 
-create or replace procedure data.run_operation(operation uuid)
+create or replace procedure data.run_operations()
 language plpgsql as $$
 declare
+  _operation record;
   _state text;
 begin
-  loop
-    _state := data.run_step(run_operation.operation);
-    commit;
-    exit when _state <> 'running';
+  for _operation in select o.id, o.kind from data.operations o where o.state in ('waiting', 'running') order by o.created_at loop
+    loop
+      _state := data.run_step(_operation.id);
+      commit;
+      exit when _state <> 'running';
+    end loop;
+    raise notice '%: %', _operation.kind, _state;
   end loop;
-  if _state <> 'done' then
-    raise notice 'The operation is %', _state;
-  end if;
 end
 $$;
-comment on procedure data.run_operation(uuid) is
-  'Does an operation here and now, step by step, each committed: for operators without a worker, or in a hurry.';
+comment on procedure data.run_operations() is
+  'Does all unfinished operations here and now, step by step, each committed: for operators without a worker, or in a hurry.';

@@ -1,0 +1,28 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+
+const GUIDE = readFileSync(
+  fileURLToPath(new URL("../docs/changing-definitions.md", import.meta.url)),
+  "utf8",
+);
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await cloneDatabase();
+  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
+  await db.query("select tenancy.create_app('acme', 'crm')");
+});
+afterAll(() => db.drop());
+
+test("every statement of the guide does what the guide says", async () => {
+  const outcomes: unknown[] = [];
+  for (const [, block] of GUIDE.matchAll(/```sql\n([\s\S]*?)```/g))
+    for (const statement of (block as string).split(/;\n/).filter((s) => s.trim()))
+      outcomes.push(await db.query(statement));
+  expect(outcomes[4]).toEqual([{ name: "Ada", next: "37" }]);
+  expect(outcomes[6]).toEqual([{ fullname: "Ada", age: "36", fax: "1" }]);
+  expect(outcomes[8]).toMatchObject([{ kind: "convert_storage", state: "waiting" }]);
+  expect(outcomes[10]).toMatchObject([{ fullname: "Ada", age: "36", fax: "1" }]);
+});
