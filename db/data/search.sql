@@ -6,7 +6,7 @@ declare
   _app_id uuid := data.resolve_app(compile_search.app);
   _app record;
   _text text := case when shape->'q' = 'true' then '$1::text' else quote_literal(shape->>'q') end;
-  _limit text := data.page_number(coalesce(nullif(shape->'limit', 'null') #>> '{}', '20'), 'limit', 1, 100);
+  _limit text := data.page_number(coalesce(nullif(shape->'limit', 'null') #>> '{}', '20'), 'limit', 1, 1000);
   _names jsonb := nullif(shape->'entities', 'null');
   _known jsonb;
   _hits text;
@@ -62,4 +62,4 @@ begin
 end
 $$;
 comment on function data.search(text, jsonb) is
-  'Searches an app (acme/crm) by {"q", "entities", "limit"}: one list over its entities with x-search, or those named, the best first, as {"data": [{"entity", "id", "rank", "title", "snippets", "record"}], "meta": {"limit"}}; 20 unless told, 100 at most. What you may not read is not found. RH400, RH404.';
+  'Searches an app (acme/crm) by {"q", "entities", "limit"}: one list over its entities with x-search, or those named, the best first, as {"data": [{"entity", "id", "rank", "title", "snippets", "record"}], "meta": {"limit"}}; 20 unless told, 1,000 at most. What you may not read is not found. RH400, RH404.';

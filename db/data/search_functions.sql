@@ -31,7 +31,7 @@ begin
         ) s;$sql$, _table, _candidates);
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_text text, _most bigint default null) returns table (id uuid, rank float8, words text[])
-    language plpgsql stable security definer set search_path = '' $sql$, $sql$
+    language plpgsql stable security definer rows 100 set search_path = '' $sql$, $sql$
     #variable_conflict use_column
     declare
       _q record := data.search_parse(%2$s, _text);

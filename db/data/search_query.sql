@@ -138,12 +138,12 @@ begin
         select $3 || array(select distinct v.word from %1$s v
           where v.word operator(extensions.%%) $1
             and (extensions.levenshtein_less_equal(v.word, $1, $2) <= $2
-              or $4 and exists (select from generate_series(-1, 1) d
+              or $4 and exists (select from generate_series(0, 1) d
                 where extensions.levenshtein_less_equal(left(v.word, length($1) + d), $1, $2) <= $2)))
           || array(select distinct v.word from generate_series(1, length($1) - 1) i, lateral (
             select left($1, i - 1) || substr($1, i + 1, 1) || substr($1, i, 1) || substr($1, i + 2)) s (swapped)
             join %1$s v on v.word = s.swapped) $sql$, words_table)
-      into _forms using _typed, _distance, _forms, search_typos.is_last and _word = words[cardinality(words)];
+      into _forms using _typed, _distance, _forms, search_typos.is_last and _word = words[cardinality(words)] and length(_typed) >= 5;
     end if;
     match := '';
     for i in 1 .. cardinality(_forms) loop
@@ -158,4 +158,4 @@ begin
 end
 $$;
 comment on function data.search_typos(regconfig, regclass, text[], boolean) is
-  'For each word the ones of a vocabulary that it may be meant for: one letter off from 4 letters on, two from 8; for an unfinished word also their beginnings.';
+  'For each word the ones of a vocabulary that it may be meant for: one letter off from 4 letters on, two from 8; for an unfinished one also their beginnings, from 5 letters on.';

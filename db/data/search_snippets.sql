@@ -4,42 +4,62 @@ return replace(replace(replace(replace(replace(text, '&', '&amp;'), '<', '&lt;')
 comment on function data.escape_html(text) is 'A text for HTML, in an element or a quoted attribute.';
 
 -- ts_headline reads the text as search does, with blanks for some signs. Its marks split the result into pieces whose places
--- are also the places in the text itself; each piece is cut out there, and escaped by itself.
+-- are also the places in the text itself; each piece is cut out there, and escaped by itself. In plpgsql, as the snippets of
+-- a page of 20 took 20 ms as set-based SQL.
 create or replace function data.search_snippet(configuration regconfig, text text, query tsquery) returns text
-language sql stable parallel safe set search_path = '' as $$
-  with read as (
-    select data.search_words(search_snippet.text) as words
-  ),
-  headline as (
-    select r.words, ts_headline(configuration, r.words, query,
-      case when length(r.words) <= 200 then E'StartSel=\x01,StopSel=\x02,HighlightAll=true'
-        else E'StartSel=\x01,StopSel=\x02,MaxWords=30,MinWords=15,ShortWord=0' end) as marked
-    from read r
-  ),
-  pieces as (
-    select p.piece, p.n, strpos(h.words, translate(h.marked, E'\x01\x02', ''))
-      + coalesce(sum(length(p.piece)) over (order by p.n rows between unbounded preceding and 1 preceding), 0) as place
-    from headline h, regexp_split_to_table(h.marked, '[\x01\x02]') with ordinality p (piece, n)
-    where h.marked ~ '\x01'
-  )
-  select string_agg(case when p.n % 2 = 0 then '<mark>' || s.escaped || '</mark>' else s.escaped end, '' order by p.n)
-  from pieces p, lateral (
-    select data.escape_html(substr(search_snippet.text, p.place::int, length(p.piece)))) s (escaped)
+language plpgsql stable parallel safe set search_path = '' as $$
+declare
+  _words text := data.search_words(search_snippet.text);
+  _marked text := ts_headline(configuration, _words, query,
+    case when length(_words) <= 200 then E'StartSel=\x01,StopSel=\x02,HighlightAll=true'
+      else E'StartSel=\x01,StopSel=\x02,MaxFragments=1,MaxWords=30,MinWords=15,ShortWord=0' end);
+  _place int;
+  _piece text;
+  _escaped text;
+  _is_found boolean := false;
+  _out text := '';
+begin
+  if coalesce(strpos(_marked, E'\x01'), 0) = 0 then
+    return null;
+  end if;
+  _place := strpos(_words, translate(_marked, E'\x01\x02', ''));
+  foreach _piece in array string_to_array(translate(_marked, E'\x02', E'\x01'), E'\x01') loop
+    _escaped := data.escape_html(substr(search_snippet.text, _place, length(_piece)));
+    _out := _out || case when _is_found then '<mark>' || _escaped || '</mark>' else _escaped end;
+    _place := _place + length(_piece);
+    _is_found := not _is_found;
+  end loop;
+  return _out;
+end
 $$;
 comment on function data.search_snippet(regconfig, text, tsquery) is
   'The part of a text that a search found, as HTML: escaped, with <mark> around the words; null when none is there.';
 
 create or replace function data.search_snippets(configuration regconfig, words text[], texts jsonb) returns jsonb
-language sql stable parallel safe set search_path = '' as $$
-  select coalesce(jsonb_object_agg(s.key, s.snippet), '{}')
-  from (
-    select t.key, data.search_snippet(configuration,
-      case jsonb_typeof(t.value) when 'string' then t.value #>> '{}' else data.search_text(t.value) end, q.query) as snippet
-    from (select string_agg(data.search_lexeme(w)::text, ' | ')::tsquery from unnest(words) w) q (query),
-      jsonb_each(texts) t
-    where q.query is not null and t.value <> 'null'
-  ) s
-  where s.snippet is not null
+language plpgsql stable parallel safe set search_path = '' as $$
+declare
+  _query tsquery;
+  _word text;
+  _field text;
+  _value jsonb;
+  _snippet text;
+  _out jsonb := '{}';
+begin
+  foreach _word in array words loop
+    _query := coalesce(_query || data.search_lexeme(_word), data.search_lexeme(_word));
+  end loop;
+  if _query is null then
+    return _out;
+  end if;
+  for _field, _value in select * from jsonb_each(texts) loop
+    _snippet := data.search_snippet(configuration,
+      case jsonb_typeof(_value) when 'string' then _value #>> '{}' else data.search_text(_value) end, _query);
+    if _snippet is not null then
+      _out := _out || jsonb_build_object(_field, _snippet);
+    end if;
+  end loop;
+  return _out;
+end
 $$;
 comment on function data.search_snippets(regconfig, text[], jsonb) is
   'Snippets of a record''s texts, by field: escaped HTML with <mark> around the words that were found. Fields in which none was found are left out.';
