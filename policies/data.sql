@@ -16,7 +16,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.typescript_comment(text, text), data.typescript_type(jsonb, int), data.typescript_entity(data.entities), data.typescript_writes(data.entities),
   data.typescript_types(text), data.singular(text), rowhouse.camel(text), rowhouse.upper_camel(text),
   data.example(jsonb, int), data.openapi_schemas(data.entities), data.openapi_example(data.entities),
-  data.openapi_operation(text, text, text, text[], jsonb, text, jsonb), data.openapi_paths(data.entities), data.openapi(text),
+  data.openapi_operation(text, text, text, text[], jsonb, text, jsonb), data.openapi_paths(data.entities), data.openapi_search(uuid), data.openapi(text),
   data.openapi_common_schemas(), data.openapi_parameters(), data.violation(text, text), data.object_name(text[]),
   data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text),

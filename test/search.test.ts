@@ -582,7 +582,7 @@ describe("under row-level security", () => {
       const { rows } = await client.query(
         "explain select v.word from acme_crm.letters__words v where v.word operator(extensions.%) 'unicron'",
       );
-      expect(JSON.stringify(rows)).toContain("Bitmap Index Scan on letters_words_trgm");
+      expect(JSON.stringify(rows)).toContain("Bitmap Index Scan on letters__words_trgm");
     } finally {
       await client.query("rollback");
       client.release();
