@@ -21,8 +21,8 @@ await client.connect();
 
 let seed = 1;
 const random = () => {
-  seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
-  return seed / 2_147_483_648;
+  seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+  return seed / 2 ** 32;
 };
 const SYLLABLES =
   "ba be bi bo da de di do fa fe ga go ka ke ki la le li lo ma me mi na ne no pa pe ra re ri ro sa se si so ta te ti to va ve za".split(
@@ -55,12 +55,9 @@ function text(words: number): string {
   return Array.from({ length: words }, () => vocabulary[Math.floor(WORDS ** random()) - 1]).join(" ");
 }
 
-const record = (n: number) => ({
-  name: text(2),
-  city: `City ${n % 500}`,
-  age: n % 90,
-  body: text(WORDS_PER_RECORD),
-});
+function record(n: number): object {
+  return { name: text(2), city: `City ${n % 500}`, age: n % 90, body: text(WORDS_PER_RECORD) };
+}
 
 async function define(): Promise<void> {
   await client.query("insert into auth.accounts (email) values ('bench@bench.test')");

@@ -13,22 +13,20 @@ declare
   _search text := format('%I.%I', build_search_functions.schema_name, entity.name || '_search');
   _candidates text := format('%I.%I', build_search_functions.schema_name, entity.name || '_candidates');
   _role name := (select s.role_name from tenancy.sites s where s.id = entity.site_id);
-  _ranked text;
+  _ranked constant text := $sql$
+      return query
+        select s.id, s.rank, %s
+        from (
+          select t.id, (ts_rank(t._search, _q.exact) + ts_rank(t._search, _q.match))::float8 * _share as rank, t._search as vector
+          from %s t where t.ctid = any (array(select %s(_q.match)))
+          order by 2 desc, 1 desc limit _most
+        ) s$sql$;
 begin
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_query tsquery) returns setof tid
     language sql stable security definer set search_path = '' $sql$, $sql$
       select t.ctid from %2$s t where t._search @@ _query $sql$, _candidates, _table);
 
-  _ranked := format($sql$
-      return query
-        select s.id, s.rank, array(select w from unnest(tsvector_to_array(s.vector)) w
-          where w = any (_q.lexemes) or exists (select from unnest(_q.prefixes) p where starts_with(w, p)))
-        from (
-          select t.id, (ts_rank(t._search, _q.exact) + ts_rank(t._search, _q.match))::float8 * _share as rank, t._search as vector
-          from %s t where t.ctid = any (array(select %s(_q.match)))
-          order by 2 desc, 1 desc limit _most
-        ) s;$sql$, _table, _candidates);
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_text text, _most bigint default null) returns table (id uuid, rank float8, words text[])
     language plpgsql stable security definer rows 100 set search_path = '' $sql$, $sql$
@@ -40,15 +38,18 @@ begin
       if numnode(_q.match) = 0 then
         return;
       end if;
-      %3$s
+      %3$s;
       if found then
         return;
       end if;
       _q := data.search_parse(%2$s, _text, %4$L::pg_catalog.regclass);
       _share := 0.05; -- below what was spelt right, in other entities too
-      %3$s
-    end $sql$, _search, data.search_configuration(entity), _ranked,
-    format('%I.%I', build_search_functions.schema_name, entity.name || '__words'));
+      %5$s;
+    end $sql$, _search, data.search_configuration(entity),
+    -- What was typed may be told; of what it was replaced with, only what stands in the record.
+    format(_ranked, '_q.lexemes || _q.prefixes', _table, _candidates),
+    format('%I.%I', build_search_functions.schema_name, entity.name || '__words'),
+    format(_ranked, 'array(select w from unnest(tsvector_to_array(s.vector)) w where w = any (_q.lexemes)) || _q.prefixes', _table, _candidates));
 
   execute format('comment on function %s(text, bigint) is %L', _search,
     E'@behavior -*\nThe records that a text finds, at most so many: id, rank, and the words by which it was found.');

@@ -77,10 +77,11 @@ begin
         lexemes := lexemes || _word.lexemes;
       end loop;
       _n := _n + cardinality(_terms.words);
-    elsif _terms.is_last then
+    end if;
+    if _terms.is_last then
       _word := data.search_prefix(configuration, _terms.words);
-      _match := _word.match;
-      prefixes := prefixes || _word.prefix;
+      _match := case when words_table is null then _word.match else _match end;
+      prefixes := prefixes || case when _word.prefix is null then '{}' else array[_word.prefix || '*'] end;
     end if;
     lexemes := lexemes || tsvector_to_array(to_tsvector(configuration, array_to_string(_terms.words, ' ')));
     _and := _and && _match;
@@ -89,7 +90,7 @@ begin
 end
 $$;
 comment on function data.search_parse(regconfig, text, regclass) is
-  'A search text as tsqueries: match finds (the last word also as a beginning, and with a vocabulary misspelt words), exact ranks; lexemes and prefixes tell what was found. An empty match when there is nothing to find. RH400.';
+  'A search text as tsqueries: match finds (the last word also as a beginning, and with a vocabulary misspelt words), exact ranks; lexemes and prefixes (with a * at the end) tell what to mark. An empty match when there is nothing to find. RH400.';
 
 create or replace function data.search_prefix(configuration regconfig, words text[], out match tsquery, out prefix text)
 language plpgsql immutable parallel safe set search_path = '' set client_min_messages = warning as $$

@@ -39,6 +39,7 @@ create or replace function data.search_snippets(configuration regconfig, words t
 language plpgsql stable parallel safe set search_path = '' as $$
 declare
   _query tsquery;
+  _part tsquery;
   _word text;
   _field text;
   _value jsonb;
@@ -46,7 +47,8 @@ declare
   _out jsonb := '{}';
 begin
   foreach _word in array words loop
-    _query := coalesce(_query || data.search_lexeme(_word), data.search_lexeme(_word));
+    _part := data.search_lexeme(rtrim(_word, '*'), case when _word like '%*' then ':*' else '' end);
+    _query := coalesce(_query || _part, _part);
   end loop;
   if _query is null then
     return _out;
@@ -62,7 +64,7 @@ begin
 end
 $$;
 comment on function data.search_snippets(regconfig, text[], jsonb) is
-  'Snippets of a record''s texts, by field: escaped HTML with <mark> around the words that were found. Fields in which none was found are left out.';
+  'Snippets of a record''s texts, by field: escaped HTML with <mark> around the words (with a * at the end: and what begins so) that were found. Fields in which none was found are left out.';
 
 create or replace function data.search_texts(entity_id uuid, alias text) returns text
 language sql stable set search_path = '' as $$

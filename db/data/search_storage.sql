@@ -66,7 +66,7 @@ begin
   execute format('insert into %s select distinct w from %s t, unnest(tsvector_to_array(%s)) w where %s', _words, _table,
     data.search_word_source(entity, 't'), data.search_word_condition());
   execute format('create index %I on %s (word)', data.object_name(entity.name, '_words', 'idx'), _words);
-  execute format('create index %I on %s using gin (word extensions.gin_trgm_ops)', data.object_name(entity.name, '_words', 'trgm'), _words);
+  execute format('create index %I on %s using gin (word extensions.gin_trgm_ops) with (fastupdate = off)', data.object_name(entity.name, '_words', 'trgm'), _words);
   execute format('create index %I on %s using gin (_search)', data.object_name(entity.name, '_search', 'idx'), _table);
   perform data.build_search_triggers(entity, fill_search.schema_name);
 end
