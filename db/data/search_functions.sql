@@ -9,7 +9,7 @@
 create or replace function data.build_search_functions(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', build_search_functions.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, build_search_functions.schema_name);
   _search text := format('%I.%I', build_search_functions.schema_name, entity.name || '_search');
   _candidates text := format('%I.%I', build_search_functions.schema_name, entity.name || '_candidates');
   _role name := (select s.role_name from tenancy.sites s where s.id = entity.site_id);

@@ -3,10 +3,11 @@
 
 create or replace function data.search_source(entity data.entities, row_name text, weight text default null) returns text
 language sql stable set search_path = '' as $$
-  select 'concat_ws(E''\n'', ' || string_agg(case when (s.field).kind in ('array', 'object')
-      then format('data.search_text(%s)', data.column_value(s.field, row_name || '.data'))
-      else data.column_value(s.field, row_name || '.data') end, ', ') || ')'
-  from data.search_fields(entity.id) s where s.weight = search_source.weight or search_source.weight is null
+  select 'concat_ws(E''\n'', ' || string_agg(case when (s.field).kind in ('array', 'object') then format('data.search_text(%s)', x.value) else x.value end, ', ') || ')'
+  from data.search_fields(entity.id) s, lateral (
+    select case when (s.field).is_promoted then format('%s.%I', row_name, (s.field).name)
+      else data.column_value(s.field, data.field_source(entity, (s.field).name, row_name)) end) x (value)
+  where s.weight = search_source.weight or search_source.weight is null
 $$;
 comment on function data.search_source(data.entities, text, text) is 'The SQL expression for the searched text of a storage row, of one weight or of all.';
 
@@ -18,35 +19,45 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.search_vector(data.entities, text) is 'The SQL expression for the tsvector of a storage row.';
 
+-- Not of the expressions: these name the definition's version, and most changes of a definition change nothing here.
+create or replace function data.search_fingerprint(entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  select md5(jsonb_build_array(entity.schema->'x-search', jsonb_agg(jsonb_build_array((s.field).name, (s.field).kind, s.weight)), (
+    select jsonb_agg(distinct v.version) from data.entity_versions v, jsonb_array_elements(v.transforms) t
+    join data.search_fields(entity.id) f on (f.field).name in (t->>'field', t->>'from', t->>'to') where v.entity_id = entity.id))::text)
+  from data.search_fields(entity.id) s having count(*) > 0
+$$;
+comment on function data.search_fingerprint(data.entities) is
+  'What the search of an entity is built from: its fields, weights and language, and the versions that changed those fields'' values; null where nothing is searched.';
+
 create or replace function data.build_search(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', build_search.schema_name, entity.name || '_jsonb');
-  _words text := format('%I.%I', build_search.schema_name, entity.name || '__words');
-  _vector text := data.search_vector(entity, 't');
+  _table text := data.storage_table(entity, build_search.schema_name);
+  _fingerprint text := data.search_fingerprint(entity);
   _built text := pg_catalog.col_description(to_regclass(_table), (select a.attnum from pg_catalog.pg_attribute a
     where a.attrelid = to_regclass(_table) and a.attname = '_search' and not a.attisdropped));
 begin
-  if _vector is null or _built is distinct from md5(_vector) then
+  if _fingerprint is null or _built is distinct from _fingerprint then
     perform data.drop_search(entity, build_search.schema_name);
   end if;
-  if _vector is null then
+  if _fingerprint is null then
     return;
   end if;
   perform data.build_search_rule(entity, build_search.schema_name);
-  if _built is distinct from md5(_vector) then
-    perform data.fill_search(entity, build_search.schema_name, _vector);
+  if _built is distinct from _fingerprint then
+    perform data.fill_search(entity, build_search.schema_name, _fingerprint);
   end if;
   perform data.build_search_functions(entity, build_search.schema_name);
 end
 $$;
 comment on function data.build_search(data.entities, text) is
-  'Makes the storage of an entity what its x-search asks for; fills it for existing records where fields, weights or language changed.';
+  'Makes the storage of an entity what its x-search asks for; fills it for existing records where fields, weights, language or storage changed.';
 
-create or replace function data.fill_search(entity data.entities, schema_name text, vector text) returns void
+create or replace function data.fill_search(entity data.entities, schema_name text, fingerprint text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', fill_search.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, fill_search.schema_name);
   _words text := format('%I.%I', fill_search.schema_name, entity.name || '__words');
 begin
   execute format('create table %s (word text not null)', _words);
@@ -58,16 +69,16 @@ begin
 
   -- 200,000 records of 30 words: 9 s, in which the entity is locked.
   execute format('alter table %s add column _search tsvector', _table);
-  execute format('comment on column %s._search is %L', _table, md5(fill_search.vector));
-  execute format('alter table %s disable trigger user', _table);
-  execute format('update %s t set _search = %s', _table, fill_search.vector);
-  execute format('alter table %s enable trigger user', _table);
+  execute format('comment on column %s._search is %L', _table, fill_search.fingerprint);
+  set local rowhouse.maintenance = 'on';
+  execute format('update %s t set _search = %s', _table, data.search_vector(entity, 't'));
+  set local rowhouse.maintenance = '';
   set constraints all immediate;
   execute format('insert into %s select distinct w from %s t, unnest(tsvector_to_array(%s)) w where %s', _words, _table,
     data.search_word_source(entity, 't'), data.search_word_condition());
   execute format('create index %I on %s (word)', data.object_name(entity.name, '_words', 'idx'), _words);
   execute format('create index %I on %s using gin (word extensions.gin_trgm_ops) with (fastupdate = off)', data.object_name(entity.name, '_words', 'trgm'), _words);
-  execute format('create index %I on %s using gin (_search)', data.object_name(entity.name, '_search', 'idx'), _table);
+  execute format('create index %I on %s using gin (_search)', data.index_name(entity, '_search', 'idx'), _table);
   perform data.build_search_triggers(entity, fill_search.schema_name);
 end
 $$;
@@ -126,14 +137,14 @@ comment on function data.build_search_rule(data.entities, text) is
 create or replace function data.build_search_triggers(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', build_search_triggers.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, build_search_triggers.schema_name);
 begin
   -- Triggers of a kind run in the order of their names: after <entity>_before_write, which settles the data.
-  execute format('create trigger %I before insert or update on %s for each row execute function %I.%I()',
+  execute format('create trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %I.%I()',
     entity.name || '_keep_search', _table, build_search_triggers.schema_name, entity.name || '_keep_search');
-  execute format('create trigger %I after insert on %s referencing new table as written for each statement execute function %I.%I()',
+  execute format('create trigger %I after insert on %s referencing new table as written for each statement when (not data.is_maintenance()) execute function %I.%I()',
     entity.name || '_learn_inserted', _table, build_search_triggers.schema_name, entity.name || '_learn_words');
-  execute format('create trigger %I after update on %s referencing old table as replaced new table as written for each statement execute function %I.%I()',
+  execute format('create trigger %I after update on %s referencing old table as replaced new table as written for each statement when (not data.is_maintenance()) execute function %I.%I()',
     entity.name || '_learn_updated', _table, build_search_triggers.schema_name, entity.name || '_learn_words');
 end
 $$;
@@ -142,7 +153,7 @@ comment on function data.build_search_triggers(data.entities, text) is 'Sets the
 create or replace function data.drop_search(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _table text := format('%I.%I', drop_search.schema_name, entity.name || '_jsonb');
+  _table text := data.storage_table(entity, drop_search.schema_name);
   _trigger text;
 begin
   if to_regclass(_table) is not null then

@@ -1,5 +1,5 @@
---! Previous: sha1:9a213e69391f49d374f0635c19ef4098929370ea
---! Hash: sha1:e98221ced06d481267310dd84bef5609b43c364b
+--! Previous: sha1:80994313dd12f91ac10ab8cf1001602204490bcb
+--! Hash: sha1:6f920c8409511e218a1e979911b6a16d3c9f02d2
 --! Message: search
 
 -- Both are trusted: an owner of the database may create them, a superuser is not needed.
