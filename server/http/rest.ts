@@ -15,6 +15,7 @@ export type Target = { entity: string; id: string | null };
 type Compiled = { app: { appId: string; version: string }; statement: Statement };
 
 const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
+const app: Record<string, Operation> = { GET: "search", HEAD: "search" };
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -23,9 +24,19 @@ const record: Record<string, Operation> = {
   DELETE: "delete",
 };
 
+function operationsOn({ entity, id }: Target): Record<string, Operation> {
+  if (id !== null) return record;
+  return entity === "search" ? app : collection;
+}
+
 const compileStatement: Statement = {
   name: "compile",
   text: "select data.compile($1::text, $2::text, $3::text, $4::jsonb)::text",
+};
+
+const compileSearch: Statement = {
+  name: "compile_search",
+  text: "select data.compile_search($1::text, $2::jsonb)::text",
 };
 
 /** The REST interface to records: an operation and a shape, one compiled statement, JSON passed through unparsed. */
@@ -50,7 +61,7 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const operations = target.id === null ? collection : record;
+    const operations = operationsOn(target);
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(target);
     const { shape, values } = planQuery(operation, request.queryString);
@@ -78,6 +89,7 @@ export class Rest {
       case "insert_list":
         return sendJson(res, 201, body);
       case "find":
+      case "search":
         return sendJson(res, 200, body);
       default:
         headers.etag = `W/"${version}"`;
@@ -99,7 +111,13 @@ export class Rest {
     for (let attempt = 1; ; attempt++) {
       const plan =
         this.#apps.get(appKey)?.get(planKey) ??
-        (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
+        (await this.#compile(
+          caller,
+          tenant,
+          appKey,
+          planKey,
+          operation === "search" ? [shape] : [entity, operation, shape],
+        ));
       try {
         return await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
       } catch (error) {
@@ -119,11 +137,10 @@ export class Rest {
     call: string[],
   ): Promise<Compiled> {
     const parameters = [tenant.app, ...call];
-    const rows = await queryAs(this.#pool, caller, tenant, compileStatement, parameters).catch(
-      (error: unknown) => {
-        throw problemOf(error, parameters);
-      },
-    );
+    const statement = call.length === 1 ? compileSearch : compileStatement;
+    const rows = await queryAs(this.#pool, caller, tenant, statement, parameters).catch((error: unknown) => {
+      throw problemOf(error, parameters);
+    });
     const { sql, app, version } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
@@ -158,7 +175,7 @@ function notFound(target: Target): Problem {
 }
 
 function notAllowed(target: Target): Problem {
-  const allow = target.id === null ? "GET, HEAD, POST, OPTIONS" : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+  const allow = [...Object.keys(operationsOn(target)), "OPTIONS"].join(", ");
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,
