@@ -31,15 +31,12 @@ language plpgsql stable set search_path = '' as $$
 declare
   _r record := data.resolve_entity(compile.app, compile.entity);
   _entity data.entities := _r.entity_row;
-  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
-    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
   _out jsonb;
 begin
-  if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
-  end if;
+  perform data.refuse_unknown_query(compile.shape, compile.operation);
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
+    when 'aggregate' then data.compile_entity_aggregate(_entity, _r.schema_name, compile.shape)
     when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
         case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
@@ -59,4 +56,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, get, insert, insert_list, update, replace, delete) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, aggregate, get, insert, insert_list, update, replace, delete) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of filter and having in order, then limit, offset, cursor. RH400, RH404.';

@@ -112,6 +112,10 @@ begin
       'patch', data.openapi_operation('update_' || _n, _n, 'Change the given properties of a record; null unsets one', array['if_match'],
         jsonb_build_object('application/json', jsonb_build_object('schema', _update, 'example', _example)), '200', _json),
       'delete', data.openapi_operation('delete_' || _n, _n, 'Delete a record', array['if_match'], null, '204', null)),
+    '/' || _n || '/aggregate', jsonb_build_object(
+      'get', data.openapi_operation('aggregate_' || _n, _n, 'Group records, and count, sum or average them',
+        array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
+        '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}')),
     '/' || _n || '/export', jsonb_build_object(
       'get', data.openapi_operation('export_' || _n, _n, 'Export all records, streamed', array['format', 'filter', 'sort', 'select'], null, '200', _files)),
     '/' || _n || '/import', jsonb_build_object(
@@ -161,6 +165,10 @@ language sql immutable set search_path = '' as $$
     "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
       "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
       "count": {"type": "integer", "description": "How many records match, with count=exact"}}},
+    "page.groups": {"type": "object", "required": ["data", "meta"], "properties": {
+      "data": {"type": "array", "items": {"type": "object", "description": "A group: its keys and its aggregates by name. Of no records, count is 0 and the others are null"}},
+      "meta": {"$ref": "#/components/schemas/page.meta"}}, "examples": [{"data": [{"status": "paid", "created_at_month": "2026-01-01", "count": 12, "sum_total": 345.60}],
+      "meta": {"limit": 100, "offset": 0, "next_cursor": null}}]},
     "page.imported": {"type": "object", "required": ["inserted", "updated", "unchanged", "skipped", "errors"], "properties": {
       "inserted": {"type": "integer"}, "updated": {"type": "integer"}, "unchanged": {"type": "integer"}, "skipped": {"type": "integer"},
       "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"], "properties": {
@@ -182,9 +190,18 @@ language sql immutable set search_path = '' as $$
     "id": {"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}},
     "filter": {"name": "filter", "in": "query", "description": "Fields with values or operators ($eq $ne $gt $gte $lt $lte $in $nin $like $ilike $contains $exists), $and, $or, $not",
       "content": {"application/json": {"schema": {"type": "object"}, "example": {"version": {"$gte": 1}}}}},
-    "sort": {"name": "sort", "in": "query", "description": "Fields with commas between; - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
-    "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between", "schema": {"type": "string"}, "example": "id,version"},
+    "sort": {"name": "sort", "in": "query", "description": "Fields with commas between, also of a record referred to (company.city); - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
+    "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between, also of a record referred to (company.city)", "schema": {"type": "string"}, "example": "id,version"},
     "expand": {"name": "expand", "in": "query", "description": "Relations to embed, with commas between; nested with a dot", "schema": {"type": "string"}},
+    "group": {"name": "group", "in": "query", "description": "What to group by, with commas between: fields, also of a record referred to (company.city); times and dates in buckets (created_at:month; hour, day, week, month, quarter, year). Or JSON with field, bucket, timezone and as",
+      "schema": {"type": "string"}, "example": "created_at:month"},
+    "aggregate": {"name": "aggregate", "in": "query", "description": "What to compute of each group, with commas between: count, count(field), sum(field), avg, min, max, count_distinct, named like sum_total, or as you say: revenue:sum(total). Or JSON: {\"revenue\": {\"$sum\": \"total\"}}",
+      "schema": {"type": "string", "default": "count"}, "example": "count,last:max(created_at)"},
+    "having": {"name": "having", "in": "query", "description": "Which groups to keep: a filter over the columns of the result",
+      "content": {"application/json": {"schema": {"type": "object"}, "example": {"count": {"$gte": 1}}}}},
+    "timezone": {"name": "timezone", "in": "query", "description": "Where days and other buckets begin", "schema": {"type": "string", "default": "UTC"}, "example": "Europe/Oslo"},
+    "group_sort": {"name": "sort", "in": "query", "description": "Columns of the result with commas between; - before one: descending. By the groups unless told", "schema": {"type": "string"}, "example": "-count"},
+    "group_limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 100}},
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}},
     "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
     "page": {"name": "page", "in": "query", "description": "Instead of offset, from 1", "schema": {"type": "integer", "minimum": 1}},

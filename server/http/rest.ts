@@ -9,7 +9,7 @@ import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** A record or a collection: an entity, and an id when one record is meant. */
+/** A record, a collection, or a collection's aggregates: an entity, and an id or the word when not all records are meant. */
 export type Target = { entity: string; id: string | null };
 
 type Compiled = { app: { appId: string; version: string }; statement: Statement };
@@ -22,6 +22,8 @@ const record: Record<string, Operation> = {
   PATCH: "update",
   DELETE: "delete",
 };
+
+const aggregates: Record<string, Operation> = { GET: "aggregate", HEAD: "aggregate" };
 
 const compileStatement: Statement = {
   name: "compile",
@@ -50,11 +52,12 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const operations = target.id === null ? collection : record;
+    const isRecord = target.id !== null && target.id !== "aggregate";
+    const operations = isRecord ? record : target.id === null ? collection : aggregates;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
-    if (!operation) throw notAllowed(target);
+    if (!operation) throw notAllowed(operations);
     const { shape, values } = planQuery(operation, request.queryString);
-    const parameters: (string | null)[] = target.id === null ? [] : [target.id];
+    const parameters: (string | null)[] = isRecord ? [target.id] : [];
     if (operation === "insert" || operation === "replace" || operation === "update") {
       const body = await readJsonText(req, this.#bodyLimit);
       if (operation === "insert" && /^\s*\[/.test(body)) operation = "insert_list";
@@ -78,6 +81,7 @@ export class Rest {
       case "insert_list":
         return sendJson(res, 201, body);
       case "find":
+      case "aggregate":
         return sendJson(res, 200, body);
       default:
         headers.etag = `W/"${version}"`;
@@ -157,8 +161,8 @@ function notFound(target: Target): Problem {
   });
 }
 
-function notAllowed(target: Target): Problem {
-  const allow = target.id === null ? "GET, HEAD, POST, OPTIONS" : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+function notAllowed(operations: Record<string, Operation>): Problem {
+  const allow = [...Object.keys(operations), "OPTIONS"].join(", ");
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,
