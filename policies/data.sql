@@ -28,6 +28,8 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.scope_field(jsonb, text), data.compile_aggregate(jsonb, text, jsonb, text[]), data.compile_entity_aggregate(data.entities, text, jsonb, text[]),
   data.aggregate(text, jsonb), data.last_parameter(jsonb), data.parameterize_query(jsonb),
   data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int),
+  data.filter_entities(uuid, jsonb), data.plan_rows(jsonb), data.estimated_count(text, text[], text[]),
+  data.compile_count(data.entities, text, jsonb, text, text[]),
   data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
 to rowhouse_account;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;

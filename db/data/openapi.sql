@@ -164,7 +164,8 @@ language sql immutable set search_path = '' as $$
   select '{
     "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
       "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
-      "count": {"type": "integer", "description": "How many records match, with count=exact"}}},
+      "count": {"type": "integer", "description": "How many records match, with count=exact or count=estimated"},
+      "count_is_estimated": {"type": "boolean", "description": "Whether count=estimated gave an estimate; small numbers are counted"}}},
     "page.groups": {"type": "object", "required": ["data", "meta"], "properties": {
       "data": {"type": "array", "items": {"type": "object", "description": "A group: its keys and its aggregates by name. Of no records, count is 0 and the others are null"}},
       "meta": {"$ref": "#/components/schemas/page.meta"}}, "examples": [{"data": [{"status": "paid", "created_at_month": "2026-01-01", "count": 12, "sum_total": 345.60}],
@@ -205,7 +206,7 @@ language sql immutable set search_path = '' as $$
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}},
     "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
     "page": {"name": "page", "in": "query", "description": "Instead of offset, from 1", "schema": {"type": "integer", "minimum": 1}},
-    "count": {"name": "count", "in": "query", "description": "exact adds meta.count; it reads every record that matches", "schema": {"enum": ["none", "exact"], "default": "none"}},
+    "count": {"name": "count", "in": "query", "description": "exact adds meta.count; it reads every record that matches. estimated asks the statistics", "schema": {"enum": ["none", "exact", "estimated"], "default": "none"}},
     "cursor": {"name": "cursor", "in": "query", "description": "meta.next_cursor of the page before", "schema": {"type": "string"}},
     "format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}},
     "app_format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson"], "default": "json"}},
