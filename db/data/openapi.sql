@@ -125,6 +125,20 @@ end
 $$;
 comment on function data.openapi_paths(data.entities) is 'The addresses of an entity, with their operations.';
 
+create or replace function data.openapi_union_paths(entities text[]) returns jsonb
+language sql immutable set search_path = '' as $$
+  select case when cardinality(entities) = 0 then '{}' else jsonb_build_object(
+    '/query', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query', 'app', 'List records of several entities in one',
+      array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor'], null, '200', '{"application/json": {"schema": {"$ref": "#/components/schemas/page.union"}}}')),
+    '/query/aggregate', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query_aggregate', 'app', 'Group records of several entities, and count, sum or average them',
+      array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
+      '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}'))) end
+  from (select '[{"name": "nullable", "in": "query", "description": "Fields that are null in entities without them, with commas between", "schema": {"type": "string"}}]'::jsonb
+    || jsonb_build_object('name', 'entities', 'in', 'query', 'required', true, 'description', 'With commas between', 'schema', '{"type": "string"}'::jsonb,
+      'example', array_to_string(entities, ','))) x (p)
+$$;
+comment on function data.openapi_union_paths(text[]) is 'The addresses of queries over several entities, of which some are the example.';
+
 create or replace function data.openapi(app text) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
@@ -147,7 +161,7 @@ begin
     'security', '[{"token": []}]'::jsonb,
     'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+    'paths', _paths || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
@@ -166,6 +180,9 @@ language sql immutable set search_path = '' as $$
       "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
       "count": {"type": "integer", "description": "How many records match, with count=exact or count=estimated"},
       "count_is_estimated": {"type": "boolean", "description": "Whether count=estimated gave an estimate; small numbers are counted"}}},
+    "page.union": {"type": "object", "required": ["data", "meta"], "properties": {
+      "data": {"type": "array", "items": {"type": "object", "required": ["entity"], "properties": {"entity": {"type": "string"}}}},
+      "meta": {"$ref": "#/components/schemas/page.meta"}}},
     "page.groups": {"type": "object", "required": ["data", "meta"], "properties": {
       "data": {"type": "array", "items": {"type": "object", "description": "A group: its keys and its aggregates by name. Of no records, count is 0 and the others are null"}},
       "meta": {"$ref": "#/components/schemas/page.meta"}}, "examples": [{"data": [{"status": "paid", "created_at_month": "2026-01-01", "count": 12, "sum_total": 345.60}],

@@ -7,6 +7,8 @@ import { Problem } from "./problem.ts";
 export type Operation =
   | "find"
   | "aggregate"
+  | "find_union"
+  | "aggregate_union"
   | "get"
   | "insert"
   | "insert_list"
@@ -30,24 +32,16 @@ const json = JSON as unknown as {
 };
 
 /** Records on a page when only the page is given; the same numbers as data.compile's. */
-const perPage = (operation: Operation) => (operation.endsWith("aggregate") ? "100" : "20");
+const perPage = (operation: Operation) => (operation.startsWith("aggregate") ? "100" : "20");
 const filterDepth = 64;
 /** Operators whose operand is a filter, and not a value. */
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
+const aggregateParameters = "filter group aggregate having timezone sort limit offset page cursor".split(" ");
 const allowed = {
   find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
-  aggregate: [
-    "filter",
-    "group",
-    "aggregate",
-    "having",
-    "timezone",
-    "sort",
-    "limit",
-    "offset",
-    "page",
-    "cursor",
-  ],
+  aggregate: [...aggregateParameters],
+  find_union: ["entities", "nullable", "filter", "sort", "select", "limit", "offset", "page", "cursor"],
+  aggregate_union: ["entities", "nullable", ...aggregateParameters],
   get: ["select", "expand"],
   insert: [],
   insert_list: [],
@@ -67,7 +61,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   }
   const sort = query.get("sort");
   if (sort !== undefined) shape.push(`"sort":${JSON.stringify(readSort(sort))}`);
-  for (const name of ["select", "expand"]) {
+  for (const name of ["select", "expand", "entities", "nullable"]) {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }

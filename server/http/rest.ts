@@ -9,7 +9,7 @@ import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** A record, a collection, or a collection's aggregates: an entity, and an id or the word when not all records are meant. */
+/** Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of them. */
 export type Target = { entity: string; id: string | null };
 
 type Compiled = { app: { appId: string; version: string }; statement: Statement };
@@ -23,7 +23,9 @@ const record: Record<string, Operation> = {
   DELETE: "delete",
 };
 
-const aggregates: Record<string, Operation> = { GET: "aggregate", HEAD: "aggregate" };
+const reading = (operation: Operation): Record<string, Operation> => ({ GET: operation, HEAD: operation });
+const aggregates = reading("aggregate");
+const union = { all: reading("find_union"), aggregate: reading("aggregate_union") };
 
 const compileStatement: Statement = {
   name: "compile",
@@ -52,8 +54,8 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const isRecord = target.id !== null && target.id !== "aggregate";
-    const operations = isRecord ? record : target.id === null ? collection : aggregates;
+    const operations = operationsOf(target);
+    const isRecord = operations === record;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(operations);
     const { shape, values } = planQuery(operation, request.queryString);
@@ -82,6 +84,8 @@ export class Rest {
         return sendJson(res, 201, body);
       case "find":
       case "aggregate":
+      case "find_union":
+      case "aggregate_union":
         return sendJson(res, 200, body);
       default:
         headers.etag = `W/"${version}"`;
@@ -152,6 +156,12 @@ export class Rest {
 function isStale(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
+}
+
+function operationsOf({ entity, id }: Target): Record<string, Operation> {
+  if (id !== null && id !== "aggregate") return record;
+  if (entity === "query") return id === null ? union.all : union.aggregate;
+  return id === null ? collection : aggregates;
 }
 
 function notFound(target: Target): Problem {
