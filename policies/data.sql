@@ -23,7 +23,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
 to rowhouse_account;
 grant execute on function data.path_alias(text, text), data.path_relation(uuid, text), data.path_expression(uuid, text, text, int),
   data.path_joins(uuid, text, text[], text), data.path_value(uuid, text, text),
-  data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.check_timezone(text),
+  data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.timezone(text),
   data.group_expression(jsonb, text, text, text), data.aggregate_expression(text, text, jsonb), data.compile_columns_filter(jsonb, jsonb, text[], int),
   data.scope_field(jsonb, text), data.compile_aggregate(jsonb, text, jsonb, text[]), data.compile_entity_aggregate(data.entities, text, jsonb, text[]),
   data.aggregate(text, jsonb), data.last_parameter(jsonb), data.parameterize_query(jsonb),

@@ -14,7 +14,7 @@ begin
   if bucket is null then
     return;
   end if;
-  perform data.check_timezone(zone);
+  perform data.timezone(zone);
   if bucket = 'hour' then
     expression := format('date_trunc(%L, %s, %L)', bucket, f->>'expression', zone);
   elsif f->>'kind' = 'date' then

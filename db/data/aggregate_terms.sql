@@ -109,16 +109,16 @@ comment on function data.aggregate_terms(jsonb) is
 
 -- PostgreSQL also takes POSIX specifications, of which any word with a number is one (Oslo+2, with the sign the other way
 -- round), so only names are let through; looking a name up in pg_timezone_names took 46 ms.
-create or replace function data.check_timezone(timezone text) returns void
-language plpgsql stable set search_path = '' as $$
+create or replace function data.timezone(name text) returns text
+language plpgsql immutable parallel safe set search_path = '' as $$
 begin
-  if length(timezone) <= 64 and timezone ~* '^(UTC|GMT|Etc/GMT[+-]?(\d|1[0-4])|[a-z]+(/[a-z_]+(-[a-z_]+)*)+)$' then
-    perform now() at time zone timezone;
-    return;
+  if length(name) <= 64 and name ~* '^(UTC|GMT|Etc/GMT[+-]?(\d|1[0-4])|[a-z]+(/[a-z_]+(-[a-z_]+)*)+)$' then
+    perform timestamptz 'epoch' at time zone name;
+    return name;
   end if;
   raise invalid_parameter_value;
 exception when invalid_parameter_value then
-  perform rowhouse.fail(400, format('%L is not a time zone', left(timezone, 64)), 'Use a name of the IANA database: Europe/Oslo, America/New_York, UTC.', 'invalid_timezone');
+  perform rowhouse.fail(400, format('%L is not a time zone', left(name, 64)), 'Use a name of the IANA database: Europe/Oslo, America/New_York, UTC.', 'invalid_timezone');
 end
 $$;
-comment on function data.check_timezone(text) is 'Raises RH400 unless timezone names a time zone (Europe/Oslo, UTC).';
+comment on function data.timezone(text) is 'The name of a time zone (Europe/Oslo, UTC). RH400 when it is none.';
