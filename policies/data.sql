@@ -21,6 +21,9 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text)
 to rowhouse_account;
+grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
+grant usage on schema data to rowhouse_worker;
+grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
 grant execute on function data.path_alias(text, text), data.path_relation(uuid, text), data.path_expression(uuid, text, text, int),
   data.path_joins(uuid, text, text[], text), data.path_value(uuid, text, text),
   data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.timezone(text),
