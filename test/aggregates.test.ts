@@ -467,6 +467,37 @@ describe("plans, as the site's role, with 20,000 records of which few match", ()
   });
 });
 
+test("flat storage computes the same, by its own index, and in a union with the other", async () => {
+  const { db } = crm;
+  await db.query("select data.define_entity('acme/crm', 'flat_orders', $1)", [
+    {
+      type: "object",
+      "x-storage": "flat",
+      properties: {
+        status: { type: "string", "x-index": true },
+        total: { type: "number", format: "decimal", precision: 30, scale: 2 },
+        placed_at: { type: "string", format: "date-time" },
+        company_id: { "x-relation": { entity: "companies" } },
+      },
+    },
+  ]);
+  await db.query(
+    `insert into acme_crm.flat_orders (status, total, placed_at, company_id) select status, total, placed_at, company_id from acme_crm.orders`,
+  );
+  const query = {
+    filter: { status: { $in: ["open", "paid"] } },
+    group: "company.city,placed_at:month",
+    aggregate: "count,sum(total),avg(total),max(placed_at)",
+    timezone: "Europe/Oslo",
+  };
+  expect((await send(address(query, "flat_orders"))).text).toBe((await send(address(query))).text);
+  const both = `${base}/query/aggregate?entities=orders,flat_orders&group=entity&filter=${encodeURIComponent('{"status":"paid"}')}`;
+  expect(rows(await send(both))).toEqual([
+    { entity: "flat_orders", count: 2 },
+    { entity: "orders", count: 2 },
+  ]);
+});
+
 test("the OpenAPI document has it, and its examples answer", async () => {
   const doc = JSON.parse((await send(`${base}/openapi.json`)).text);
   const { parameters } = doc.paths["/orders/aggregate"].get;
