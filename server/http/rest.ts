@@ -9,13 +9,12 @@ import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** A record or a collection: an entity, and an id when one record is meant. */
+/** Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of them. */
 export type Target = { entity: string; id: string | null };
 
 type Compiled = { app: { appId: string; version: string }; statement: Statement };
 
 const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
-const app: Record<string, Operation> = { GET: "search", HEAD: "search" };
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -24,10 +23,10 @@ const record: Record<string, Operation> = {
   DELETE: "delete",
 };
 
-function operationsOn({ entity, id }: Target): Record<string, Operation> {
-  if (id !== null) return record;
-  return entity === "search" ? app : collection;
-}
+const reading = (operation: Operation): Record<string, Operation> => ({ GET: operation, HEAD: operation });
+const aggregates = reading("aggregate");
+const union = { all: reading("find_union"), aggregate: reading("aggregate_union") };
+const searching = reading("search");
 
 const compileStatement: Statement = {
   name: "compile",
@@ -61,11 +60,12 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const operations = operationsOn(target);
+    const operations = operationsOf(target);
+    const isRecord = operations === record;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
-    if (!operation) throw notAllowed(target);
+    if (!operation) throw notAllowed(operations);
     const { shape, values } = planQuery(operation, request.queryString);
-    const parameters: (string | null)[] = target.id === null ? [] : [target.id];
+    const parameters: (string | null)[] = isRecord ? [target.id] : [];
     if (operation === "insert" || operation === "replace" || operation === "update") {
       const body = await readJsonText(req, this.#bodyLimit);
       if (operation === "insert" && /^\s*\[/.test(body)) operation = "insert_list";
@@ -90,6 +90,9 @@ export class Rest {
         return sendJson(res, 201, body);
       case "find":
       case "search":
+      case "aggregate":
+      case "find_union":
+      case "aggregate_union":
         return sendJson(res, 200, body);
       default:
         headers.etag = `W/"${version}"`;
@@ -167,6 +170,13 @@ function isStale(error: unknown): boolean {
   return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
 }
 
+function operationsOf({ entity, id }: Target): Record<string, Operation> {
+  if (id !== null && id !== "aggregate") return record;
+  if (entity === "search" && id === null) return searching;
+  if (entity === "query") return id === null ? union.all : union.aggregate;
+  return id === null ? collection : aggregates;
+}
+
 function notFound(target: Target): Problem {
   return new Problem(404, `There is no such record of ${target.entity} that you may see`, {
     code: "not_found",
@@ -174,8 +184,8 @@ function notFound(target: Target): Problem {
   });
 }
 
-function notAllowed(target: Target): Problem {
-  const allow = [...Object.keys(operationsOn(target)), "OPTIONS"].join(", ");
+function notAllowed(operations: Record<string, Operation>): Problem {
+  const allow = [...Object.keys(operations), "OPTIONS"].join(", ");
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,
