@@ -325,8 +325,8 @@ describe("rights", () => {
   });
 });
 
-test("the example of docs/data.md", async () => {
-  const text = readFileSync(new URL("../docs/data.md", import.meta.url), "utf8");
+test("the example of docs/queries.md", async () => {
+  const text = readFileSync(new URL("../docs/queries.md", import.meta.url), "utf8");
   const { aggregates, groupedAggregates } = (await data(/```graphql\n([\s\S]*?)```/.exec(text)?.[1] ?? ""))
     .orders;
   expect(aggregates).toMatchObject({ count: 4, sum: { total: "100000000000000000029.33" } });

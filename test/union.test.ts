@@ -286,7 +286,7 @@ test("as the site's role, each arm reads a page by its own index, filter and cur
   expect(named).toMatch(/notes_name_idx[\s\S]*companies_name_key/);
 });
 
-test("the examples of docs/data.md, in psql and over REST", async () => {
+test("the examples of docs/queries.md, in psql and over REST", async () => {
   await crm.db.query("select data.define_entity('acme/crm', 'orders', $1)", [
     {
       type: "object",
@@ -305,7 +305,7 @@ test("the examples of docs/data.md, in psql and over REST", async () => {
       { status: "void", total: 99 },
     ]),
   ]);
-  const text = readFileSync(new URL("../docs/data.md", import.meta.url), "utf8");
+  const text = readFileSync(new URL("../docs/queries.md", import.meta.url), "utf8");
   const statements = [...text.matchAll(/```sql\n([\s\S]*?)```/g)].flatMap(([, sql]) =>
     (sql ?? "").split(/;\n/).filter((s) => s.trim()),
   );
