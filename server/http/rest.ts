@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
+import { etagOf, sendRead } from "./conditional.ts";
 import type { Claims } from "./context.ts";
 import { type Operation, planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
@@ -67,21 +68,21 @@ export class Rest {
     const rows = await this.#run(tenant, target.entity, operation, shape, parameters, claims);
     const [body, version, id] = rows[0] ?? [];
     if (body === undefined || body === null) throw notFound(target);
-    const headers: Record<string, string> = {};
     switch (operation) {
       case "delete":
         return sendEmpty(res, 204);
       case "insert":
-        headers.etag = `W/"${version}"`;
-        headers.location = `${request.path.replace(/\/$/, "")}/${id}`;
-        return sendJson(res, 201, body, headers);
+        return sendJson(res, 201, body, {
+          etag: etagOf(body, version),
+          location: `${request.path.replace(/\/$/, "")}/${id}`,
+        });
       case "insert_list":
         return sendJson(res, 201, body);
-      case "find":
-        return sendJson(res, 200, body);
+      case "replace":
+      case "update":
+        return sendJson(res, 200, body, { etag: etagOf(body, version) });
       default:
-        headers.etag = `W/"${version}"`;
-        return sendJson(res, 200, body, headers);
+        return sendRead(req, res, body, etagOf(body, version));
     }
   }
 
