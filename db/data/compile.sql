@@ -32,7 +32,8 @@ declare
   _r record := data.resolve_entity(compile.app, compile.entity);
   _entity data.entities := _r.entity_row;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
-    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
+    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count'])
+      and not (compile.operation in ('upsert', 'update_where', 'delete_where') and k in ('key', 'max', 'return')));
   _out jsonb;
 begin
   if _unknown is not null then
@@ -54,9 +55,13 @@ begin
       _r.schema_name, _entity.name || '_update'))
     when 'delete' then jsonb_build_object('params', 2, 'sql', format('select ''''::text as body from %I.%I($1::uuid, $2::int) r',
       _r.schema_name, _entity.name || '_delete'))
+    when 'update_list' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'update_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'delete_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'upsert' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
   end;
   return _out || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, get, insert, insert_list, update, replace, delete) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';

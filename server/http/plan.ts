@@ -4,7 +4,18 @@ import { Problem } from "./problem.ts";
 // the values it is run with. What the shape means, and whether it means anything, SQL says (data.compile).
 
 /** What can be done with records; the words of data.compile. */
-export type Operation = "find" | "get" | "insert" | "insert_list" | "replace" | "update" | "delete";
+export type Operation =
+  | "find"
+  | "get"
+  | "insert"
+  | "insert_list"
+  | "replace"
+  | "update"
+  | "delete"
+  | "update_list"
+  | "update_where"
+  | "delete_where"
+  | "upsert";
 
 /** A shape (JSON text) and the text parameters that belong to it, in order. */
 export type Plan = { shape: string; values: string[] };
@@ -34,6 +45,10 @@ const allowed = {
   replace: [],
   update: [],
   delete: [],
+  update_list: [],
+  update_where: ["filter", "max", "return"],
+  delete_where: ["filter", "max", "return"],
+  upsert: ["key", "return"],
 } satisfies Record<Operation, string[]>;
 
 /** Plans a request's query string. Throws a 400 Problem that names the parameter. */
@@ -45,12 +60,14 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   if (filter !== undefined) shape.push(`"filter":${filterShape(filter, values)}`);
   const sort = query.get("sort");
   if (sort !== undefined) shape.push(`"sort":${JSON.stringify(readSort(sort))}`);
-  for (const name of ["select", "expand"]) {
+  for (const name of ["select", "expand", "key"]) {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }
-  const count = query.get("count");
-  if (count !== undefined) shape.push(`"count":${JSON.stringify(count)}`);
+  for (const name of ["count", "max", "return"]) {
+    const word = query.get(name);
+    if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
+  }
   const { limit, offset } = readPage(query);
   for (const [name, value] of Object.entries({ limit, offset, cursor: query.get("cursor") })) {
     if (value === undefined) continue;

@@ -15,7 +15,14 @@ export type Target = { entity: string; id: string | null };
 
 type Compiled = { app: { appId: string; version: string }; statement: Statement };
 
-const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
+const collection: Record<string, Operation> = {
+  GET: "find",
+  HEAD: "find",
+  POST: "insert",
+  PUT: "upsert",
+  PATCH: "update_where",
+  DELETE: "delete_where",
+};
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -23,6 +30,9 @@ const record: Record<string, Operation> = {
   PATCH: "update",
   DELETE: "delete",
 };
+const written = new Set<Operation>(["insert", "replace", "update", "upsert", "update_where"]);
+/** What an operation is when the body is a list. */
+const ofList: Partial<Record<Operation, Operation>> = { insert: "insert_list", update_where: "update_list" };
 
 const compileStatement: Statement = {
   name: "compile",
@@ -54,35 +64,37 @@ export class Rest {
     const operations = target.id === null ? collection : record;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(target);
+    const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
+    if (body !== null && /^\s*\[/.test(body)) operation = ofList[operation] ?? operation;
     const { shape, values } = planQuery(operation, request.queryString);
-    const parameters: (string | null)[] = target.id === null ? [] : [target.id];
-    if (operation === "insert" || operation === "replace" || operation === "update") {
-      const body = await readJsonText(req, this.#bodyLimit);
-      if (operation === "insert" && /^\s*\[/.test(body)) operation = "insert_list";
-      parameters.push(body);
-    }
+    const parameters: (string | null)[] = target.id === null ? values : [target.id, ...values];
+    if (body !== null) parameters.push(body);
     if (operation === "replace" || operation === "update" || operation === "delete")
       parameters.push(ifMatch(req));
-    parameters.push(...values);
 
     const rows = await this.#run(tenant, target.entity, operation, shape, parameters, claims);
-    const [body, version, id] = rows[0] ?? [];
-    if (body === undefined || body === null) throw notFound(target);
+    const [answer, version, id] = rows[0] ?? [];
+    if (answer === undefined || answer === null) throw notFound(target);
     switch (operation) {
       case "delete":
         return sendEmpty(res, 204);
       case "insert":
-        return sendJson(res, 201, body, {
-          etag: etagOf(body, version),
+        return sendJson(res, 201, answer, {
+          etag: etagOf(answer, version),
           location: `${request.path.replace(/\/$/, "")}/${id}`,
         });
       case "insert_list":
-        return sendJson(res, 201, body);
+        return sendJson(res, 201, answer);
       case "replace":
       case "update":
-        return sendJson(res, 200, body, { etag: etagOf(body, version) });
+        return sendJson(res, 200, answer, { etag: etagOf(answer, version) });
+      case "update_list":
+      case "update_where":
+      case "delete_where":
+      case "upsert":
+        return sendJson(res, 200, answer);
       default:
-        return sendRead(req, res, body, etagOf(body, version));
+        return sendRead(req, res, answer, etagOf(answer, version));
     }
   }
 
@@ -159,7 +171,10 @@ function notFound(target: Target): Problem {
 }
 
 function notAllowed(target: Target): Problem {
-  const allow = target.id === null ? "GET, HEAD, POST, OPTIONS" : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+  const allow =
+    target.id === null
+      ? "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+      : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,
