@@ -231,6 +231,33 @@ describe("PUT of a list, by key, inserts what is new and updates what is there",
     });
   });
 
+  test("one record is found by the key's index, whatever else there is", async () => {
+    await crm.db.query(
+      "select data.insert('acme/crm/stock', (select jsonb_agg(jsonb_build_object('code', 'p' || i, 'number', i)) from generate_series(1, 10000) i))",
+    );
+    await crm.db.query("analyze acme_crm.stock_jsonb");
+    await crm.db.as("acme", "ann@acme.test", async (client) => {
+      const scans = async () =>
+        (
+          await client.query(
+            "select pg_stat_get_numscans('acme_crm.stock_jsonb'::regclass)::int as n from pg_stat_force_next_flush()",
+          )
+        ).rows[0].n;
+      const [{ id }] = (await client.query("select id from acme_crm.stock where code = 'p77'")).rows;
+      await scans(); // flushes what came before
+      const before = await scans();
+      for (const key of ["code", "number", "id"]) {
+        const record = { id, code: "p77", number: 77, note: key };
+        await client.query("select data.upsert('acme/crm/stock', $1, array[$2])", [record, key]);
+        await client.query("select data.update_list('acme/crm/stock', $1)", [
+          JSON.stringify([{ id, note: `${key}!` }]),
+        ]);
+      }
+      await scans();
+      expect(await scans()).toBe(before);
+    });
+  });
+
   test("a key that nothing keeps unique works one after the other, and names what it cannot tell apart", async () => {
     await insert([
       { code: "a", shelf: 1 },

@@ -88,14 +88,14 @@ begin
         return query
           with changed as (
             update %3$s t set data = t.data || data.record_data(r.value)
-            from jsonb_array_elements(_records) with ordinality r (value, _n)
-            where t.id = (r.value->>'id')::uuid
+            from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r (value, _n, id)
+            where t.id = r.id
             returning r._n, %4$s
           )
           select %6$s from changed u order by u._n;
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
-        from jsonb_array_elements(_records) with ordinality r (value, n) join %3$s t on t.id = (r.value->>'id')::uuid,
+        from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
           jsonb_array_elements(%7$s(data.without_nulls(t.data || data.record_data(r.value)))) e;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
