@@ -13,6 +13,7 @@ import { bearerToken, type Request, readRequest } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
+import { serveTransaction } from "./transaction.ts";
 
 /** What the gateway is made of. */
 export type AppParts = {
@@ -65,6 +66,8 @@ export function createApp(parts: AppParts): RequestListener {
     if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
     if (claims && entity === "openapi.json" && id === undefined)
       return serveOpenapi(pool, tenant, claims, req, res);
+    if (claims && entity === "transaction" && id === undefined)
+      return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
     if (claims && transfers.takes(address.rest))
       return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);
