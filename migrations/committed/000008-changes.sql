@@ -1,0 +1,16 @@
+--! Previous: sha1:9a213e69391f49d374f0635c19ef4098929370ea
+--! Hash: sha1:9d382165fbff66d58640be5b98ed33ab2e32c4bd
+--! Message: changes
+
+set local role rowhouse_owner;
+
+-- How often the records of a cached entity changed: the sum over its slots. A writer counts in a slot that nobody else
+-- holds, so that writers never wait for each other here; there are as many slots as writers at once.
+create table data.changes (
+  entity_id uuid not null references data.entities on delete cascade,
+  slot bigint generated always as identity,
+  site_id uuid not null references tenancy.sites on delete cascade,
+  count bigint not null default 1,
+  primary key (entity_id, slot)
+) with (fillfactor = 50);
+create index on data.changes (site_id);
