@@ -11,7 +11,8 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
   data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb),
   data.upsert(text, jsonb, text[], boolean), data.update_list(text, jsonb), data.update_where(text, jsonb, jsonb, int, boolean),
-  data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]),
+  data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
+  data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
   data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_operation(text, jsonb, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
@@ -30,6 +31,11 @@ grant execute on function data.convert_storage(text, text), data.cancel_operatio
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
+
+alter table data.changes enable row level security;
+alter table data.changes force row level security;
+drop policy if exists owner_all on data.changes;
+create policy owner_all on data.changes to rowhouse_owner using (true) with check (true);
 
 do $$
 declare

@@ -66,8 +66,9 @@ create or replace function data.build_batch_functions(entity data.entities, sche
 language plpgsql set search_path = '' as $$
 declare
   _view text := format('%I.%I', build_batch_functions.schema_name, entity.name);
-  _table text := format('%I.%I', build_batch_functions.schema_name, entity.name || '_jsonb');
-  _columns text := data.column_list(entity.id, 't');
+  _table text := data.storage_table(entity, build_batch_functions.schema_name);
+  _columns text := data.column_list(entity, 't');
+  _record text := data.record_source(entity, 't');
   _function text;
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
@@ -87,7 +88,7 @@ begin
       begin
         return query
           with changed as (
-            update %3$s t set data = t.data || data.record_data(r.value)
+            update %3$s t set data = %8$s || data.record_data(r.value)
             from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r (value, _n, id)
             where t.id = r.id
             returning r._n, %4$s
@@ -96,12 +97,12 @@ begin
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
         from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
-          jsonb_array_elements(%7$s(data.without_nulls(t.data || data.record_data(r.value)))) e;
+          jsonb_array_elements(%7$s(data.without_nulls(%8$s || data.record_data(r.value)))) e;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.parse_select(entity.id, null, 'u'),
-    format('%I.%I', schema_name, entity.name || '_violations'));
+    format('%I.%I', schema_name, entity.name || '_violations'), _record);
 
   perform rowhouse.create_function($sql$
     create function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
@@ -114,9 +115,9 @@ begin
       elsif cardinality(_ids) > _max then
         perform data.refuse_many(%5$L, _max);
       end if;
-      return query update %3$s t set data = t.data || data.record_data(_changes) where t.id = any (_ids) returning %4$s;
+      return query update %3$s t set data = %6$s || data.record_data(_changes) where t.id = any (_ids) returning %4$s;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name);
+    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record);
 
   perform rowhouse.create_function($sql$
     create function %1$s(_ids uuid[], _max int) returns setof %2$s

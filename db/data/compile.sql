@@ -60,8 +60,11 @@ begin
     when 'delete_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
     when 'upsert' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
   end;
+  if compile.operation in ('find', 'get', 'aggregate') then
+    _out := data.with_cache(_entity, _r.schema_name, _out);
+  end if;
   return _out || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';

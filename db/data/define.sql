@@ -124,6 +124,7 @@ begin
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
   perform data.build_batch_functions(entity, schema_name);
+  perform data.build_change_counter(entity, schema_name);
 end
 $$;
 comment on function data.build_entity(data.entities, text) is

@@ -1,6 +1,7 @@
 create or replace function data.build_upsert_function(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
+  _record text := data.record_source(entity, 't');
   _defaults jsonb;
   _is_same text;
 begin
@@ -8,10 +9,10 @@ begin
   from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
   -- Through the view's types where one value has several spellings, so that 12:00Z and 12:00+00:00 are the same.
   select case when exists (select from data.fields f where f.entity_id = entity.id and f.kind in ('date-time', 'date', 'uuid', 'decimal'))
-    then format($sql$case when n.data = t.data then true when %1$s(n.data) <> '[]' then false
-      else to_jsonb(jsonb_populate_record(null::%2$s, n.data)) = to_jsonb(jsonb_populate_record(null::%2$s, t.data)) end$sql$,
+    then format($sql$case when n.data = n.old then true when %1$s(n.data) <> '[]' then false
+      else to_jsonb(jsonb_populate_record(null::%2$s, n.data)) = to_jsonb(jsonb_populate_record(null::%2$s, n.old)) end$sql$,
       format('%I.%I', schema_name, entity.name || '_violations'), format('%I.%I', schema_name, entity.name))
-    else 'n.data = t.data' end
+    else 'n.data = n.old' end
   into _is_same;
 
   perform rowhouse.create_function($sql$
@@ -73,10 +74,10 @@ begin
           with changed as materialized (
             select m.id, r.value from unnest(_ns, _ids) m (n, id)
             join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
-            join %3$s t on t.id = m.id, lateral (select data.without_nulls(t.data || data.record_data(r.value)) offset 0) n (data)
+            join %3$s t on t.id = m.id, lateral (select o.old, data.without_nulls(o.old || data.record_data(r.value)) from (select %11$s offset 0) o (old) offset 0) n (old, data)
             where not %6$s
           ), changing as (
-            update %3$s t set data = t.data || data.record_data(c.value) from changed c where t.id = c.id returning 1
+            update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
           )
           select count(*) into _count from changing;
           _updated := _updated + _count;
@@ -102,7 +103,7 @@ begin
         execute format($q$
           select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n)
           from %%s left join %3$s t on %%s,
-            jsonb_array_elements(%7$s(data.without_nulls(coalesce(t.data || data.record_data(r.value), %8$L::jsonb || (r.value - 'id' - 'version'))))) e$q$, _input, _match)
+            jsonb_array_elements(%7$s(data.without_nulls(case when t.id is null then %8$L::jsonb || (r.value - 'id' - 'version') else %11$s || data.record_data(r.value) end))) e$q$, _input, _match)
         into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
         if _errors is null then
           raise;
@@ -114,9 +115,9 @@ begin
         || format('"meta":{"inserted":%%s,"updated":%%s,"unchanged":%%s}}', _inserted, _updated, _unchanged);
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_upsert'), format('%I.%I', schema_name, entity.name),
-    format('%I.%I', schema_name, entity.name || '_jsonb'), entity.name, data.key_parts(entity)::text, _is_same,
+    data.storage_table(entity, schema_name), entity.name, data.key_parts(entity)::text, _is_same,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
-    data.unique_keys(entity)::text, entity.id::text);
+    data.unique_keys(entity)::text, entity.id::text, _record);
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

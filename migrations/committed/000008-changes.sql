@@ -1,5 +1,5 @@
---! Previous: sha1:9a213e69391f49d374f0635c19ef4098929370ea
---! Hash: sha1:9d382165fbff66d58640be5b98ed33ab2e32c4bd
+--! Previous: sha1:80994313dd12f91ac10ab8cf1001602204490bcb
+--! Hash: sha1:71e91a4cf01887b9978042a8c7dade0683eceb72
 --! Message: changes
 
 set local role rowhouse_owner;
@@ -14,3 +14,5 @@ create table data.changes (
   primary key (entity_id, slot)
 ) with (fillfactor = 50);
 create index on data.changes (site_id);
+
+reset role;

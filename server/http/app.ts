@@ -18,7 +18,10 @@ import { serveTransaction } from "./transaction.ts";
 /** What the gateway is made of. */
 export type AppParts = {
   pool: Pool;
-  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"> &
+  settings: Pick<
+    Settings,
+    "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_CACHE" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"
+  > &
     TransferSettings;
   log: Logger;
   tokens: Tokens;
@@ -37,7 +40,7 @@ const requests = new WeakMap<IncomingMessage, Request>();
 export function createApp(parts: AppParts): RequestListener {
   const { pool, settings, log, tokens, graphql, ready, auth } = parts;
   const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
-  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT);
+  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE);
   const transfers = new Transfers(pool, settings);
   const cors = new Cors(pool);
 

@@ -8,12 +8,21 @@ import { Problem, problemOf } from "./problem.ts";
 import { type Caller, queryAs, type Statement, type Texts } from "./query.ts";
 import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
+import { type Result, Results } from "./results.ts";
 import type { Tenant } from "./tenant.ts";
 
 /** A record or a collection: an entity, and an id when one record is meant. */
 export type Target = { entity: string; id: string | null };
 
-type Compiled = { app: { appId: string; version: string }; statement: Statement };
+type Compiled = {
+  app: { appId: string; version: string };
+  statement: Statement;
+  /** Where the result may be kept: seconds, and the statement that tells whether it still holds. */
+  cache: { ttl: number; statement: Statement } | null;
+};
+
+/** A row of a statement's answer; `result` is what was kept of it, if it may be. */
+type Answer = { row: Texts; result?: Result; isHit?: boolean };
 
 const collection: Record<string, Operation> = {
   GET: "find",
@@ -43,13 +52,15 @@ const compileStatement: Statement = {
 export class Rest {
   readonly #pool: Pool;
   readonly #bodyLimit: number;
+  readonly #results: Results;
   readonly #apps = new LRUCache<string, LRUCache<string, Compiled>>({ max: 2_000 });
   #statements = 0;
 
-  /** `bodyLimit` in bytes. */
-  constructor(pool: Pool, bodyLimit: number) {
+  /** `bodyLimit` and `cacheSize` in bytes. */
+  constructor(pool: Pool, bodyLimit: number, cacheSize: number) {
     this.#pool = pool;
     this.#bodyLimit = bodyLimit;
+    this.#results = new Results(cacheSize);
   }
 
   /** Answers a request for records. Throws Problems and errors of pg. */
@@ -72,8 +83,16 @@ export class Rest {
     if (operation === "replace" || operation === "update" || operation === "delete")
       parameters.push(ifMatch(req));
 
-    const rows = await this.#run(tenant, target.entity, operation, shape, parameters, claims);
-    const [answer, version, id] = rows[0] ?? [];
+    const { row, result, isHit } = await this.#run(
+      tenant,
+      target.entity,
+      operation,
+      shape,
+      parameters,
+      claims,
+    );
+    if (result) return sendRead(req, res, result.text, result.etag, { "x-cache": isHit ? "hit" : "miss" });
+    const [answer, version, id] = row;
     if (answer === undefined || answer === null) throw notFound(target);
     switch (operation) {
       case "delete":
@@ -105,7 +124,7 @@ export class Rest {
     shape: string,
     parameters: Texts,
     claims: Claims,
-  ): Promise<Texts[]> {
+  ): Promise<Answer> {
     const caller: Caller = { session: claims.sid, account: claims.sub };
     const appKey = `${tenant.site ?? ""}/${tenant.app}`;
     const planKey = `${operation} ${entity} ${shape}`;
@@ -114,13 +133,35 @@ export class Rest {
         this.#apps.get(appKey)?.get(planKey) ??
         (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
       try {
-        return await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
+        if (plan.cache) return await this.#read(caller, plan, plan.cache, planKey, parameters);
+        const rows = await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
+        return { row: rows[0] ?? [] };
       } catch (error) {
         if (!isStale(error)) throw problemOf(error, parameters);
         this.#apps.delete(appKey);
         if (attempt > 2) throw problemOf(error, parameters);
       }
     }
+  }
+
+  /** What was kept, if SQL says that for this reader it still holds; else what the statement gives, kept with what SQL says of it. */
+  async #read(
+    caller: Caller,
+    { app, statement }: Compiled,
+    cache: NonNullable<Compiled["cache"]>,
+    planKey: string,
+    parameters: Texts,
+  ): Promise<Answer> {
+    const nameOf = (key: unknown) => this.#results.nameOf([app.appId, app.version, key, planKey, parameters]);
+    const [keys] = await queryAs(this.#pool, caller, app, cache.statement, []);
+    const kept = this.#results.get(nameOf(keys?.[0]));
+    if (kept) return { row: [], result: kept, isHit: true };
+    const [row = []] = await queryAs(this.#pool, caller, app, statement, parameters);
+    const text = row[0];
+    if (text === undefined || text === null) return { row };
+    const result = { text, etag: etagOf(text, row.length > 2 ? row[1] : null) };
+    this.#results.keep(nameOf(row.at(-1)), result, cache.ttl);
+    return { row, result };
   }
 
   /** Compiled with the rights of the request, so that what its account may not know is not there. */
@@ -137,14 +178,19 @@ export class Rest {
         throw problemOf(error, parameters);
       },
     );
-    const { sql, app, version } = JSON.parse(rows[0]?.[0] ?? "{}") as {
+    const { sql, app, version, cache } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
       version: number;
+      cache?: { ttl: number; sql: string };
     };
-    const compiled = {
+    const compiled: Compiled = {
       app: { appId: app, version: String(version) },
       statement: { name: `s${++this.#statements}`, text: sql },
+      cache:
+        cache && this.#results.isOn
+          ? { ttl: cache.ttl, statement: { name: `s${++this.#statements}`, text: cache.sql } }
+          : null,
     };
     let plans = this.#apps.get(appKey);
     if (!plans) {
