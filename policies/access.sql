@@ -1,6 +1,6 @@
 grant usage on schema access to rowhouse_account, rowhouse_data;
 revoke all on all functions in schema access from public;
-grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text) to rowhouse_data, rowhouse_account;
+grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text), access.rights_key(uuid, text[], text) to rowhouse_data, rowhouse_account;
 grant execute on function access.assign_role(text, text, text), access.revoke_role(text, text, text),
   access.create_role(text, text, text[]) to rowhouse_account;
 grant select on access.roles, access.permissions, access.assignments to rowhouse_account;

@@ -10,7 +10,13 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.field_expression(uuid, text, text), data.parse_select(uuid, jsonb, text, text[]), data.compile_expand(uuid, text, jsonb, text, int),
   data.normalize_sort(jsonb), data.cursor_values(text, jsonb, int), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
   data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb, text),
-  data.upsert(text, jsonb, text[]), data.without_nulls(jsonb), data.record_data(jsonb),
+  data.upsert(text, jsonb, text[], boolean), data.update_list(text, jsonb), data.update_where(text, jsonb, jsonb, int, boolean),
+  data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
+  data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
+  data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_operation(text, jsonb, jsonb), data.check_operations(jsonb), data.operation_members(text),
+  data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
+  data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
+  data.without_nulls(jsonb), data.record_data(jsonb),
   data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb),
   data.export_columns(uuid, jsonb), data.export_statement(text, text, jsonb, text[], boolean), data.export_entities(text), data.resolve_app(text),
   data.typescript_comment(text, text), data.typescript_type(jsonb, int), data.typescript_entity(data.entities), data.typescript_writes(data.entities),
@@ -43,6 +49,11 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
 to rowhouse_account;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
+
+alter table data.changes enable row level security;
+alter table data.changes force row level security;
+drop policy if exists owner_all on data.changes;
+create policy owner_all on data.changes to rowhouse_owner using (true) with check (true);
 
 do $$
 declare

@@ -93,6 +93,12 @@ export const SETTINGS = {
     "bytes",
     "The largest request body.",
   ),
+  ROWHOUSE_CACHE: setting(
+    whole(0, 64 * 1024 ** 3),
+    "67108864",
+    "bytes",
+    "Memory for the results of reads of entities with x-cache-ttl; 0 keeps none.",
+  ),
   ROWHOUSE_TRANSFERS: setting(
     whole(1, 500),
     "4",

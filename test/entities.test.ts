@@ -412,11 +412,9 @@ test("upsert inserts what is new, updates what changed and leaves the rest alone
       { code: "a", n: 1 },
       { code: "b", n: 1 },
     ]),
-  ).toEqual({ inserted: 2, updated: 0, unchanged: 0 });
+  ).toEqual({ meta: { inserted: 2, updated: 0, unchanged: 0 } });
   expect(await upsert([{ code: "a", n: 1 }, { code: "b", n: 2 }, { code: "c" }])).toEqual({
-    inserted: 1,
-    updated: 1,
-    unchanged: 1,
+    meta: { inserted: 1, updated: 1, unchanged: 1 },
   });
   expect(await db.query("select code, n::int, version from acme_crm.upserted order by code")).toEqual([
     { code: "a", n: 1, version: 1 },

@@ -196,7 +196,7 @@ describe("bad input is refused with a problem that says what to do", () => {
     ],
     [
       "a method that is not allowed",
-      () => [`${base}/contacts`, { method: "PATCH", body: {} }],
+      () => [`${base}/contacts`, { method: "REPORT", body: {} }],
       405,
       { hint: /POST/ },
     ],

@@ -28,7 +28,10 @@ describe("CORS", () => {
     expect(preflight).toMatchObject({ status: 204, headers: { "access-control-allow-origin": origin } });
     expect(preflight.headers["access-control-allow-methods"]).toContain("PATCH");
     const answer = await send(path, { as: "bob", headers: { origin } });
-    expect(answer.headers).toMatchObject({ "access-control-allow-origin": origin, vary: "Origin" });
+    expect(answer.headers).toMatchObject({
+      "access-control-allow-origin": origin,
+      vary: "Origin, Authorization, X-Tenant-ID, X-App-ID",
+    });
     const other = await send(path, { as: "bob", headers: { origin: "https://evil.example.org" } });
     expect(other.headers["access-control-allow-origin"]).toBeUndefined();
   });

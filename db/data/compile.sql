@@ -53,9 +53,16 @@ begin
       _r.schema_name, _entity.name || '_update'))
     when 'delete' then jsonb_build_object('params', 2, 'sql', format('select ''''::text as body from %I.%I($1::uuid, $2::int) r',
       _r.schema_name, _entity.name || '_delete'))
+    when 'update_list' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'update_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'delete_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
+    when 'upsert' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
   end;
+  if compile.operation in ('find', 'get', 'aggregate') then
+    _out := data.with_cache(_entity, _r.schema_name, _out);
+  end if;
   return _out || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, search, aggregate, get, insert, insert_list, update, replace, delete; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}. Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';

@@ -109,6 +109,7 @@ create or replace function data.drop_front(entity data.entities, schema_name tex
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_write_functions(entity, schema_name);
+  perform data.drop_batch_functions(entity, schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
 end
 $$;
@@ -123,6 +124,8 @@ begin
   perform data.build_search(entity, schema_name);
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
+  perform data.build_batch_functions(entity, schema_name);
+  perform data.build_change_counter(entity, schema_name);
 end
 $$;
 comment on function data.build_entity(data.entities, text) is
@@ -175,6 +178,7 @@ begin
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
   perform data.drop_write_functions(_entity, _app.schema_name);
+  perform data.drop_batch_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
   perform data.drop_write_rule(_entity, _app.schema_name);

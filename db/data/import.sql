@@ -108,7 +108,7 @@ begin
       select jsonb_agg(_records->i->1 order by i) into _batch from generate_series(_from, _to - 1) i where _to - _from < jsonb_array_length(_records);
       _batch := coalesce(_batch, jsonb_path_query_array(_records, '$[*][1]'));
       if key is not null or jsonb_path_exists(_batch, '$[*].id') then
-        _done := data.upsert(import_lines.entity, _batch, coalesce(key, array['id']));
+        _done := data.upsert(import_lines.entity, _batch, coalesce(key, array['id']))->'meta';
       else
         execute format('select jsonb_build_object(''inserted'', count(*)) from %I.%I($1)', _r.schema_name, _entity.name || '_insert') into _done using _batch;
       end if;

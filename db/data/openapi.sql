@@ -106,7 +106,8 @@ begin
         jsonb_build_object('application/json', jsonb_build_object('schema',
           jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
         '201', jsonb_build_object('application/json', jsonb_build_object('schema',
-          jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record))))))),
+          jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record)))))))
+      || data.openapi_batches(entity),
     '/' || _n || '/{id}', jsonb_build_object(
       'parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,
       'get', data.openapi_operation('get_' || _n, _n, 'Read a record', array['select', 'expand'], null, '200', _json),
@@ -164,11 +165,12 @@ begin
     'security', '[{"token": []}]'::jsonb,
     'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+    'paths', _paths || data.openapi_transaction() || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
-      'parameters', data.openapi_parameters(), 'schemas', _schemas || data.openapi_common_schemas(),
+      'parameters', data.openapi_parameters() || data.openapi_batch_parameters(),
+      'schemas', _schemas || data.openapi_common_schemas() || data.openapi_batch_schemas(),
       'responses', '{"problem": {"description": "What went wrong, and what to do",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/page.problem"}}}}}'::jsonb));
 end

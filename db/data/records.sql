@@ -64,7 +64,7 @@ declare
   _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
-    || case when operation = 'find' then '{q}'::text[] end;
+    || case when operation = 'find' then '{q}'::text[] when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] end;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then

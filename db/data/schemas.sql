@@ -79,7 +79,7 @@ begin
     else '{}'
   end;
   if depth = 0 then
-    _allowed := _allowed || array['$schema', '$id', 'x-storage'];
+    _allowed := _allowed || array['$schema', '$id', 'x-storage', 'x-cache-ttl'];
   end if;
   for _key, _value in select * from jsonb_each(schema_violations.schema) loop
     if not _key = any (_allowed) then
@@ -92,9 +92,10 @@ begin
     then
       _errors := _errors || data.violation(pointer || '/' || _key, 'has a value of the wrong kind: ' || left(_value::text, 60));
     elsif _key = 'x-renamed-from' and (jsonb_typeof(_value) <> 'string' or depth <> 1)
+      or _key = 'x-cache-ttl' and (_value::text !~ '^[1-9][0-9]{0,4}$' or _value > '86400')
       or _key = 'x-storage' and _value not in ('"jsonb"', '"flat"')
     then
-      _errors := _errors || data.violation(pointer || '/' || _key, case _key when 'x-storage' then 'is jsonb or flat' else 'is the former name of a top-level property' end);
+      _errors := _errors || data.violation(pointer || '/' || _key, case _key when 'x-storage' then 'is jsonb or flat' when 'x-cache-ttl' then 'is a number of seconds from 1 to 86400' else 'is the former name of a top-level property' end);
     elsif _key = 'enum' and (jsonb_typeof(_value) <> 'array' or _value = '[]'
       or jsonb_path_exists(_value, '$[*] ? (@.type() != "string")'))
     then

@@ -1,45 +1,56 @@
-create or replace function data.upsert(entity text, records jsonb, key text[]) returns jsonb
+-- An upsert matches by what is unique, so that two at once meet in the unique index and not in a lock on the entity:
+-- who inserts second waits for the first, finds nothing inserted, and updates.
+
+create or replace function data.key_parts(entity data.entities) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object('id', '{"name": "id", "column": "t.id", "value": "(r.value->>''id'')::uuid", "is_valid": "pg_input_is_valid(r.value->>''id'', ''uuid'')"}'::jsonb)
+    || coalesce(jsonb_object_agg(f.name, jsonb_build_object('name', f.name,
+      'column', case when f.is_promoted or entity.storage = 'flat' then format('t.%I', f.name) else data.column_value(f, data.record_source(entity, 't')) end,
+      'value', data.column_value(f, 'r.value'),
+      'is_valid', format(case
+        when f.kind in ('string', 'email') then 'jsonb_typeof(r.value->%1$L) = ''string'''
+        when f.kind = 'integer' then 'jsonb_typeof(r.value->%1$L) = ''number'' and pg_input_is_valid(trunc((r.value->>%1$L)::numeric)::text, ''int8'')'
+        when f.kind = 'number' then 'jsonb_typeof(r.value->%1$L) = ''number'' and pg_input_is_valid(r.value->>%1$L, ''float8'')'
+        when f.kind = 'boolean' then 'jsonb_typeof(r.value->%1$L) = ''boolean'''
+        else 'pg_input_is_valid(r.value->>%1$L, %2$L)' end, f.name, f.sql_type))), '{}')
+  from data.fields f where f.entity_id = entity.id and f.kind not in ('array', 'object')
+$$;
+comment on function data.key_parts(data.entities) is
+  'For each property that may be a part of an upsert''s key: its column, its value in a record r.value, and whether that is valid, as SQL.';
+
+create or replace function data.unique_keys(entity data.entities) returns text[]
+language sql stable set search_path = '' as $$
+  select array['id'] || array(select f.name from data.fields f where f.entity_id = entity.id and f.is_unique order by f.name)
+    || array(select (select string_agg(n, ',' order by n) from jsonb_array_elements_text(c) n)
+      from jsonb_array_elements(case jsonb_typeof(entity.schema->'x-unique') when 'array' then entity.schema->'x-unique' else '[]' end) c)
+$$;
+comment on function data.unique_keys(data.entities) is
+  'What an index keeps unique in an entity: id, properties, and compounds as their sorted properties with commas between.';
+
+create or replace function data.refuse_keys(name text, records jsonb, parts jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _r record := data.resolve_entity(regexp_replace(upsert.entity, '/[^/]*$', ''), split_part(upsert.entity, '/', 3));
-  _entity data.entities := _r.entity_row;
-  _view text := format('%I.%I', _r.schema_name, _entity.name);
-  _match text;
-  _ids jsonb;
-  _updated int;
-  _unchanged int;
-  _inserted int;
+  _errors jsonb;
+  _is_id boolean := parts #>> '{0,name}' = 'id';
 begin
-  if jsonb_typeof(records) is distinct from 'array' or jsonb_path_exists(records, '$[*] ? (@.type() != "object")') then
-    perform data.write_error(400, _entity.name, null);
-  elsif jsonb_array_length(records) > 10000 then
-    perform data.write_error(413, _entity.name, null);
-  elsif coalesce(cardinality(key), 0) = 0 then
-    perform rowhouse.fail(400, 'An upsert needs a key', 'Name the properties that identify a record: array[''email''].', 'invalid_key');
+  execute format('select jsonb_agg(to_jsonb(x)) from (%s limit 100) x', (select string_agg(format($sql$
+    (select '/' || (r.n - 1) || %1$L as pointer, case when coalesce(r.value->%2$L, 'null') = 'null' then 'is required: it is the key' else 'is not a valid key' end as message
+    from jsonb_array_elements($1) with ordinality r (value, n)
+    where case when coalesce(r.value->%2$L, 'null') = 'null' then %3$L else not (%4$s) end order by r.n)$sql$,
+    '/' || (p->>'name'), p->>'name', not _is_id, p->>'is_valid'), ' union all ') from jsonb_array_elements(parts) p))
+  into _errors using records;
+  if _errors is null then
+    execute format($sql$
+      select jsonb_agg(jsonb_build_object('pointer', '/' || (x.n - 1) || %2$L, 'message', 'is the same as in /' || (x.first - 1)) order by x.n)
+      from (select r.n, min(r.n) over (partition by %1$s) as first from jsonb_array_elements($1) with ordinality r (value, n)
+        where (%3$s) is not null) x
+      where x.n > x.first$sql$,
+      (select string_agg(p->>'value', ', ') from jsonb_array_elements(parts) p), '/' || (parts #>> '{0,name}'), parts #>> '{0,value}')
+    into _errors using records;
   end if;
-  select string_agg(format('v.%I = (r.value->>%L)::%s', k, k, (data.field_expression(_entity.id, k, 'v')).sql_type), ' and ') into _match
-  from unnest(key) k;
-  perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || _entity.id, 0));
-  execute format($sql$
-    with matched as materialized (
-      select v.id, r.value, r.n, data.without_nulls(data.record_data(to_jsonb(v.*))) as old
-      from jsonb_array_elements($1) with ordinality r (value, n) join %1$s v on %2$s
-    ), changed as materialized (
-      select m.id, m.value from matched m, lateral (
-        -- Through the view's types, so that 12:00Z and 12:00+00:00 are the same.
-        select data.without_nulls(data.record_data(to_jsonb(jsonb_populate_record(null::%1$s, m.old || (m.value - 'id'))))) as new
-      ) x where x.new <> m.old
-    ), updated as (
-      select count(u.id) as n from changed c, lateral %3$I.%4$I(c.id, c.value - 'id' - 'version', null, false) u
-    )
-    select (select n from updated), (select count(*) from matched) - (select count(*) from changed),
-      coalesce((select jsonb_agg(r.value order by r.n) from jsonb_array_elements($1) with ordinality r (value, n)
-        where not exists (select from matched m where m.n = r.n)), '[]')
-    $sql$, _view, _match, _r.schema_name, _entity.name || '_update')
-  into _updated, _unchanged, _ids using records;
-  execute format('select count(*) from %I.%I($1)', _r.schema_name, _entity.name || '_insert') into _inserted using _ids;
-  return jsonb_build_object('inserted', _inserted, 'updated', _updated, 'unchanged', _unchanged);
+  if _errors is not null then
+    perform data.refuse_batch('A record of ' || refuse_keys.name || ' is not valid: ', _errors);
+  end if;
 end
 $$;
-comment on function data.upsert(text, jsonb, text[]) is
-  'Inserts or updates a list of at most 10,000 records, matched by the properties in key, all or nothing; returns {"inserted", "updated", "unchanged"}. RH400, RH403, RH404, RH413, RH422.';
+comment on function data.refuse_keys(text, jsonb, jsonb) is 'Raises RH422 for records whose key is missing, not valid, or the same as that of one before.';

@@ -1,5 +1,5 @@
---! Previous: sha1:80994313dd12f91ac10ab8cf1001602204490bcb
---! Hash: sha1:6f920c8409511e218a1e979911b6a16d3c9f02d2
+--! Previous: sha1:71e91a4cf01887b9978042a8c7dade0683eceb72
+--! Hash: sha1:5b8b7e06a11241a5c020cc6c9f1b89d782bbd13d
 --! Message: search
 
 -- Both are trusted: an owner of the database may create them, a superuser is not needed.

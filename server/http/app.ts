@@ -13,11 +13,15 @@ import { bearerToken, type Request, readRequest } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
+import { serveTransaction } from "./transaction.ts";
 
 /** What the gateway is made of. */
 export type AppParts = {
   pool: Pool;
-  settings: Pick<Settings, "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"> &
+  settings: Pick<
+    Settings,
+    "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_CACHE" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"
+  > &
     TransferSettings;
   log: Logger;
   tokens: Tokens;
@@ -36,7 +40,7 @@ const requests = new WeakMap<IncomingMessage, Request>();
 export function createApp(parts: AppParts): RequestListener {
   const { pool, settings, log, tokens, graphql, ready, auth } = parts;
   const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
-  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT);
+  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE);
   const transfers = new Transfers(pool, settings);
   const cors = new Cors(pool);
 
@@ -65,6 +69,8 @@ export function createApp(parts: AppParts): RequestListener {
     if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
     if (claims && entity === "openapi.json" && id === undefined)
       return serveOpenapi(pool, tenant, claims, req, res);
+    if (claims && entity === "transaction" && id === undefined)
+      return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
     if (claims && transfers.takes(address.rest))
       return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);

@@ -25,12 +25,12 @@ export class Cors {
     const origins = await this.#originsOf(tenant);
     if (!origins.includes(origin) && !origins.includes("*")) return;
     headers["access-control-allow-origin"] = origin;
-    headers["access-control-expose-headers"] = "ETag, Location, X-Request-Id, Retry-After";
+    headers["access-control-expose-headers"] = "ETag, Location, X-Request-Id, Retry-After, X-Cache";
     headers["cross-origin-resource-policy"] = "cross-origin";
     if (req.method !== "OPTIONS") return;
     headers["access-control-allow-methods"] = "GET, HEAD, POST, PUT, PATCH, DELETE";
     headers["access-control-allow-headers"] =
-      "Authorization, Content-Type, If-Match, X-Tenant-ID, X-App-ID, X-Request-Id";
+      "Authorization, Content-Type, If-Match, If-None-Match, X-Tenant-ID, X-App-ID, X-Request-Id";
     headers["access-control-max-age"] = "600";
   }
 

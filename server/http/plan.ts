@@ -15,7 +15,11 @@ export type Operation =
   | "insert_list"
   | "replace"
   | "update"
-  | "delete";
+  | "delete"
+  | "update_list"
+  | "update_where"
+  | "delete_where"
+  | "upsert";
 
 /** A shape (JSON text) and the text parameters that belong to it, in order. */
 export type Plan = { shape: string; values: string[] };
@@ -50,6 +54,10 @@ const allowed = {
   replace: [],
   update: [],
   delete: [],
+  update_list: [],
+  update_where: ["filter", "max", "return"],
+  delete_where: ["filter", "max", "return"],
+  upsert: ["key", "return"],
 } satisfies Record<Operation, string[]>;
 
 /** Plans a request's query string. Throws a 400 Problem that names the parameter. */
@@ -63,7 +71,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   }
   const sort = query.get("sort");
   if (sort !== undefined) shape.push(`"sort":${JSON.stringify(readSort(sort))}`);
-  for (const name of ["select", "expand", "entities", "nullable"]) {
+  for (const name of ["select", "expand", "entities", "nullable", "key"]) {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }
@@ -71,7 +79,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     const terms = query.get(name);
     if (terms !== undefined) shape.push(`"${name}":${readTerms(name, terms)}`);
   }
-  for (const name of ["count", "timezone"]) {
+  for (const name of ["count", "timezone", "max", "return"]) {
     const word = query.get(name);
     if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
   }

@@ -72,7 +72,7 @@ export function problemOf(error: unknown, written: readonly (string | null)[] = 
   const failure = error as DatabaseError;
   const code = typeof failure.code === "string" ? failure.code : "";
   if (/^RH[45]\d\d$/.test(code)) return raised(failure, Number(code.slice(2)));
-  if (/^[0-9A-Z]{5}$/.test(code) && code !== "EPIPE") return ofState(failure, code, written);
+  if (/^[0-9A-Z]{5}$/.test(code) && code !== "EPIPE") return placed(ofState(failure, code, written), failure);
   return isUnreachable(failure) ? unavailable(failure) : internal(failure);
 }
 
@@ -91,6 +91,18 @@ function raised(failure: DatabaseError, status: number): Problem {
     ...(Array.isArray(more.errors) ? { errors: more.errors as ProblemItem[] } : {}),
     ...(status === 401 ? { headers: { "www-authenticate": 'Bearer error="invalid_token"' } } : {}),
   });
+}
+
+// data.refuse_operation says in DETAIL which part of a transaction an error of PostgreSQL belongs to.
+function placed(problem: Problem, { detail }: DatabaseError): Problem {
+  const at = /^\{"pointer": "([\w/]+)"\}$/.exec(detail ?? "")?.[1];
+  if (at === undefined) return problem;
+  const errors = problem.errors ?? [{ pointer: "", message: problem.message }];
+  return new Problem(problem.status, problem.message, {
+    ...problem,
+    errors: errors.map((item) => ({ ...item, pointer: `${at}${item.pointer ?? ""}` })),
+    cause: problem.cause,
+  } as ProblemExtras);
 }
 
 function ofState(failure: DatabaseError, state: string, written: readonly (string | null)[]): Problem {

@@ -61,15 +61,15 @@ export function bearerToken(req: IncomingMessage): string | null {
   return token;
 }
 
-/** The version an If-Match header asks for, or null. Throws a 400 Problem. */
+/** The version an If-Match header asks for, as an ETag of a record or the bare version, or null. Throws a 400 Problem. */
 export function ifMatch(req: IncomingMessage): string | null {
   const header = req.headers["if-match"]?.trim();
   if (header === undefined || header === "*") return null;
-  const version = /^(?:W\/)?"([0-9]{1,9})"$/.exec(header)?.[1];
+  const version = /^(?:W\/)?"([0-9]{1,9})(?:-[\w-]{1,64})?"$/.exec(header)?.[1];
   if (version) return version;
   throw new Problem(400, "If-Match is not the version of a record", {
     code: "invalid_if_match",
-    hint: 'If-Match: W/"3"',
+    hint: 'If-Match: W/"3", or the ETag of the record as it came.',
   });
 }
 

@@ -1,20 +1,37 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
+import { etagOf, sendRead } from "./conditional.ts";
 import type { Claims } from "./context.ts";
 import { type Operation, planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
 import { type Caller, queryAs, type Statement, type Texts } from "./query.ts";
 import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
+import { type Result, Results } from "./results.ts";
 import type { Tenant } from "./tenant.ts";
 
 /** Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of them. */
 export type Target = { entity: string; id: string | null };
 
-type Compiled = { app: { appId: string; version: string }; statement: Statement };
+type Compiled = {
+  app: { appId: string; version: string };
+  statement: Statement;
+  /** Where the result may be kept: seconds, and the statement that tells whether it still holds. */
+  cache: { ttl: number; statement: Statement } | null;
+};
 
-const collection: Record<string, Operation> = { GET: "find", HEAD: "find", POST: "insert" };
+/** A row of a statement's answer; `result` is what was kept of it, if it may be. */
+type Answer = { row: Texts; result?: Result; isHit?: boolean };
+
+const collection: Record<string, Operation> = {
+  GET: "find",
+  HEAD: "find",
+  POST: "insert",
+  PUT: "upsert",
+  PATCH: "update_where",
+  DELETE: "delete_where",
+};
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -22,6 +39,9 @@ const record: Record<string, Operation> = {
   PATCH: "update",
   DELETE: "delete",
 };
+const written = new Set<Operation>(["insert", "replace", "update", "upsert", "update_where"]);
+/** What an operation is when the body is a list. */
+const ofList: Partial<Record<Operation, Operation>> = { insert: "insert_list", update_where: "update_list" };
 
 const reading = (operation: Operation): Record<string, Operation> => ({ GET: operation, HEAD: operation });
 const aggregates = reading("aggregate");
@@ -42,13 +62,15 @@ const compileSearch: Statement = {
 export class Rest {
   readonly #pool: Pool;
   readonly #bodyLimit: number;
+  readonly #results: Results;
   readonly #apps = new LRUCache<string, LRUCache<string, Compiled>>({ max: 2_000 });
   #statements = 0;
 
-  /** `bodyLimit` in bytes. */
-  constructor(pool: Pool, bodyLimit: number) {
+  /** `bodyLimit` and `cacheSize` in bytes. */
+  constructor(pool: Pool, bodyLimit: number, cacheSize: number) {
     this.#pool = pool;
     this.#bodyLimit = bodyLimit;
+    this.#results = new Results(cacheSize);
   }
 
   /** Answers a request for records. Throws Problems and errors of pg. */
@@ -64,39 +86,45 @@ export class Rest {
     const isRecord = operations === record;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(operations);
+    const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
+    if (body !== null && /^\s*\[/.test(body)) operation = ofList[operation] ?? operation;
     const { shape, values } = planQuery(operation, request.queryString);
-    const parameters: (string | null)[] = isRecord ? [target.id] : [];
-    if (operation === "insert" || operation === "replace" || operation === "update") {
-      const body = await readJsonText(req, this.#bodyLimit);
-      if (operation === "insert" && /^\s*\[/.test(body)) operation = "insert_list";
-      parameters.push(body);
-    }
+    const parameters: (string | null)[] = isRecord ? [target.id, ...values] : values;
+    if (body !== null) parameters.push(body);
     if (operation === "replace" || operation === "update" || operation === "delete")
       parameters.push(ifMatch(req));
-    parameters.push(...values);
 
-    const rows = await this.#run(tenant, target.entity, operation, shape, parameters, claims);
-    const [body, version, id] = rows[0] ?? [];
-    if (body === undefined || body === null) throw notFound(target);
-    const headers: Record<string, string> = {};
+    const { row, result, isHit } = await this.#run(
+      tenant,
+      target.entity,
+      operation,
+      shape,
+      parameters,
+      claims,
+    );
+    if (result) return sendRead(req, res, result.text, result.etag, { "x-cache": isHit ? "hit" : "miss" });
+    const [answer, version, id] = row;
+    if (answer === undefined || answer === null) throw notFound(target);
     switch (operation) {
       case "delete":
         return sendEmpty(res, 204);
       case "insert":
-        headers.etag = `W/"${version}"`;
-        headers.location = `${request.path.replace(/\/$/, "")}/${id}`;
-        return sendJson(res, 201, body, headers);
+        return sendJson(res, 201, answer, {
+          etag: etagOf(answer, version),
+          location: `${request.path.replace(/\/$/, "")}/${id}`,
+        });
       case "insert_list":
-        return sendJson(res, 201, body);
-      case "find":
-      case "search":
-      case "aggregate":
-      case "find_union":
-      case "aggregate_union":
-        return sendJson(res, 200, body);
+        return sendJson(res, 201, answer);
+      case "replace":
+      case "update":
+        return sendJson(res, 200, answer, { etag: etagOf(answer, version) });
+      case "update_list":
+      case "update_where":
+      case "delete_where":
+      case "upsert":
+        return sendJson(res, 200, answer);
       default:
-        headers.etag = `W/"${version}"`;
-        return sendJson(res, 200, body, headers);
+        return sendRead(req, res, answer, etagOf(answer, version));
     }
   }
 
@@ -107,7 +135,7 @@ export class Rest {
     shape: string,
     parameters: Texts,
     claims: Claims,
-  ): Promise<Texts[]> {
+  ): Promise<Answer> {
     const caller: Caller = { session: claims.sid, account: claims.sub };
     const appKey = `${tenant.site ?? ""}/${tenant.app}`;
     const planKey = `${operation} ${entity} ${shape}`;
@@ -122,13 +150,35 @@ export class Rest {
           operation === "search" ? [shape] : [entity, operation, shape],
         ));
       try {
-        return await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
+        if (plan.cache) return await this.#read(caller, plan, plan.cache, planKey, parameters);
+        const rows = await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
+        return { row: rows[0] ?? [] };
       } catch (error) {
         if (!isStale(error)) throw problemOf(error, parameters);
         this.#apps.delete(appKey);
         if (attempt > 2) throw problemOf(error, parameters);
       }
     }
+  }
+
+  /** What was kept, if SQL says that for this reader it still holds; else what the statement gives, kept with what SQL says of it. */
+  async #read(
+    caller: Caller,
+    { app, statement }: Compiled,
+    cache: NonNullable<Compiled["cache"]>,
+    planKey: string,
+    parameters: Texts,
+  ): Promise<Answer> {
+    const nameOf = (key: unknown) => this.#results.nameOf([app.appId, app.version, key, planKey, parameters]);
+    const [keys] = await queryAs(this.#pool, caller, app, cache.statement, []);
+    const kept = this.#results.get(nameOf(keys?.[0]));
+    if (kept) return { row: [], result: kept, isHit: true };
+    const [row = []] = await queryAs(this.#pool, caller, app, statement, parameters);
+    const text = row[0];
+    if (text === undefined || text === null) return { row };
+    const result = { text, etag: etagOf(text, row.length > 2 ? row[1] : null) };
+    this.#results.keep(nameOf(row.at(-1)), result, cache.ttl);
+    return { row, result };
   }
 
   /** Compiled with the rights of the request, so that what its account may not know is not there. */
@@ -144,14 +194,19 @@ export class Rest {
     const rows = await queryAs(this.#pool, caller, tenant, statement, parameters).catch((error: unknown) => {
       throw problemOf(error, parameters);
     });
-    const { sql, app, version } = JSON.parse(rows[0]?.[0] ?? "{}") as {
+    const { sql, app, version, cache } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
       version: number;
+      cache?: { ttl: number; sql: string };
     };
-    const compiled = {
+    const compiled: Compiled = {
       app: { appId: app, version: String(version) },
       statement: { name: `s${++this.#statements}`, text: sql },
+      cache:
+        cache && this.#results.isOn
+          ? { ttl: cache.ttl, statement: { name: `s${++this.#statements}`, text: cache.sql } }
+          : null,
     };
     let plans = this.#apps.get(appKey);
     if (!plans) {

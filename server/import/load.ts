@@ -185,7 +185,7 @@ async function loadEntity(
   const write = async (records: unknown[]) => {
     const path = `${app}/${one.entity}`;
     if (exists) {
-      const { rows } = await client.query("select data.upsert($1, $2, $3) as counts", [
+      const { rows } = await client.query("select data.upsert($1, $2, $3)->'meta' as counts", [
         path,
         JSON.stringify(records),
         one.key,

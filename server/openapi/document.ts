@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Pool } from "pg";
+import { etagOf, sendRead } from "../http/conditional.ts";
 import type { Claims } from "../http/context.ts";
 import { Problem, problemOf } from "../http/problem.ts";
 import { queryAs } from "../http/query.ts";
-import { headersOf, sendEmpty, sendJson } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
 
 const statement = {
   name: "openapi",
-  text: "select d::text, md5(d::text) from data.openapi($1::text) d",
+  text: "select data.openapi($1::text)::text",
 };
 
 /** Serves the OpenAPI document of an app as SQL makes it; 304 when the caller has it. Throws Problems. */
@@ -29,11 +29,6 @@ export async function serveOpenapi(
   const rows = await queryAs(pool, caller, tenant, statement, [tenant.app]).catch((error: unknown) => {
     throw problemOf(error, [tenant.app]);
   });
-  const [document = "{}", hash] = rows[0] ?? [];
-  const etag = `"${hash}"`;
-  // no-cache: keep it, and ask whether it is still the same.
-  Object.assign(headersOf(res), { etag, "cache-control": "private, no-cache" });
-  const known = (req.headers["if-none-match"] ?? "").split(",").map((tag) => tag.trim().replace(/^W\//, ""));
-  if (known.includes(etag)) return sendEmpty(res, 304);
-  sendJson(res, 200, document ?? "{}");
+  const document = rows[0]?.[0] ?? "{}";
+  sendRead(req, res, document, etagOf(document));
 }

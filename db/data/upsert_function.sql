@@ -1,0 +1,124 @@
+create or replace function data.build_upsert_function(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _record text := data.record_source(entity, 't');
+  _defaults jsonb;
+  _is_same text;
+begin
+  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
+  from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
+  -- Through the view's types where one value has several spellings, so that 12:00Z and 12:00+00:00 are the same.
+  select case when exists (select from data.fields f where f.entity_id = entity.id and f.kind in ('date-time', 'date', 'uuid', 'decimal'))
+    then format($sql$case when n.data = n.old then true when %1$s(n.data) <> '[]' then false
+      else to_jsonb(jsonb_populate_record(null::%2$s, n.data)) = to_jsonb(jsonb_populate_record(null::%2$s, n.old)) end$sql$,
+      format('%I.%I', schema_name, entity.name || '_violations'), format('%I.%I', schema_name, entity.name))
+    else 'n.data = n.old' end
+  into _is_same;
+
+  perform rowhouse.create_function($sql$
+    create function %1$s(_records jsonb, _key text[], _return boolean) returns text
+    language plpgsql security definer set search_path = '' $sql$, $sql$
+    declare
+      _list constant jsonb := case jsonb_typeof(_records) when 'object' then jsonb_build_array(_records) else _records end;
+      _parts constant jsonb := (select jsonb_agg(%5$L::jsonb->k order by k) from (select distinct unnest(_key)) x (k));
+      -- Values of their own, of as many rows as there are: under row security an index is used for nothing that must first be
+      -- taken out of JSON, and a table of 10,000 would be read for one record.
+      _input constant text := format('(select r.*, %%s from jsonb_array_elements($1) with ordinality r (value, n) where r.n = any ($2) limit %%s) r',
+        (select string_agg(format('%%s as k%%s', p.value->>'value', p.n), ', ') from jsonb_array_elements(_parts) with ordinality p (value, n)),
+        case jsonb_typeof(_list) when 'array' then jsonb_array_length(_list) end);
+      _match constant text := (select string_agg(format('%%s = r.k%%s', p.value->>'column', p.n), ' and ') from jsonb_array_elements(_parts) with ordinality p (value, n));
+      _left bigint[];
+      _ns bigint[];
+      _ids uuid[];
+      _all_ns bigint[] := '{}';
+      _all_ids uuid[] := '{}';
+      _errors jsonb;
+      _count int;
+      _inserted int := 0;
+      _updated int := 0;
+      _unchanged int := 0;
+    begin
+      if _parts is null or _parts @> 'null' then
+        perform rowhouse.fail(400, format('%%s is not a field of %%s that can be a key',
+            coalesce((select quote_literal(left(k, 80)) from unnest(_key) k where not %5$L::jsonb ? coalesce(k, '') limit 1), 'Nothing'), %4$L),
+          'Name what identifies a record, best something unique: ' || array_to_string(%9$L::text[], ' or ') || '.', 'invalid_key');
+      end if;
+      perform data.check_batch(%4$L, _list);
+      perform data.refuse_keys(%4$L, _list, _parts);
+      -- Where no index says that there is one record only, those who upsert take turns.
+      if array_to_string(array(select distinct k from unnest(_key) k order by k), ',') <> all (%9$L::text[]) then
+        perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || %10$L, 0));
+      end if;
+      _left := array(select generate_series(1, jsonb_array_length(_list)));
+      begin
+        -- What another transaction inserted meanwhile is found the next time; what then is still taken, by another unique
+        -- property or out of sight, is an error.
+        for _attempt in 1 .. 3 loop
+          execute format($q$
+            select coalesce(array_agg(l.n), '{}'), coalesce(array_agg(l.id), '{}'),
+              jsonb_agg(jsonb_build_object('pointer', format('/%%%%s/version', l.n - 1), 'message', format('is not the current one: %%%%s', l.version)) order by l.n)
+                filter (where l.wanted <> l.version::text)
+            from (select r.n, t.id, t.version, r.value->>'version' as wanted from %%s join %3$s t on %%s
+              order by t.id for update of t) l$q$, _input, _match)
+          into _ns, _ids, _errors using _list, _left;
+          if _errors is not null then
+            perform rowhouse.fail(409, format('A record of %%s was changed in the meantime', %4$L),
+              'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', _errors);
+          elsif cardinality(_ns) > (select count(distinct n) from unnest(_ns) n) then
+            select jsonb_agg(jsonb_build_object('pointer', format('/%%s/%%s', n - 1, _parts #>> '{0,name}'), 'message', 'is the key of more than one record') order by n)
+            into _errors from (select n from unnest(_ns) n group by n having count(*) > 1) x;
+            perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', _errors);
+          end if;
+          _all_ns := _all_ns || _ns;
+          _all_ids := _all_ids || _ids;
+          with changed as materialized (
+            select m.id, r.value from unnest(_ns, _ids) m (n, id)
+            join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
+            join %3$s t on t.id = m.id, lateral (select o.old, data.without_nulls(o.old || data.record_data(r.value)) from (select %11$s offset 0) o (old) offset 0) n (old, data)
+            where not %6$s
+          ), changing as (
+            update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
+          )
+          select count(*) into _count from changing;
+          _updated := _updated + _count;
+          _unchanged := _unchanged + cardinality(_ns) - _count;
+          _left := array(select n from unnest(_left) n where n <> all (_ns));
+          exit when _left = '{}';
+          execute format($q$
+            with new as materialized (
+              select r.n, coalesce((r.value->>'id')::uuid, uuidv7()) as id, r.value - 'id' - 'version' as data, row_number() over (order by %%s) as place from %%s
+            ), inserting as (
+              insert into %3$s as t (id, data) select n.id, n.data from new n order by n.place %%s returning t.id
+            )
+            select coalesce(array_agg(n.n), '{}'), coalesce(array_agg(n.id), '{}') from inserting i join new n on n.id = i.id$q$,
+            (select string_agg('r.k' || n, ', ') from generate_series(1, jsonb_array_length(_parts)) n), _input, case when _attempt < 3 then 'on conflict do nothing' else '' end)
+          into _ns, _ids using _list, _left;
+          _all_ns := _all_ns || _ns;
+          _all_ids := _all_ids || _ids;
+          _inserted := _inserted + cardinality(_ns);
+          _left := array(select n from unnest(_left) n where n <> all (_ns));
+          exit when _left = '{}';
+        end loop;
+      exception when sqlstate 'RH422' then
+        execute format($q$
+          select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n)
+          from %%s left join %3$s t on %%s,
+            jsonb_array_elements(%7$s(data.without_nulls(case when t.id is null then %8$L::jsonb || (r.value - 'id' - 'version') else %11$s || data.record_data(r.value) end))) e$q$, _input, _match)
+        into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
+        if _errors is null then
+          raise;
+        end if;
+        perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', _errors);
+      end;
+      return '{' || case when _return then '"data":[' || coalesce((select string_agg(row_to_json(v.*)::text, ',' order by x.n)
+          from unnest(_all_ns, _all_ids) x (n, id) join %2$s v on v.id = x.id), '') || '],' else '' end
+        || format('"meta":{"inserted":%%s,"updated":%%s,"unchanged":%%s}}', _inserted, _updated, _unchanged);
+    end $sql$,
+    format('%I.%I', schema_name, entity.name || '_upsert'), format('%I.%I', schema_name, entity.name),
+    data.storage_table(entity, schema_name), entity.name, data.key_parts(entity)::text, _is_same,
+    format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
+    data.unique_keys(entity)::text, entity.id::text, _record);
+end
+$$;
+comment on function data.build_upsert_function(data.entities, text) is
+  'Generates the function that inserts or updates a list of records of an entity, matched by what is unique.';
