@@ -10,6 +10,7 @@ declare
 begin
   perform data.check_entity_name(define_entity.name);
   perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
+  define_entity.schema := data.resolved_schema(define_entity.schema);
   perform data.require_definition(define_entity.name, define_entity.schema);
   select e.* into _old from data.entities e where e.app_id = _app.id and e.name = define_entity.name;
   if _old.schema = define_entity.schema then
@@ -145,12 +146,13 @@ language sql stable set search_path = '' as $$
           when k.key = any (data.system_columns()) then 'is a system column that every entity has; choose another name'
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
           when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
-          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object') then 'cannot be indexed, unique or a relation: it is no scalar'
+          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
       ) p where p.message is not null), '[]')
-      || case when definition_violations.schema->'additionalProperties' = 'true'
-        then data.violation('/additionalProperties', 'true is not supported: an entity has exactly the properties of its schema') else '[]' end
+      || case when definition_violations.schema->'additionalProperties' <> 'false' or definition_violations.schema ? 'patternProperties'
+        then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties' else '/additionalProperties' end,
+          'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
   end
   from data.schema_violations(definition_violations.schema) e

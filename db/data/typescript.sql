@@ -22,7 +22,7 @@ begin
   elsif jsonb_typeof(typescript_type.schema->'enum') = 'array' then
     return (select string_agg(distinct case when jsonb_typeof(v) in ('array', 'object') then 'unknown' else v::text end, ' | ')
       from jsonb_array_elements(typescript_type.schema->'enum') v);
-  elsif jsonb_typeof(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) = 'array' then
+  elsif _types is null and jsonb_typeof(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) = 'array' then
     return (select string_agg('(' || data.typescript_type(v, depth) || ')', ' | ' order by n)
       from jsonb_array_elements(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) with ordinality x (v, n));
   elsif _types is null then

@@ -6,7 +6,7 @@ declare
   _violations text := format('%I.%I', build_violations.schema_name, entity.name || '_violations');
 begin
   perform rowhouse.create_function($sql$
-    create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql immutable set search_path = '' $sql$, $sql$
+    create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql immutable $sql$, $sql$
     declare
       _e jsonb := '[]'; _t text; _n numeric; _k text;
       _v1 jsonb; _v2 jsonb; _v3 jsonb; _v4 jsonb; _v5 jsonb; _v6 jsonb; _v7 jsonb; _v8 jsonb; _v9 jsonb; _v10 jsonb;
@@ -14,7 +14,7 @@ begin
     begin
     %2$s
     return _e;
-    end $sql$, _violations, data.compile_properties(entity.schema, '_v0', '''''', 0));
+    end $sql$, _violations, data.compile_record(entity.schema));
   execute format('revoke all on function %s(jsonb) from public', _violations);
   execute format('grant execute on function %s(jsonb) to rowhouse_data', _violations);
   execute format('comment on function %s(jsonb) is %L', _violations, E'@behavior -*\nWhat is wrong with a record''s data.');
