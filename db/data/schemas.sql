@@ -79,7 +79,9 @@ begin
     else '{}'
   end;
   if depth = 0 then
-    _allowed := _allowed || array['$schema', '$id', 'x-storage'];
+    _allowed := _allowed || array['$schema', '$id', 'x-storage', 'x-rules'];
+  elsif depth = 1 then
+    _allowed := _allowed || array['x-computed'];
   end if;
   for _key, _value in select * from jsonb_each(schema_violations.schema) loop
     if not _key = any (_allowed) then
@@ -87,7 +89,7 @@ begin
     elsif (_key in ('minLength', 'maxLength', 'minItems', 'maxItems', 'precision', 'scale') and _value::text !~ '^[0-9]{1,9}$')
       or (_key in ('precision') and _value::text !~ '^[1-9][0-9]{0,2}$')
       or (_key in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum') and jsonb_typeof(_value) <> 'number')
-      or (_key in ('x-index', 'x-unique', 'additionalProperties') and jsonb_typeof(_value) <> 'boolean')
+      or (_key in ('x-index', 'x-unique', 'additionalProperties') and jsonb_typeof(_value) <> 'boolean' and not (_key = 'x-unique' and depth = 0))
       or (_key in ('x-relation', 'properties') and jsonb_typeof(_value) <> 'object')
     then
       _errors := _errors || data.violation(pointer || '/' || _key, 'has a value of the wrong kind: ' || left(_value::text, 60));

@@ -27,7 +27,7 @@ begin
     ), changed as materialized (
       select m.id, m.value from matched m, lateral (
         -- Through the view's types, so that 12:00Z and 12:00+00:00 are the same.
-        select data.without_nulls(data.record_data(to_jsonb(jsonb_populate_record(null::%1$s, m.old || (m.value - 'id'))))) as new
+        select data.without_nulls(data.record_data(to_jsonb(jsonb_populate_record(null::%1$s, m.old || (m.value - 'id' - %5$L::text[]))))) as new
       ) x where x.new <> m.old
     ), updated as (
       select count(u.id) as n from changed c, lateral %3$I.%4$I(c.id, c.value - 'id' - 'version', null, false) u
@@ -35,7 +35,7 @@ begin
     select (select n from updated), (select count(*) from matched) - (select count(*) from changed),
       coalesce((select jsonb_agg(r.value order by r.n) from jsonb_array_elements($1) with ordinality r (value, n)
         where not exists (select from matched m where m.n = r.n)), '[]')
-    $sql$, _view, _match, _r.schema_name, _entity.name || '_update')
+    $sql$, _view, _match, _r.schema_name, _entity.name || '_update', data.computed_names(_entity.schema))
   into _updated, _unchanged, _ids using records;
   execute format('select count(*) from %I.%I($1)', _r.schema_name, _entity.name || '_insert') into _inserted using _ids;
   return jsonb_build_object('inserted', _inserted, 'updated', _updated, 'unchanged', _unchanged);
