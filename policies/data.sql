@@ -42,6 +42,16 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.apply_to_array(jsonb, jsonb, jsonb, text, text, jsonb, int), data.kind_of_values(jsonb),
   data.openapi_references(text, jsonb), data.openapi_rules(data.entities), data.needed_defs(jsonb, jsonb)
 to rowhouse_account;
+-- The last are called by the views of computed fields and of former definitions, as whoever reads.
+grant execute on function
+  data.computed_names(jsonb), data.unique_sets(jsonb), data.unique_name(data.entities, text[]), data.index_name(data.entities, text[]),
+  data.storage_name(data.entities), data.constraint_fields(data.entities, text), data.parse_expression(text), data.expression_tokens(text), data.check_levels(int, int),
+  data.parse_operators(text[], int[], int, int, int), data.parse_operand(text[], int[], int, int), data.parse_list(text[], int[], int, int),
+  data.refuse_expression(text, int, text), data.refuse_token(text, text, int),
+  data.refuse_long_text(bigint), data.text_joined(text[], boolean), data.text_replaced(text, text, text), data.text_number(text),
+  data.convert_value(jsonb, text, text), data.clamped_int(numeric), data.int8_or_null(numeric), data.float8_or_null(numeric), data.time_added(timestamp, numeric, text),
+  data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
+to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;

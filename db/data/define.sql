@@ -68,9 +68,12 @@ declare
 begin
   select jsonb_agg(jsonb_build_object('pointer', '/properties/' || (c->>'field'), 'message', case c->>'change'
     when 'drop' then 'was removed: its values would be lost'
+    when 'keyword' then 'was written by clients and would be computed: those values would be lost'
     else format('was %s and would become %s', c->>'from', c->>'to') end))
   into _errors
-  from jsonb_array_elements(changes) c where c->>'change' in ('drop', 'convert');
+  from jsonb_array_elements(changes) c
+  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ? 'x-computed', false)
+    or c->>'change' = 'keyword' and (c->>'loses_data')::boolean;
   if _errors is not null then
     perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
       'Keep every property with its type and add new ones beside it, or give a new name with "x-renamed-from"; data.plan(entity, schema) shows what would happen, data.apply(plan) does it.',
@@ -78,7 +81,7 @@ begin
   end if;
 end
 $$;
-comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property or change its type.';
+comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property, change its type or compute what clients wrote.';
 
 create or replace function data.misfits(entity data.entities, schema_name text, since xid8 default null) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -87,7 +90,8 @@ declare
 begin
   execute format('select jsonb_agg(e) from (select e || jsonb_build_object(''id'', t.id) as e
     from %s t, jsonb_array_elements(%I.%I(%s)) e where $1 is null or age(t.xmin) <= age($1::xid) limit 20) x',
-    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations', data.upgraded_source(entity, 't')) into _errors using misfits.since;
+    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations',
+    data.computed_call(entity, schema_name, data.upgraded_source(entity, 't'))) into _errors using misfits.since;
   return _errors;
 end
 $$;
@@ -134,7 +138,8 @@ comment on function data.build_entity(data.entities, text) is
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select case when e <> '[]' then e
+  select case when d <> '[]' then d else data.expression_violations(definition_violations.schema) || data.unique_violations(definition_violations.schema) end
+  from (select case when e <> '[]' then e
     when data.kind(definition_violations.schema) is distinct from 'object' or jsonb_typeof(definition_violations.schema->'properties') is distinct from 'object'
       then data.violation('', 'must have type object and properties')
     else coalesce((
@@ -155,7 +160,7 @@ language sql stable set search_path = '' as $$
           'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
   end
-  from data.schema_violations(definition_violations.schema) e
+  from data.schema_violations(definition_violations.schema) e) x (d)
 $$;
 comment on function data.definition_violations(jsonb) is 'What is wrong with the schema of an entity: a JSON array of {pointer, message}.';
 

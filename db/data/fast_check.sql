@@ -59,7 +59,7 @@ declare
   _s jsonb := compile_record.schema;
   _fits text;
   _rest jsonb;
-  _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')), '');
+  _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')), '') || data.compile_rules(_s, '_v0');
 begin
   select array_to_string(data.fit_object(_s, '_v0', true) || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
     coalesce(jsonb_object_agg(p.key, p.value) filter (where f is null), '{}')

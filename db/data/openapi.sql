@@ -41,12 +41,14 @@ comment on function data.example(jsonb, int) is 'A value for a JSON Schema: its 
 create or replace function data.openapi_schemas(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
   with fields as (
-    select f.name, f.is_required, p as property,
-      case when f.is_required then p else jsonb_build_object('anyOf', jsonb_build_array(p, '{"type": "null"}'::jsonb)) end as nullable
+    select f.name, f.is_required, p as property, f.schema ? 'x-computed' as computed,
+      case when f.is_required then p else jsonb_build_object('anyOf', jsonb_build_array(p, '{"type": "null"}'::jsonb)) end
+        || case when f.schema ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end as nullable
     from data.fields f, data.openapi_references(entity.name, f.schema) p where f.entity_id = entity.id
   ),
   lists as (
-    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties, coalesce(jsonb_agg(f.name), '[]') as names,
+    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties,
+      coalesce(jsonb_object_agg(f.name, f.nullable) filter (where not f.computed), '{}') as writable, coalesce(jsonb_agg(f.name), '[]') as names,
       coalesce(jsonb_agg(f.name) filter (where f.is_required and not f.property ? 'default'), '[]') as required
     from fields f
   )
@@ -56,10 +58,10 @@ language sql stable set search_path = '' as $$
         "updated_at": {"type": "string", "format": "date-time"}, "version": {"type": "integer", "description": "Grows by one with each change."},
         "created_by": {"type": ["string", "null"], "format": "uuid", "description": "The account that created the record."}}',
       'required', '["id", "created_at", "updated_at", "version", "created_by"]' || l.names),
-    entity.name || '.insert', data.openapi_rules(entity) || jsonb_build_object('type', 'object', 'properties', l.properties || '{"id": {"type": "string", "format": "uuid"}}',
+    entity.name || '.insert', data.openapi_rules(entity) || jsonb_build_object('type', 'object', 'properties', l.writable || '{"id": {"type": "string", "format": "uuid"}}',
       'required', l.required, 'additionalProperties', false),
     entity.name || '.update', jsonb_build_object('type', 'object',
-      'properties', l.properties || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
+      'properties', l.writable || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
       'additionalProperties', false))
     || coalesce((select jsonb_object_agg(entity.name || '.def.' || d.key, data.openapi_references(entity.name, d.value))
       from jsonb_each(data.needed_defs(entity.schema - '$defs', entity.schema->'$defs')) d), '{}')
@@ -82,7 +84,7 @@ comment on function data.openapi_rules(data.entities) is 'The keywords of an ent
 
 create or replace function data.openapi_example(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id
+  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id and not f.schema ? 'x-computed'
 $$;
 comment on function data.openapi_example(data.entities) is 'What a new record of an entity may look like.';
 

@@ -13,7 +13,7 @@ comment on function data.schema_keywords() is 'The keywords of JSON Schema 2020-
 create or replace function data.allowed_keywords(kind text, depth int) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
   select array['type', 'format', 'title', 'description', 'examples', '$comment', 'deprecated', 'default', 'readOnly', 'writeOnly', 'enum', 'const',
-      'allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', '$ref', 'x-index', 'x-unique', 'x-relation', 'x-renamed-from', 'x-search']
+      'allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', '$ref', 'x-index', 'x-unique', 'x-relation', 'x-renamed-from', 'x-search', 'x-computed']
     || case
       when kind in ('string', 'email', 'uuid', 'date', 'date-time') then array['minLength', 'maxLength', 'pattern', 'contentEncoding', 'contentMediaType', 'contentSchema']
       when kind in ('integer', 'number') then array['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf']
@@ -23,7 +23,7 @@ language sql immutable parallel safe set search_path = '' as $$
         'dependentSchemas', 'minProperties', 'maxProperties', 'unevaluatedProperties']
       when kind = 'any' then data.schema_keywords()
       else '{}' end
-    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl'] else '{}' end
+    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl', 'x-rules'] else '{}' end
 $$;
 comment on function data.allowed_keywords(text, int) is 'The keywords that a property of this kind may have; depth 0 is the entity itself.';
 
@@ -88,11 +88,12 @@ language sql immutable set search_path = '' as $$
       format('is not supported for %s; supported: %s', kind, array_to_string(data.allowed_keywords(kind, depth), ', '))
     when key in ('minLength', 'maxLength', 'minItems', 'maxItems', 'precision', 'scale') and value::text !~ '^[0-9]{1,9}$'
       or key in ('precision') and value::text !~ '^[1-9][0-9]{0,2}$'
-      or key in ('x-index', 'x-unique') and jsonb_typeof(value) <> 'boolean'
+      or key in ('x-index', 'x-unique') and jsonb_typeof(value) <> 'boolean' and not (key = 'x-unique' and depth = 0)
       or key in ('x-relation', 'properties') and jsonb_typeof(value) <> 'object'
       then 'has a value of the wrong kind: ' || left(value::text, 60)
     when key = 'x-storage' and value not in ('"jsonb"', '"flat"') then 'is jsonb or flat'
     when key = 'x-cache-ttl' and (value::text !~ '^[1-9][0-9]{0,4}$' or value > '86400') then 'is a number of seconds from 1 to 86400'
+    when key = 'x-computed' and depth <> 1 then 'is for top-level properties'
     when key = 'x-renamed-from' and (jsonb_typeof(value) <> 'string' or depth <> 1) then 'is the former name of a top-level property'
     when key = 'x-relation' and kind = 'any' then 'is for a property with one type'
     when key = 'enum' and (jsonb_typeof(value) <> 'array' or value = '[]') then 'must be a list of values'
