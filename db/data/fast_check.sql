@@ -10,13 +10,17 @@ declare
   _kind text := data.kind(_s);
   _items text := data.kind(_s->'items');
   _value text := case cardinality(path) when 1 then format('(%s->%L)', fit.record, path[1]) else format('(%s#>%L)', fit.record, path) end;
+  _text text := case cardinality(path) when 1 then format('(%s->>%L)', fit.record, path[1]) else format('(%s#>>%L)', fit.record, path) end;
   _parts text[];
 begin
   if _kind is null or _kind = 'any' or data.interpreted_part(_s, _kind, '{}') is not null then
     return null;
   end if;
-  _parts := array[format('not (%s)', data.type_test(_kind, _value))]
-    || array(select format('not (%s)', t.fails) from data.value_tests(_s, _kind, _value) t);
+  if _kind = 'decimal' then
+    return format('case jsonb_typeof(%s) when ''number'' then length(%s) <= 1000 and %s when ''string'' then not (%s) and %s when ''null'' then false end', _value, _text,
+      data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value), data.all_pass(_s, _kind, _value, _text, _text || '::numeric'));
+  end if;
+  _parts := array[format('not (%s)', data.type_test(_kind, _value)), data.all_pass(_s, _kind, _value, _text, _value || '::numeric')];
   if _kind = 'array' and _s ? 'items' then
     if coalesce(_items, '') not in ('string', 'boolean') or (_s->'items') - array['type', 'title', 'description', 'examples', '$comment'] <> '{}' then
       return null;
@@ -34,6 +38,12 @@ end
 $$;
 comment on function data.fit(jsonb, text, text[]) is
   'SQL that is false when the value at path of record (a jsonb expression) may not fit schema or is null, and null or true when it does; null where there is none.';
+
+create or replace function data.all_pass(schema jsonb, kind text, j text, t text, n text) returns text
+language sql immutable set search_path = '' as $$
+  select coalesce(string_agg(format('not (%s)', v.fails), ' and '), 'true') from data.value_tests(schema, kind, j, t, n) v
+$$;
+comment on function data.all_pass(jsonb, text, text, text, text) is 'SQL that is false when a value fails one of data.value_tests.';
 
 create or replace function data.fit_object(schema jsonb, value text, closed boolean) returns text[]
 language sql immutable set search_path = '' as $$

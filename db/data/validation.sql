@@ -63,18 +63,19 @@ language sql immutable parallel safe set search_path = '' as $$
 $$;
 comment on function data.has_duplicates(jsonb) is 'Whether a JSON array has the same item twice; 1 and 1.0 are the same.';
 
-create or replace function data.value_tests(schema jsonb, kind text, value text) returns table (fails text, message text)
+create or replace function data.value_tests(schema jsonb, kind text, j text, t text, n text) returns table (fails text, message text)
 language sql immutable set search_path = '' as $$
-  select * from data.text_tests(schema, format('(%s #>> ''{}'')', value)) where kind in ('string', 'email', 'uuid', 'date', 'date-time')
+  select * from data.text_tests(schema, t) where kind in ('string', 'email', 'uuid', 'date', 'date-time')
   union all
-  select * from data.number_tests(schema, kind, format(case kind when 'decimal' then '(%s #>> ''{}'')::numeric' else '%s::numeric' end, value)) where kind in ('integer', 'number', 'decimal')
+  select * from data.number_tests(schema, kind, n) where kind in ('integer', 'number', 'decimal')
   union all
-  select * from data.array_tests(schema, value) where kind = 'array'
+  select * from data.array_tests(schema, j) where kind = 'array'
   union all
-  select format('not %L::jsonb @> %s', l, value), 'must be ' || (l->>0)
+  select format('not %L::jsonb @> %s', l, j), 'must be ' || (l->>0)
   from unnest(array[schema->'enum', case when schema ? 'const' then jsonb_build_array(schema->'const') end]) l where kind = 'boolean' and l is not null
 $$;
-comment on function data.value_tests(jsonb, text, text) is 'The tests of a property of a kind, of the jsonb expression value, that look at nothing inside of it.';
+comment on function data.value_tests(jsonb, text, text, text, text) is
+  'The tests of a property of a kind that look at nothing inside of it; its value is the SQL expressions j (jsonb), t (text) and n (numeric).';
 
 create or replace function data.type_test(kind text, value text) returns text
 language sql immutable set search_path = '' as $$
@@ -109,7 +110,8 @@ declare
   _out text;
   _child text := '_v' || (depth + 1);
 begin
-  select coalesce(string_agg(data.compile_check(t.fails, compile_checks.pointer, t.message), ''), '') into _out from data.value_tests(_s, _kind, value) t;
+  select coalesce(string_agg(data.compile_check(t.fails, compile_checks.pointer, t.message), ''), '') into _out from data.value_tests(_s, _kind, value, format('(%s #>> ''{}'')', value),
+    case _kind when 'decimal' then format('(%s #>> ''{}'')::numeric', value) else value || '::numeric' end) t;
   if _kind = 'array' and not _s ? 'prefixItems' then
     if jsonb_typeof(_s->'items') = 'object' then
       _out := _out || format(E'for _i%1$s, %2$s in select ordinality - 1, a.value from jsonb_array_elements(%3$s) with ordinality a loop\n%4$send loop;\n',
