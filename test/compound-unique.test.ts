@@ -179,6 +179,60 @@ test("a stored computed field may take part: names that differ by case only", as
   });
 });
 
+test("it goes along to the other storage and back, and with renamed properties", async () => {
+  await define("moving", [["first", "last"]]);
+  await insert("moving", [{ first: "a", last: "b" }, { first: "a" }]);
+  for (const storage of ["flat", "jsonb"]) {
+    await crm.db.query("select data.convert_storage('acme/crm/moving', $1)", [storage]);
+    await crm.db.query("call data.run_operations()");
+    expect((await post("moving", { first: "a", last: "b" })).json).toMatchObject({
+      status: 409,
+      errors: taken(["first", "last"]),
+    });
+    const imported = await crm.send(`${base}/moving/import?on_error=skip`, {
+      method: "POST",
+      headers: { "content-type": "application/x-ndjson" },
+      body: '{"first": "a", "last": "b"}\n',
+    });
+    expect(imported.json).toMatchObject({ errors: taken(["first", "last"]).map((e) => ({ line: 1, ...e })) });
+  }
+  const { first: _first, ...others } = properties;
+  const given = { ...others, given: { type: "string", "x-renamed-from": "first" } };
+  const planned = await crm.db.query<{ plan: { offenders: object[]; statements: string[] } }>(
+    "select data.plan('acme/crm/moving', $1) as plan",
+    [
+      {
+        type: "object",
+        properties: given,
+        "x-unique": [
+          ["given", "last"],
+          ["given", "room"],
+        ],
+      },
+    ],
+  );
+  expect(planned[0]?.plan.offenders).toEqual([]);
+  expect(planned[0]?.plan.statements.join("\n")).toContain("moving_given__last_key");
+  await define("moving", [["given", "last"]], given);
+  expect((await post("moving", { given: "a", last: "b" })).json).toMatchObject({
+    status: 409,
+    errors: taken(["given", "last"]),
+  });
+  expect((await keys("moving")).map((key) => key.name)).toContain("acme_crm.moving_given__last_key");
+});
+
+test("a plan names the records that are not unique together", async () => {
+  await define("doubled", undefined);
+  await insert("doubled", [{ first: "a", last: "b" }, { first: "a", last: "b" }, { first: "a" }]);
+  const [row] = await crm.db.query<{ plan: { offenders: object[] } }>(
+    "select data.plan('acme/crm/doubled', $1) as plan",
+    [{ type: "object", properties, "x-unique": [["first", "last"]] }],
+  );
+  expect(row?.plan.offenders).toMatchObject([
+    { pointer: "/first", message: "are together the same in 2 records" },
+  ]);
+});
+
 test("another tenant's records are no reason to refuse", async () => {
   await crm.db.query("select data.define_entity('beta/crm', 'people', $1)", [
     { type: "object", properties, "x-unique": [["first", "last"]] },

@@ -303,6 +303,39 @@ describe("what cannot be computed", () => {
     expect(failure.detail.errors).toEqual([{ pointer: "/a", message: "must be a number" }]);
   });
 
+  test("a default stands for null before anything is computed from it", async () => {
+    await define("defaulted", {
+      a: { type: "integer", default: 5 },
+      n: { type: "integer", "x-computed": { expression: "a + 1", stored: true } },
+    });
+    expect(await insert("defaulted", [{}, { a: null }, { a: 1 }])).toMatchObject([
+      { n: 6 },
+      { n: 6 },
+      { n: 2 },
+    ]);
+  });
+
+  test("what a foreign key unset is computed again", async () => {
+    for (const storage of ["jsonb", "flat"]) {
+      const name = `offices_${storage}s`;
+      await define(
+        name,
+        {
+          parent_id: { "x-relation": { entity: "companies", onDelete: "set null" } },
+          kind: {
+            type: "string",
+            "x-computed": { expression: "if(parent_id is null, 'head', 'branch')", stored: true },
+          },
+        },
+        { "x-storage": storage },
+      );
+      const company = await insert("companies", { name: `Gone ${storage}` });
+      expect(await insert(name, { parent_id: company.id })).toMatchObject({ kind: "branch" });
+      await crm.db.query("delete from acme_crm.companies where id = $1", [company.id]);
+      expect(await rows(`${name}?select=kind,version`)).toEqual([{ kind: "head", version: 2 }]);
+    }
+  });
+
   test("a day that passes makes no list fail: what is read is null beyond its range", async () => {
     await define("clocks", {
       n: { type: "integer" },
