@@ -22,10 +22,14 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.typescript_comment(text, text), data.typescript_type(jsonb, int), data.typescript_entity(data.entities), data.typescript_writes(data.entities),
   data.typescript_types(text), data.singular(text), rowhouse.camel(text), rowhouse.upper_camel(text),
   data.example(jsonb, int), data.openapi_schemas(data.entities), data.openapi_example(data.entities),
-  data.openapi_operation(text, text, text, text[], jsonb, text, jsonb), data.openapi_paths(data.entities), data.openapi(text),
+  data.openapi_operation(text, text, text, text[], jsonb, text, jsonb), data.openapi_paths(data.entities), data.openapi_search(uuid), data.openapi(text),
   data.openapi_common_schemas(), data.openapi_parameters(), data.violation(text, text), data.object_name(text[]),
   data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
-  data.import_lines(text, jsonb, text[], text[], text)
+  data.import_lines(text, jsonb, text[], text[], text),
+  data.search(text, jsonb), data.compile_search(text, jsonb), data.compile_match(data.entities, text, jsonb, boolean, int),
+  data.is_searched(uuid), data.require_searched(data.entities), data.search_fields(uuid), data.search_configuration(data.entities),
+  data.search_texts(uuid, text), data.search_terms(text), data.search_words(text), data.search_text(jsonb), data.search_lexeme(text, text),
+  data.search_snippets(regconfig, text[], jsonb), data.search_snippet(regconfig, text, tsquery), data.escape_html(text)
 to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;

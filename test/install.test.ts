@@ -56,7 +56,7 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
     await client.query("select tenancy.create_app($1, 'crm')", [site]);
     await client.query("select data.define_entity($1, 'notes', $2)", [
       `${site}/crm`,
-      { type: "object", properties: { text: { type: "string", "x-unique": true } } },
+      { type: "object", properties: { text: { type: "string", "x-unique": true, "x-search": true } } },
     ]);
     await client.query("select data.insert($1, $2)", [`${site}/crm/notes`, { text: `of ${site}` }]);
   }
@@ -77,6 +77,10 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
     { text: "newer" },
     { text: "of acme" },
   ]);
+  for (const q of ["newer", "newr"]) {
+    const found = await client.query("select data.find('acme/crm/notes', $1) -> 'data' as r", [{ q }]);
+    expect(found.rows[0].r).toMatchObject([{ text: "newer" }]);
+  }
   await client.query("select data.delete('acme/crm/notes', $1)", [rows[0].id]);
   await expect(client.query("select text from beta_crm.notes")).rejects.toThrow(
     "permission denied for schema beta_crm",

@@ -23,6 +23,9 @@ begin
     select format('@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s|@foreignSingleFieldName %3$s',
       r.field, comment_view.schema_name, t.name, r.target_field, rowhouse.camel(r.name), rowhouse.camel(r.inverse_name))
     from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id order by r.field);
+  if data.is_searched(entity.id) then
+    _tags := _tags || format('@search %s', entity.name || '_search');
+  end if;
   execute format('comment on view %I.%I is %L', comment_view.schema_name, entity.name,
     data.smart_comment(_tags, entity.schema->>'description'));
   for _comment in

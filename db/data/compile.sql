@@ -32,12 +32,12 @@ declare
   _r record := data.resolve_entity(compile.app, compile.entity);
   _entity data.entities := _r.entity_row;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
-    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count'])
+    where k <> all (array['q', 'filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count'])
       and not (compile.operation in ('upsert', 'update_where', 'delete_where') and k in ('key', 'max', 'return')));
   _out jsonb;
 begin
   if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has q, filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
   end if;
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
@@ -67,4 +67,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of the filter in order, then limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of the filter in order, then q, limit, offset, cursor. RH400, RH404.';

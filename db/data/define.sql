@@ -121,6 +121,7 @@ begin
   perform data.drop_front(entity, schema_name);
   perform data.build_upgrade(entity, schema_name);
   perform data.build_write_rule(entity, schema_name);
+  perform data.build_search(entity, schema_name);
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
   perform data.build_batch_functions(entity, schema_name);
@@ -128,10 +129,10 @@ begin
 end
 $$;
 comment on function data.build_entity(data.entities, text) is
-  'Builds what stands before an entity''s storage (upgrade, write rule, view, write functions) from data.fields and data.relations.';
+  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
-language sql immutable set search_path = '' as $$
+language sql stable set search_path = '' as $$
   select case when e <> '[]' then e
     when data.kind(definition_violations.schema) is distinct from 'object' or jsonb_typeof(definition_violations.schema->'properties') is distinct from 'object'
       then data.violation('', 'must have type object and properties')
@@ -150,6 +151,7 @@ language sql immutable set search_path = '' as $$
       ) p where p.message is not null), '[]')
       || case when definition_violations.schema->'additionalProperties' = 'true'
         then data.violation('/additionalProperties', 'true is not supported: an entity has exactly the properties of its schema') else '[]' end
+      || data.search_violations(definition_violations.schema)
   end
   from data.schema_violations(definition_violations.schema) e
 $$;
@@ -172,6 +174,7 @@ begin
     perform rowhouse.fail(409, format('Other entities refer to %s: %s', _entity.name, _by), 'Remove those relations first.', 'still_referenced');
   end if;
   perform data.end_operation(o, _entity, 'cancelled') from data.operations o where o.entity_id = _entity.id and o.state in ('waiting', 'running');
+  perform data.drop_search(_entity, _app.schema_name);
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
   perform data.drop_write_functions(_entity, _app.schema_name);

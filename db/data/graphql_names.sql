@@ -71,7 +71,7 @@ language sql stable set search_path = '' as $$
   select 'Query', e.one || 'By' || rowhouse.upper_camel(f.name), format('unique property %s of %s', f.name, e.name)
   from entities e join data.fields f on f.entity_id = e.id where f.is_unique
   union all
-  select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId']) n
+  select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search']) n
   union all
   select 'the schema', e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Filter', 'Input', 'Patch']) s
@@ -86,7 +86,7 @@ language sql stable set search_path = '' as $$
   from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'UUID', 'JSON',
     'Cursor']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
-  select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo']) t
+  select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit']) t
   union all
   select m.type, m.name, m.used_by from members m
   union all

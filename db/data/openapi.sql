@@ -88,6 +88,7 @@ declare
   _insert jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n || '.insert');
   _update jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n || '.update');
   _example jsonb := data.openapi_example(entity);
+  _searched boolean := data.is_searched(entity.id);
   _json jsonb := jsonb_build_object('application/json', jsonb_build_object('schema', _record));
   _files jsonb := jsonb_build_object(
     'application/json', jsonb_build_object('schema', jsonb_build_object('type', 'array', 'items', _record)),
@@ -96,9 +97,11 @@ declare
 begin
   return jsonb_build_object(
     '/' || _n, jsonb_build_object(
-      'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
+      'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, case when _searched then array['q'] else '{}' end
+          || array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
         jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
-          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', _record), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
+          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', case when _searched
+            then jsonb_build_object('allOf', jsonb_build_array(_record, '{"$ref": "#/components/schemas/page.found"}'::jsonb)) else _record end), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
       'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array[]::text[],
         jsonb_build_object('application/json', jsonb_build_object('schema',
           jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
@@ -144,7 +147,7 @@ begin
     'security', '[{"token": []}]'::jsonb,
     'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || data.openapi_transaction() || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+    'paths', _paths || data.openapi_transaction() || data.openapi_search(_id) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
@@ -157,12 +160,34 @@ $$;
 comment on function data.openapi(text) is
   'OpenAPI 3.1 of the REST interface of an app (acme/crm): addresses, parameters, schemas, errors and examples, from the definitions you may read. RH404.';
 
+create or replace function data.openapi_search(app_id uuid) returns jsonb
+language sql stable set search_path = '' as $$
+  select case when exists (select from data.entities e where e.app_id = openapi_search.app_id and data.is_searched(e.id))
+    then jsonb_build_object('/search', jsonb_build_object('get', jsonb_insert(
+      data.openapi_operation('search', 'app', 'Search several entities: one list, the best match first', array['entities', 'limit'], null, '200',
+        '{"application/json": {"schema": {"type": "object", "required": ["data", "meta"], "properties": {
+          "data": {"type": "array", "items": {"$ref": "#/components/schemas/page.hit"}},
+          "meta": {"type": "object", "properties": {"limit": {"type": "integer"}}}}}}}'),
+      '{parameters,0}', '{"name": "q", "in": "query", "required": true, "schema": {"type": "string", "maxLength": 1000}, "example": "jon smith"}')))
+    else '{}' end
+$$;
+comment on function data.openapi_search(uuid) is 'The address that searches an app, where something in it can be searched.';
+
 create or replace function data.openapi_common_schemas() returns jsonb
 language sql immutable set search_path = '' as $$
   select '{
     "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
       "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
       "count": {"type": "integer", "description": "How many records match, with count=exact"}}},
+    "page.found": {"type": "object", "description": "Added to records that q found", "properties": {
+      "_rank": {"type": "number", "description": "The best match has the highest"},
+      "_snippets": {"$ref": "#/components/schemas/page.snippets"}}},
+    "page.snippets": {"type": "object", "additionalProperties": {"type": "string"},
+      "description": "By field: HTML with the words that were found in <mark>, everything else escaped"},
+    "page.hit": {"type": "object", "required": ["entity", "id", "rank", "title", "snippets", "record"], "properties": {
+      "entity": {"type": "string"}, "id": {"type": "string", "format": "uuid"}, "rank": {"type": "number"},
+      "title": {"type": ["string", "null"], "description": "The first searched field"},
+      "snippets": {"$ref": "#/components/schemas/page.snippets"}, "record": {"type": "object"}}},
     "page.imported": {"type": "object", "required": ["inserted", "updated", "unchanged", "skipped", "errors"], "properties": {
       "inserted": {"type": "integer"}, "updated": {"type": "integer"}, "unchanged": {"type": "integer"}, "skipped": {"type": "integer"},
       "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"], "properties": {
@@ -184,6 +209,9 @@ language sql immutable set search_path = '' as $$
     "id": {"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}},
     "filter": {"name": "filter", "in": "query", "description": "Fields with values or operators ($eq $ne $gt $gte $lt $lte $in $nin $like $ilike $contains $exists), $and, $or, $not",
       "content": {"application/json": {"schema": {"type": "object"}, "example": {"version": {"$gte": 1}}}}},
+    "q": {"name": "q", "in": "query", "description": "Words, \"a phrase\", -not this, one or another; the last word may be unfinished. The best match first, unless sort is given",
+      "schema": {"type": "string", "maxLength": 1000}, "example": "jon smith"},
+    "entities": {"name": "entities", "in": "query", "description": "Only these entities, with commas between", "schema": {"type": "string"}},
     "sort": {"name": "sort", "in": "query", "description": "Fields with commas between; - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
     "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between", "schema": {"type": "string"}, "example": "id,version"},
     "expand": {"name": "expand", "in": "query", "description": "Relations to embed, with commas between; nested with a dot", "schema": {"type": "string"}},

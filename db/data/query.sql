@@ -1,4 +1,4 @@
--- A query (filter, sort, select, expand, limit, offset, cursor) becomes one statement that returns JSON text.
+-- A query (q, filter, sort, select, expand, limit, offset, cursor) becomes one statement that returns JSON text.
 
 create or replace function data.parse_select(entity_id uuid, "select" jsonb, alias text, extra text[] default '{}') returns text
 language plpgsql stable set search_path = '' as $$
@@ -140,11 +140,32 @@ declare
   _rows text;
   _meta text;
   _count text := '';
+  _match record;
+  _columns text[];
+  _from text := format('%I.%I', compile_find.schema_name, entity.name);
+  _all text := format('%I.%I', compile_find.schema_name, entity.name);
 begin
   if _n > 1000 then
     perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.', 'invalid_filter');
   end if;
+  if coalesce(shape->'q', 'null') <> 'null' then
+    _n := _n + (shape->'q' = 'true')::int;
+    _match := data.compile_match(entity, compile_find.schema_name, shape, _where = 'true', _n);
+    _from := _match.source;
+    _all := _match.all_of_them;
+    _sort := _match.sort;
+    _columns := _match.columns;
+    shape := _match.shape_left;
+    _plain := false;
+  end if;
   for _s in select * from jsonb_array_elements(_sort) loop
+    if _columns is not null and _s->>'field' = '_rank' then
+      _keys := _keys || 't._rank'::text;
+      _types := _types || 'float8'::text;
+      _required := _required || true;
+      _directions := _directions || 'desc'::text;
+      continue;
+    end if;
     _f := data.field_expression(entity.id, _s->>'field', 't');
     _keys := _keys || _f.expression;
     _types := _types || _f.sql_type::text;
@@ -170,7 +191,7 @@ begin
   if coalesce(shape->>'count', 'none') not in ('none', 'exact') then
     perform rowhouse.fail(400, 'count is exact or none', 'count=exact adds meta.count; it reads every record that matches.', 'invalid_count');
   elsif shape->>'count' = 'exact' then
-    _count := format($sql$ || ',"count":' || (select count(*) from %I.%I t where %s)$sql$, schema_name, entity.name, _where);
+    _count := format($sql$ || ',"count":' || (select count(*) from %s t where %s)$sql$, _all, _where);
   end if;
   if shape->'cursor' = 'true' or jsonb_typeof(shape->'cursor') = 'string' then
     _n := _n + 1;
@@ -188,11 +209,11 @@ begin
   -- In brackets, so that the records are copied once.
   return jsonb_build_object('params', _n, 'sql', format($sql$
     select '{"data":[' || coalesce(array_to_string(%1$s, ','), '') || (%4$s || '}}') as body
-    from (select t.* from %5$I.%6$I t where %7$s order by %8$s limit %2$s + 1 offset %3$s) t%9$s $sql$,
-    _rows, _limit, _offset, _meta, schema_name, entity.name, _where,
+    from (select t.* from %5$s t where %6$s order by %7$s limit %2$s + 1 offset %3$s) t%8$s $sql$,
+    _rows, _limit, _offset, _meta, _from, _where,
     (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)),
     case when not _plain then format(', lateral (select %s) r', data.parse_select(entity.id, shape->'select', 't',
-      case when _expands then data.compile_expand(entity.id, schema_name, shape->'expand', 't') end)) else '' end));
+      case when _expands then data.compile_expand(entity.id, schema_name, shape->'expand', 't') end || _columns)) else '' end));
 end
 $$;
 comment on function data.compile_find(data.entities, text, jsonb, text[]) is

@@ -46,22 +46,25 @@ declare
   _body text;
 begin
   perform data.refuse_unknown_query(query);
+  if query->'q' = 'true' then
+    perform data.search_terms(null);
+  end if;
   _sql := data.compile_find(_r.entity_row, _r.schema_name, query || jsonb_build_object('filter', _p.shape), _p.parameters)->>'sql';
   execute _sql into _body;
   return _body::jsonb;
 end
 $$;
 comment on function data.find(text, jsonb) is
-  'Records of an entity (acme/crm/contacts) by {"filter", "sort", "select", "expand", "limit", "offset", "cursor", "count"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. RH400, RH404.';
+  'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset", "cursor", "count"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. RH400, RH404.';
 
 create or replace function data.refuse_unknown_query(query jsonb) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k
-    where k <> all (array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
+    where k <> all (array['q', 'filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
 begin
   if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has q, filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
   end if;
 end
 $$;

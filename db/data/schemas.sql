@@ -61,7 +61,7 @@ declare
   _key text;
   _value jsonb;
   _allowed text[] := array['type', 'format', 'title', 'description', 'examples', '$comment', 'deprecated', 'default',
-    'x-index', 'x-unique', 'x-relation', 'x-renamed-from'];
+    'x-index', 'x-unique', 'x-relation', 'x-renamed-from', 'x-search'];
 begin
   if jsonb_typeof(schema_violations.schema) is distinct from 'object' then
     return data.violation(pointer, 'must be an object: a JSON Schema');
@@ -114,8 +114,8 @@ begin
   if _errors = '[]' and _kind = 'decimal' and (schema_violations.schema->>'scale')::int > coalesce((schema_violations.schema->>'precision')::int, -1) then
     _errors := data.violation(pointer || '/scale', 'needs a precision that is at least as large');
   end if;
-  if depth > 1 and schema_violations.schema ?| array['x-index', 'x-unique', 'x-relation'] then
-    _errors := _errors || data.violation(pointer, 'x-index, x-unique and x-relation are for top-level properties');
+  if depth > 1 and schema_violations.schema ?| array['x-index', 'x-unique', 'x-relation', 'x-search'] then
+    _errors := _errors || data.violation(pointer, 'x-index, x-unique, x-relation and x-search are for top-level properties');
   end if;
   if _kind = 'object' and jsonb_typeof(schema_violations.schema->'properties') = 'object' then
     for _key, _value in select * from jsonb_each(schema_violations.schema->'properties') loop

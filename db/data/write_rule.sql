@@ -49,11 +49,8 @@ begin
     if tg_op = 'UPDATE' then
       %2$s
     end if;
-    if jsonb_path_exists(new.data, '$.* ? (@ == null)') then
-      new.data := data.without_nulls(new.data);
-    end if;
     if tg_op = 'INSERT' then
-      new.data := %3$L::jsonb || new.data;
+      %9$s
       new.version := 1;
       new.created_at := now();
       new.updated_at := new.created_at;
@@ -66,19 +63,26 @@ begin
       new.created_by := old.created_by;
     end if;
     new._schema_version := %8$s;
-    _errors := %4$s(new.data);
-    if _errors <> '[]' then
-      if tg_op = 'INSERT' then
-        perform access.require(%7$s, 'create'); -- those who may not write learn that first
+    if (%10$s) is not true then
+      if jsonb_path_exists(new.data, '$.* ? (@ == null)') then
+        new.data := case tg_op when 'INSERT' then %3$L::jsonb else '{}' end || data.without_nulls(new.data);
       end if;
-      perform rowhouse.fail(422, %5$L || (_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}'),
-        'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
+      _errors := %4$s(new.data);
+      if _errors <> '[]' then
+        if tg_op = 'INSERT' then
+          perform access.require(%7$s, 'create'); -- those who may not write learn that first
+        end if;
+        perform rowhouse.fail(422, %5$L || (_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}'),
+          'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
+      end if;
     end if;
     %6$s
     return new;
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
-    coalesce(_promote, '') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end, data.access_arguments(entity), entity.version::text);
+    coalesce(_promote, '') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end, data.access_arguments(entity), entity.version::text,
+    case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
+    coalesce(data.fast_check(entity.schema, 'new.data'), 'false'));
   execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);

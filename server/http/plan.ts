@@ -6,6 +6,7 @@ import { Problem } from "./problem.ts";
 /** What can be done with records; the words of data.compile. */
 export type Operation =
   | "find"
+  | "search"
   | "get"
   | "insert"
   | "insert_list"
@@ -38,7 +39,8 @@ const filterDepth = 64;
 /** Operators whose operand is a filter, and not a value. */
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
 const allowed = {
-  find: ["filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
+  find: ["q", "filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
+  search: ["q", "entities", "limit"],
   get: ["select", "expand"],
   insert: [],
   insert_list: [],
@@ -60,7 +62,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   if (filter !== undefined) shape.push(`"filter":${filterShape(filter, values)}`);
   const sort = query.get("sort");
   if (sort !== undefined) shape.push(`"sort":${JSON.stringify(readSort(sort))}`);
-  for (const name of ["select", "expand", "key"]) {
+  for (const name of ["select", "expand", "key", "entities"]) {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }
@@ -69,7 +71,12 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
   }
   const { limit, offset } = readPage(query);
-  for (const [name, value] of Object.entries({ limit, offset, cursor: query.get("cursor") })) {
+  for (const [name, value] of Object.entries({
+    q: query.get("q"),
+    limit,
+    offset,
+    cursor: query.get("cursor"),
+  })) {
     if (value === undefined) continue;
     // A limit is part of the statement: as a parameter it would cost a generic plan, and a check per row.
     if (name === "limit" && /^(0|[1-9]\d{0,2}|1000)$/.test(value)) {

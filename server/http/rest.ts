@@ -32,6 +32,7 @@ const collection: Record<string, Operation> = {
   PATCH: "update_where",
   DELETE: "delete_where",
 };
+const app: Record<string, Operation> = { GET: "search", HEAD: "search" };
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -43,9 +44,19 @@ const written = new Set<Operation>(["insert", "replace", "update", "upsert", "up
 /** What an operation is when the body is a list. */
 const ofList: Partial<Record<Operation, Operation>> = { insert: "insert_list", update_where: "update_list" };
 
+function operationsOn({ entity, id }: Target): Record<string, Operation> {
+  if (id !== null) return record;
+  return entity === "search" ? app : collection;
+}
+
 const compileStatement: Statement = {
   name: "compile",
   text: "select data.compile($1::text, $2::text, $3::text, $4::jsonb)::text",
+};
+
+const compileSearch: Statement = {
+  name: "compile_search",
+  text: "select data.compile_search($1::text, $2::jsonb)::text",
 };
 
 /** The REST interface to records: an operation and a shape, one compiled statement, JSON passed through unparsed. */
@@ -72,7 +83,7 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const operations = target.id === null ? collection : record;
+    const operations = operationsOn(target);
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(target);
     const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
@@ -131,7 +142,13 @@ export class Rest {
     for (let attempt = 1; ; attempt++) {
       const plan =
         this.#apps.get(appKey)?.get(planKey) ??
-        (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
+        (await this.#compile(
+          caller,
+          tenant,
+          appKey,
+          planKey,
+          operation === "search" ? [shape] : [entity, operation, shape],
+        ));
       try {
         if (plan.cache) return await this.#read(caller, plan, plan.cache, planKey, parameters);
         const rows = await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
@@ -173,11 +190,10 @@ export class Rest {
     call: string[],
   ): Promise<Compiled> {
     const parameters = [tenant.app, ...call];
-    const rows = await queryAs(this.#pool, caller, tenant, compileStatement, parameters).catch(
-      (error: unknown) => {
-        throw problemOf(error, parameters);
-      },
-    );
+    const statement = call.length === 1 ? compileSearch : compileStatement;
+    const rows = await queryAs(this.#pool, caller, tenant, statement, parameters).catch((error: unknown) => {
+      throw problemOf(error, parameters);
+    });
     const { sql, app, version, cache } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
@@ -217,10 +233,7 @@ function notFound(target: Target): Problem {
 }
 
 function notAllowed(target: Target): Problem {
-  const allow =
-    target.id === null
-      ? "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-      : "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+  const allow = [...Object.keys(operationsOn(target)), "OPTIONS"].join(", ");
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,

@@ -11,7 +11,7 @@ import { Problem } from "../../server/http/problem.ts";
 import { readSettings } from "../../server/settings.ts";
 import type { TestDatabase } from "./database.ts";
 
-/** A gateway without GraphQL, with its pool and its log open to the test. */
+/** A gateway, with its pool and its log open to the test. */
 export type TestGateway = {
   url: string;
   pool: pg.Pool;
@@ -24,11 +24,12 @@ export type TestGateway = {
   stop(): Promise<void>;
 };
 
-/** Starts a gateway on a free port. `connections` is the pool's size. */
+/** Starts a gateway on a free port. `connections` is the pool's size; GraphQL only where asked for. */
 export async function startGateway(
   db: TestDatabase,
   env: Record<string, string> = {},
   connections = 5,
+  withGraphql = false,
 ): Promise<TestGateway> {
   const settings = readSettings(env);
   const pool = new pg.Pool({ connectionString: db.gatewayUrl, max: connections });
@@ -49,12 +50,17 @@ export async function startGateway(
   const noGraphql = async () => {
     throw new Problem(501, "This gateway has no GraphQL");
   };
+  const logger = pino(stream);
+  // Loading PostGraphile takes a second.
+  const graphql = withGraphql
+    ? (await import("../../server/graphql/graphql.ts")).createGraphql({ pool, settings, log: logger })
+    : null;
   const app = createApp({
     pool,
     settings,
-    log: pino(stream),
+    log: logger,
     tokens,
-    graphql: { appHandler: noGraphql, controlHandler: noGraphql },
+    graphql: graphql ?? { appHandler: noGraphql, controlHandler: noGraphql },
     ready: async () => ({ ready: true, checks: { database: "ok" } }),
     auth: authRoutes({ pool, tokens }),
   });
@@ -68,6 +74,7 @@ export async function startGateway(
     token: async (email, site) =>
       (await issueDevelopmentToken(db.pool, tokens, { email, site })).access_token,
     async stop() {
+      await graphql?.stop();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await pool.end();

@@ -1,0 +1,121 @@
+import {
+  loadOneWithPgClient,
+  type PgCodec,
+  type PgSelectQueryBuilder,
+  sqlValueWithCodec,
+  TYPES,
+} from "postgraphile/@dataplan/pg";
+import { lambda, object } from "postgraphile/grafast";
+import { extendSchema, gql } from "postgraphile/utils";
+import { parseExactly } from "./exactness.ts";
+
+/** The search function of an entity (smart tag @search), where it has fields with x-search. */
+function searchFunction(codec: PgCodec | undefined): { schema: string; name: string } | null {
+  const name = codec?.extensions?.tags?.search;
+  const schema = codec?.extensions?.pg?.schemaName;
+  return typeof name === "string" && schema ? { schema, name } : null;
+}
+
+/** Lists of entities with x-search take `search`: what it finds, the best first unless `orderBy` says otherwise. */
+const searchArgument: GraphileConfig.Plugin = {
+  name: "SearchArgumentPlugin",
+  after: ["PgConnectionArgOrderByPlugin"], // an explicit order comes first
+  schema: {
+    hooks: {
+      GraphQLObjectType_fields_field_args(args, build, { scope, Self }) {
+        const { isPgFieldConnection, pgFieldResource: resource, fieldName } = scope;
+        const found = isPgFieldConnection ? searchFunction(resource?.codec) : null;
+        if (!found) return args;
+        const { sql } = build;
+        const call = sql.identifier(found.schema, found.name);
+        return build.extend(
+          args,
+          {
+            search: {
+              type: build.graphql.GraphQLString,
+              description:
+                'Words, "a phrase", -not this, one or another; the last word may be unfinished, misspelt words are found too. The best match first.',
+              applyPlan(_parent, $connection, argument) {
+                argument.apply($connection.getSubplan(), (builder: PgSelectQueryBuilder, text) => {
+                  if (text == null) return;
+                  const alias = sql.identifier(Symbol("search"));
+                  builder.join({
+                    type: "inner",
+                    from: sql`${call}(${sqlValueWithCodec(text, TYPES.text)})`,
+                    alias,
+                    conditions: [sql`${alias}.id = ${builder.alias}.id`],
+                  });
+                  builder.orderBy({ fragment: sql`${alias}.rank`, codec: TYPES.float, direction: "DESC" });
+                });
+              },
+            },
+          },
+          `Adding search to ${fieldName} of ${Self.name}`,
+        );
+      },
+    },
+  },
+};
+
+type Hits = { data: Record<string, unknown>[] };
+
+/** Query.search of an app: one ranked list over its entities, as data.search makes it. */
+const searchApp = (appId: string) =>
+  extendSchema((build) => {
+    const { pgRegistry } = build.input;
+    const executor = Object.values(pgRegistry.pgExecutors)[0];
+    const isSearched = Object.values(pgRegistry.pgResources).some((resource) =>
+      searchFunction(resource.codec),
+    );
+    if (!executor || !isSearched) return { typeDefs: [] };
+    return {
+      typeDefs: gql`
+        "A record that a search found."
+        type SearchHit {
+          entity: String!
+          id: UUID!
+          "Comparable between entities; the best match has the highest."
+          rank: Float!
+          "The record's first searched field."
+          title: String
+          "By field: HTML with the words that were found in <mark>, everything else escaped."
+          snippets: JSON!
+          record: JSON!
+        }
+        extend type Query {
+          "Searches the entities that have fields with x-search, or those named: one list, the best first."
+          search(q: String!, entities: [String!], first: Int): [SearchHit!]
+        }
+      `,
+      objects: {
+        Query: {
+          plans: {
+            search(_$root, fieldArgs) {
+              const $query = lambda(
+                object({
+                  q: fieldArgs.getRaw("q"),
+                  entities: fieldArgs.getRaw("entities"),
+                  limit: fieldArgs.getRaw("first"),
+                }),
+                (query) => JSON.stringify(query),
+              );
+              return loadOneWithPgClient(executor, $query, (client, queries) =>
+                Promise.all(
+                  queries.map(async (query) => {
+                    const { rows } = await client.query<{ hits: string }>({
+                      text: "select data.search($1::text, $2::jsonb)::text as hits",
+                      values: [appId, query],
+                    });
+                    return (parseExactly(rows[0]?.hits ?? "") as Hits).data;
+                  }),
+                ),
+              );
+            },
+          },
+        },
+      },
+    };
+  }, "SearchAppPlugin");
+
+/** Search in the schema of an app. */
+export const search = (appId: string): GraphileConfig.Plugin[] => [searchArgument, searchApp(appId)];
