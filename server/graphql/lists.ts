@@ -46,6 +46,8 @@ function page(node: FieldNode): ArgumentNode | undefined {
   );
 }
 
+const MOST_IN_A_BATCH = 1_000; // data.graphql_batch refuses more
+
 /** Refuses an operation whose nested lists could come to more records than the limit. */
 export function refuseTooManyRecords(
   document: DocumentNode,
@@ -90,17 +92,23 @@ export function refuseTooManyRecords(
     return Math.max(1, count);
   }
 
-  function count(selectionSet: SelectionSetNode, times: number): number {
+  /** The records of a batch mutation are a list without pages, of as many as one mutation may write. */
+  function sizeAt(node: FieldNode, level: number): number {
+    const isBatch = level === 1 && operation.operation === "mutation" && node.name.value === "records";
+    return isBatch ? MOST_IN_A_BATCH : size(node);
+  }
+
+  function count(selectionSet: SelectionSetNode, times: number, level: number): number {
     let total = 0;
     for (const selection of selectionSet.selections) {
       if (selection.kind === Kind.FIELD) {
-        const here = times * size(selection);
+        const here = times * sizeAt(selection, level);
         if (page(selection)) total += here;
-        if (selection.selectionSet) total += count(selection.selectionSet, here);
+        if (selection.selectionSet) total += count(selection.selectionSet, here, level + 1);
       } else {
         const inner =
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
-        if (inner) total += count(inner.selectionSet, times);
+        if (inner) total += count(inner.selectionSet, times, level);
       }
       if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
@@ -113,5 +121,5 @@ export function refuseTooManyRecords(
     }
     return total;
   }
-  count(operation.selectionSet, 1);
+  count(operation.selectionSet, 1, 0);
 }
