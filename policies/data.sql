@@ -8,8 +8,8 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.compile_filter(uuid, jsonb, text, text[], int), data.compile_condition(uuid, text, text, jsonb, text, text[]),
   data.compile_relation_filter(uuid, text, jsonb, text, text[], int), data.relation_of(uuid, text), data.relation_names(uuid), data.is_field(uuid, text), data.filter_value(jsonb, text, text[]),
   data.field_expression(uuid, text, text), data.parse_select(uuid, jsonb, text, text[]), data.compile_expand(uuid, text, jsonb, text, int),
-  data.normalize_sort(jsonb), data.cursor_values(text, jsonb), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
-  data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb),
+  data.normalize_sort(jsonb), data.cursor_values(text, jsonb, int), data.cursor_text(json), data.page_number(text, text, bigint, bigint),
+  data.compile_after(text[], text[], text[], boolean[], text), data.parameterize(jsonb, text[]), data.refuse_unknown_query(jsonb, text),
   data.upsert(text, jsonb, text[], boolean), data.update_list(text, jsonb), data.update_where(text, jsonb, jsonb, int, boolean),
   data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
   data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
@@ -35,6 +35,20 @@ to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
+grant execute on function data.path_alias(text, text), data.path_relation(uuid, text), data.path_expression(uuid, text, text, int),
+  data.path_joins(uuid, text, text[], text), data.path_value(uuid, text, text),
+  data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.timezone(text),
+  data.group_expression(jsonb, text, text, text), data.aggregate_expression(text, text, jsonb), data.compile_columns_filter(jsonb, jsonb, text[], int),
+  data.scope_field(jsonb, text), data.compile_aggregate(jsonb, text, jsonb, text[]), data.compile_entity_aggregate(data.entities, text, jsonb, text[]),
+  data.aggregate(text, jsonb), data.last_parameter(jsonb), data.parameterize_query(jsonb),
+  data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int),
+  data.openapi_union_paths(text[]), data.union_entities(jsonb), data.union_common_fields(uuid[]), data.union_fields(uuid[], text[], text[], text[]),
+  data.union_arm(text, text, text[], text, jsonb, text[]), data.compile_union_find(text, jsonb, text[]),
+  data.compile_union_aggregate(text, jsonb, text[]), data.find_union(text, jsonb), data.aggregate_union(text, jsonb),
+  data.filter_entities(uuid, jsonb), data.plan_rows(jsonb), data.estimated_count(text, text[], text[]),
+  data.compile_count(data.entities, text, jsonb, text, text, text[]),
+  data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
+to rowhouse_account;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
 
 alter table data.changes enable row level security;

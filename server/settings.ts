@@ -179,6 +179,12 @@ export const SETTINGS = {
     "records",
     "What the nested lists of one GraphQL document may come to.",
   ),
+  ROWHOUSE_GRAPHQL_AGGREGATES: setting(
+    whole(0, 1_000),
+    "20",
+    "fields",
+    "The most fields aggregates and groupedAggregates of a GraphQL document: each reads every record that matches.",
+  ),
   ROWHOUSE_DOCS: setting(
     unlessProduction,
     "auto",

@@ -8,11 +8,16 @@ beforeAll(async () => {
 });
 afterAll(() => crm?.stop());
 const path = `${base}/openapi.json`;
-type Operation = { operationId: string; requestBody?: { content: Record<string, { example: unknown }> } };
+type Parameter = { name: string; required?: boolean; example?: string };
+type Operation = {
+  operationId: string;
+  parameters?: Parameter[];
+  requestBody?: { content: Record<string, { example: unknown }> };
+};
 type Document = {
   openapi: string;
   servers: { url: string }[];
-  paths: Record<string, Record<string, Operation>>;
+  paths: Record<string, Record<string, Operation> & { parameters?: Parameter[] }>;
   components: { schemas: Record<string, { properties: Record<string, unknown> }> };
 };
 const document = async () => JSON.parse((await crm.send(path)).text) as Document;
@@ -40,7 +45,9 @@ test("every address in it answers, and the example of an insert can be inserted"
   const root = doc.servers[0]?.url;
   for (const [address, item] of Object.entries(doc.paths)) {
     if (!item.get || address.includes("{id}")) continue;
-    expect([address, (await crm.send(`${root}${address}`)).status]).toEqual([address, 200]);
+    const required = [...(item.parameters ?? []), ...(item.get.parameters ?? [])].filter((p) => p.required);
+    const query = required.map((p) => `${p.name}=${p.example}`).join("&");
+    expect([address, (await crm.send(`${root}${address}?${query}`)).status]).toEqual([address, 200]);
   }
   const body = doc.paths["/companies"]?.post?.requestBody?.content["application/json"]?.example;
   expect((await crm.send(`${root}/companies`, { method: "POST", body })).status).toBe(201);

@@ -24,7 +24,7 @@ const vocabulary = async (entity: string) =>
   (await db.query(`select pg_relation_filenode('acme_crm.${entity}__words') as n`))[0]?.n;
 const finish = async (call: string) => {
   const [operation] = await db.query<{ id: string }>(`select id from ${call}`);
-  await db.query("call data.run_operation($1)", [operation?.id]);
+  await db.query("call data.run_operations()");
   const [done] = await db.query("select state, error from data.operations where id = $1", [operation?.id]);
   expect(done).toMatchObject({ state: "done", error: null });
 };

@@ -29,18 +29,16 @@ comment on function data.resolve_entity(text, text) is
 create or replace function data.compile(app text, entity text, operation text, shape jsonb default '{}') returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
-  _r record := data.resolve_entity(compile.app, compile.entity);
+  _r record := data.resolve_entity(compile.app, case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
   _entity data.entities := _r.entity_row;
-  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(compile.shape) k
-    where k <> all (array['q', 'filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count'])
-      and not (compile.operation in ('upsert', 'update_where', 'delete_where') and k in ('key', 'max', 'return')));
   _out jsonb;
 begin
-  if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has q, filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
-  end if;
+  perform data.refuse_unknown_query(compile.shape, compile.operation);
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
+    when 'aggregate' then data.compile_entity_aggregate(_entity, _r.schema_name, compile.shape)
+    when 'find_union' then data.compile_union_find(compile.app, compile.shape)
+    when 'aggregate_union' then data.compile_union_aggregate(compile.app, compile.shape)
     when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
         case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
@@ -67,4 +65,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of the filter in order, then q, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';

@@ -18,7 +18,7 @@ begin
         when 'timestamptz' then format('to_json(%s) #>> ''{}''', e.expression) -- RFC 3339, as in JSON
         else e.expression end, s.path), ', ' order by s.n)
     from (select path, min(n) as n from jsonb_array_elements_text(_names) with ordinality j (path, n) group by path) s,
-      data.field_expression(export_columns.entity_id, s.path, 'v') e);
+      data.path_value(export_columns.entity_id, s.path, 'v') e);
 end
 $$;
 comment on function data.export_columns(uuid, jsonb) is
@@ -55,7 +55,7 @@ begin
   if coalesce(query->'sort', '[]') not in ('[]', 'null') then
     select ' order by ' || string_agg(e.expression || case s.value->>'direction' when 'desc' then ' desc' else '' end, ', ' order by s.n) || ', v.id' into _order
     from jsonb_array_elements(data.normalize_sort(query->'sort')) with ordinality s (value, n),
-      data.field_expression(_entity.id, s.value->>'field', 'v') e;
+      data.path_value(_entity.id, s.value->>'field', 'v') e;
   end if;
   if export_statement.format = 'csv' then
     return pg_catalog.format('copy (select %s from %I.%I v where %s%s) to stdout (format csv, header true, encoding ''UTF8'')',

@@ -60,43 +60,52 @@ end
 $$;
 comment on function data.filter_value(jsonb, text, text[]) is 'A placeholder {"$param": n} as a typed parameter, or as a quoted literal when parameters are given.';
 
-create or replace function data.compile_condition(entity_id uuid, path text, operator text, operand jsonb, alias text, parameters text[])
+create or replace function data.compile_comparison(
+  expression text, kind text, item_kind text, sql_type text, path text, operator text, operand jsonb, parameters text[]
+)
 returns text
 language plpgsql stable set search_path = '' as $$
 declare
-  _f record;
   _v text;
 begin
-  _f := data.field_expression(entity_id, path, alias);
   if operator in ('$eq', '$ne') and operand = 'null' then
-    return format('%s is %s null', _f.expression, case operator when '$eq' then '' else 'not' end);
+    return format('%s is %s null', expression, case operator when '$eq' then '' else 'not' end);
   elsif operator in ('$in', '$nin') then
     _v := data.filter_value(operand, 'jsonb', parameters);
     return format(case operator when '$in' then '%s = any ((select array(select jsonb_array_elements_text(%s)))::%s[])'
-      else '(%s = any ((select array(select jsonb_array_elements_text(%s)))::%s[])) is not true' end, _f.expression, _v, _f.sql_type);
+      else '(%s = any ((select array(select jsonb_array_elements_text(%s)))::%s[])) is not true' end, expression, _v, sql_type);
   elsif operator = '$exists' then
-    return format('(%s is not null) = %s', _f.expression, data.filter_value(operand, 'boolean', parameters));
+    return format('(%s is not null) = %s', expression, data.filter_value(operand, 'boolean', parameters));
   elsif operator in ('$like', '$ilike') then
-    if _f.sql_type <> 'text' then
-      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, _f.kind), 'Compare it with $eq, $gt or $in instead.', 'invalid_filter');
+    if sql_type <> 'text' then
+      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, kind), 'Compare it with $eq, $gt or $in instead.', 'invalid_filter');
     end if;
-    return format('%s %s %s', _f.expression, case operator when '$like' then 'like' else 'ilike' end, data.filter_value(operand, 'text', parameters));
+    return format('%s %s %s', expression, case operator when '$like' then 'like' else 'ilike' end, data.filter_value(operand, 'text', parameters));
   elsif operator = '$contains' then
-    if _f.sql_type = 'text' then
-      return format('strpos(%s, %s) > 0', _f.expression, data.filter_value(operand, 'text', parameters));
-    elsif _f.kind = 'array' and _f.item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then
-      return format('%s ? %s', _f.expression, data.filter_value(operand, 'text', parameters));
-    elsif _f.sql_type = 'jsonb' then
-      return format('%s @> %s', _f.expression, data.filter_value(operand, 'jsonb', parameters));
+    if sql_type = 'text' then
+      return format('strpos(%s, %s) > 0', expression, data.filter_value(operand, 'text', parameters));
+    elsif kind = 'array' and item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then
+      return format('%s ? %s', expression, data.filter_value(operand, 'text', parameters));
+    elsif sql_type = 'jsonb' then
+      return format('%s @> %s', expression, data.filter_value(operand, 'jsonb', parameters));
     end if;
-    perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, _f.kind), 'Compare it with $eq or $in instead.', 'invalid_filter');
+    perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, kind), 'Compare it with $eq or $in instead.', 'invalid_filter');
   elsif operator in ('$eq', '$ne', '$gt', '$gte', '$lt', '$lte') then
-    return format('%s %s %s', _f.expression, case operator when '$eq' then '=' when '$ne' then 'is distinct from' when '$gt' then '>'
-      when '$gte' then '>=' when '$lt' then '<' else '<=' end, data.filter_value(operand, _f.sql_type, parameters));
+    return format('%s %s %s', expression, case operator when '$eq' then '=' when '$ne' then 'is distinct from' when '$gt' then '>'
+      when '$gte' then '>=' when '$lt' then '<' else '<=' end, data.filter_value(operand, sql_type, parameters));
   end if;
   perform rowhouse.fail(400, format('%L is not an operator', left(operator, 40)),
     'Operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $like, $ilike, $contains, $exists, $and, $or, $not.', 'unknown_operator');
 end
+$$;
+comment on function data.compile_comparison(text, text, text, text, text, text, jsonb, text[]) is
+  'An expression of a kind and type, called path, compared as SQL. RH400 for operators that do not fit it.';
+
+create or replace function data.compile_condition(entity_id uuid, path text, operator text, operand jsonb, alias text, parameters text[])
+returns text
+language sql stable set search_path = '' as $$
+  select data.compile_comparison(f.expression, f.kind, f.item_kind, f.sql_type, path, operator, operand, parameters)
+  from data.field_expression(entity_id, path, alias) f
 $$;
 comment on function data.compile_condition(uuid, text, text, jsonb, text, text[]) is 'One comparison of a filter as SQL. RH400 for unknown fields and operators.';
 

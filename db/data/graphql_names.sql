@@ -74,7 +74,10 @@ language sql stable set search_path = '' as $$
   select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search']) n
   union all
   select 'the schema', e.type || s, format('entity %s', e.name)
-  from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Filter', 'Input', 'Patch']) s
+  from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Filter', 'Input', 'Patch', 'Aggregates', 'GroupBy', 'HavingInput']) s
+  union all
+  select 'the schema', e.type || s, format('aggregates of entity %s', e.name)
+  from entities e, unnest(array['Sum', 'Avg', 'Min', 'Max', 'DistinctCount']) f, unnest(array[f || 'Aggregates', 'Having' || f || 'Input']) s
   union all
   select 'the schema', v || e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['Create', 'Update', 'Delete']) v, unnest(array['Input', 'Payload']) s
@@ -90,6 +93,8 @@ language sql stable set search_path = '' as $$
     'Cursor']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
   select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit']) t
+  union all
+  select 'the schema', format('Having%sFilter', t), 'GraphQL itself' from unnest(array['Int', 'Bigint', 'Float', 'Bigfloat', 'Datetime', 'String']) t
   union all
   select m.type, m.name, m.used_by from members m
   union all

@@ -116,6 +116,10 @@ begin
       'patch', data.openapi_operation('update_' || _n, _n, 'Change the given properties of a record; null unsets one', array['if_match'],
         jsonb_build_object('application/json', jsonb_build_object('schema', _update, 'example', _example)), '200', _json),
       'delete', data.openapi_operation('delete_' || _n, _n, 'Delete a record', array['if_match'], null, '204', null)),
+    '/' || _n || '/aggregate', jsonb_build_object(
+      'get', data.openapi_operation('aggregate_' || _n, _n, 'Group records, and count, sum or average them',
+        array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
+        '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}')),
     '/' || _n || '/export', jsonb_build_object(
       'get', data.openapi_operation('export_' || _n, _n, 'Export all records, streamed', array['format', 'filter', 'sort', 'select'], null, '200', _files)),
     '/' || _n || '/import', jsonb_build_object(
@@ -124,6 +128,20 @@ begin
 end
 $$;
 comment on function data.openapi_paths(data.entities) is 'The addresses of an entity, with their operations.';
+
+create or replace function data.openapi_union_paths(entities text[]) returns jsonb
+language sql immutable set search_path = '' as $$
+  select case when cardinality(entities) = 0 then '{}' else jsonb_build_object(
+    '/query', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query', 'app', 'List records of several entities in one',
+      array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor'], null, '200', '{"application/json": {"schema": {"$ref": "#/components/schemas/page.union"}}}')),
+    '/query/aggregate', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query_aggregate', 'app', 'Group records of several entities, and count, sum or average them',
+      array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
+      '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}'))) end
+  from (select '[{"name": "nullable", "in": "query", "description": "Fields that are null in entities without them, with commas between", "schema": {"type": "string"}}]'::jsonb
+    || jsonb_build_object('name', 'entities', 'in', 'query', 'required', true, 'description', 'With commas between', 'schema', '{"type": "string"}'::jsonb,
+      'example', array_to_string(entities, ','))) x (p)
+$$;
+comment on function data.openapi_union_paths(text[]) is 'The addresses of queries over several entities, of which some are the example.';
 
 create or replace function data.openapi(app text) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -147,7 +165,7 @@ begin
     'security', '[{"token": []}]'::jsonb,
     'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || data.openapi_transaction() || data.openapi_search(_id) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+    'paths', _paths || data.openapi_transaction() || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
@@ -178,8 +196,9 @@ language sql immutable set search_path = '' as $$
   select '{
     "page.meta": {"type": "object", "required": ["limit", "offset", "next_cursor"], "properties": {"limit": {"type": "integer"}, "offset": {"type": "integer"},
       "next_cursor": {"type": ["string", "null"], "description": "The cursor of the next page, if there is one"},
-      "count": {"type": "integer", "description": "How many records match, with count=exact"}}},
-    "page.found": {"type": "object", "description": "Added to records that q found", "properties": {
+      "count": {"type": "integer", "description": "How many records match, with count=exact or count=estimated"},
+      "count_is_estimated": {"type": "boolean", "description": "Whether count=estimated gave an estimate; small numbers are counted"}}},
+        "page.found": {"type": "object", "description": "Added to records that q found", "properties": {
       "_rank": {"type": "number", "description": "The best match has the highest"},
       "_snippets": {"$ref": "#/components/schemas/page.snippets"}}},
     "page.snippets": {"type": "object", "additionalProperties": {"type": "string"},
@@ -188,6 +207,13 @@ language sql immutable set search_path = '' as $$
       "entity": {"type": "string"}, "id": {"type": "string", "format": "uuid"}, "rank": {"type": "number"},
       "title": {"type": ["string", "null"], "description": "The first searched field"},
       "snippets": {"$ref": "#/components/schemas/page.snippets"}, "record": {"type": "object"}}},
+    "page.union": {"type": "object", "required": ["data", "meta"], "properties": {
+      "data": {"type": "array", "items": {"type": "object", "required": ["entity"], "properties": {"entity": {"type": "string"}}}},
+      "meta": {"$ref": "#/components/schemas/page.meta"}}},
+    "page.groups": {"type": "object", "required": ["data", "meta"], "properties": {
+      "data": {"type": "array", "items": {"type": "object", "description": "A group: its keys and its aggregates by name. Of no records, count is 0 and the others are null"}},
+      "meta": {"$ref": "#/components/schemas/page.meta"}}, "examples": [{"data": [{"status": "paid", "created_at_month": "2026-01-01", "count": 12, "sum_total": 345.60}],
+      "meta": {"limit": 100, "offset": 0, "next_cursor": null}}]},
     "page.imported": {"type": "object", "required": ["inserted", "updated", "unchanged", "skipped", "errors"], "properties": {
       "inserted": {"type": "integer"}, "updated": {"type": "integer"}, "unchanged": {"type": "integer"}, "skipped": {"type": "integer"},
       "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"], "properties": {
@@ -212,13 +238,22 @@ language sql immutable set search_path = '' as $$
     "q": {"name": "q", "in": "query", "description": "Words, \"a phrase\", -not this, one or another; the last word may be unfinished. The best match first, unless sort is given",
       "schema": {"type": "string", "maxLength": 1000}, "example": "jon smith"},
     "entities": {"name": "entities", "in": "query", "description": "Only these entities, with commas between", "schema": {"type": "string"}},
-    "sort": {"name": "sort", "in": "query", "description": "Fields with commas between; - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
-    "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between", "schema": {"type": "string"}, "example": "id,version"},
+    "sort": {"name": "sort", "in": "query", "description": "Fields with commas between, also of a record referred to (company.city); - before one: descending", "schema": {"type": "string"}, "example": "-created_at"},
+    "select": {"name": "select", "in": "query", "description": "Only these fields, with commas between, also of a record referred to (company.city)", "schema": {"type": "string"}, "example": "id,version"},
     "expand": {"name": "expand", "in": "query", "description": "Relations to embed, with commas between; nested with a dot", "schema": {"type": "string"}},
+    "group": {"name": "group", "in": "query", "description": "What to group by, with commas between: fields, also of a record referred to (company.city); times and dates in buckets (created_at:month; hour, day, week, month, quarter, year). Or JSON with field, bucket, timezone and as",
+      "schema": {"type": "string"}, "example": "created_at:month"},
+    "aggregate": {"name": "aggregate", "in": "query", "description": "What to compute of each group, with commas between: count, count(field), sum(field), avg, min, max, count_distinct, named like sum_total, or as you say: revenue:sum(total). Or JSON: {\"revenue\": {\"$sum\": \"total\"}}",
+      "schema": {"type": "string", "default": "count"}, "example": "count,last:max(created_at)"},
+    "having": {"name": "having", "in": "query", "description": "Which groups to keep: a filter over the columns of the result",
+      "content": {"application/json": {"schema": {"type": "object"}, "example": {"count": {"$gte": 1}}}}},
+    "timezone": {"name": "timezone", "in": "query", "description": "Where days and other buckets begin", "schema": {"type": "string", "default": "UTC"}, "example": "Europe/Oslo"},
+    "group_sort": {"name": "sort", "in": "query", "description": "Columns of the result with commas between; - before one: descending. By the groups unless told", "schema": {"type": "string"}, "example": "-count"},
+    "group_limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 100}},
     "limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 20}},
     "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
     "page": {"name": "page", "in": "query", "description": "Instead of offset, from 1", "schema": {"type": "integer", "minimum": 1}},
-    "count": {"name": "count", "in": "query", "description": "exact adds meta.count; it reads every record that matches", "schema": {"enum": ["none", "exact"], "default": "none"}},
+    "count": {"name": "count", "in": "query", "description": "exact adds meta.count; it reads every record that matches. estimated asks the statistics", "schema": {"enum": ["none", "exact", "estimated"], "default": "none"}},
     "cursor": {"name": "cursor", "in": "query", "description": "meta.next_cursor of the page before", "schema": {"type": "string"}},
     "format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}},
     "app_format": {"name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "ndjson"], "default": "json"}},

@@ -45,7 +45,7 @@ declare
   _sql text;
   _body text;
 begin
-  perform data.refuse_unknown_query(query);
+  perform data.refuse_unknown_query(query, 'find');
   if query->'q' = 'true' then
     perform data.search_terms(null);
   end if;
@@ -57,18 +57,41 @@ $$;
 comment on function data.find(text, jsonb) is
   'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset", "cursor", "count"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. RH400, RH404.';
 
-create or replace function data.refuse_unknown_query(query jsonb) returns void
+drop function if exists data.refuse_unknown_query(jsonb);
+create or replace function data.refuse_unknown_query(query jsonb, operation text) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
-  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k
-    where k <> all (array['q', 'filter', 'sort', 'select', 'expand', 'limit', 'offset', 'cursor', 'count']));
+  _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
+    || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
+    || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
+    || case when operation = 'find' then '{q}'::text[] when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] end;
+  _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), 'A query has q, filter, sort, select, expand, limit, offset, cursor, count.', 'invalid_query');
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), format('A query has %s.', array_to_string(_known, ', ')), 'invalid_query');
   end if;
 end
 $$;
-comment on function data.refuse_unknown_query(jsonb) is 'Raises RH400 for members that a query does not have.';
+comment on function data.refuse_unknown_query(jsonb, text) is 'Raises RH400 for members that a query of an operation does not have.';
+
+create or replace function data.parameterize_query(query jsonb, out parameters text[], out shape jsonb)
+language plpgsql immutable set search_path = '' as $$
+declare
+  _p record;
+  _name text;
+begin
+  parameters := '{}';
+  shape := query;
+  foreach _name in array array['filter', 'having'] loop
+    if coalesce(query->_name, 'null') <> 'null' then
+      _p := data.parameterize(query->_name, parameters);
+      parameters := _p.parameters;
+      shape := shape || jsonb_build_object(_name, _p.shape);
+    end if;
+  end loop;
+end
+$$;
+comment on function data.parameterize_query(jsonb) is 'A query with the literals of its filter and having replaced by placeholders, and the literals as text.';
 
 create or replace function data.get(entity text, id uuid, query jsonb default '{}') returns jsonb
 language plpgsql stable set search_path = '' set timezone = 'UTC' as $$

@@ -48,7 +48,7 @@ function page(node: FieldNode): ArgumentNode | undefined {
 
 const MOST_IN_A_BATCH = 1_000; // data.graphql_batch refuses more
 
-/** Refuses an operation whose nested lists could come to more records than the limit. */
+/** Refuses an operation whose nested lists could come to more records than the limit, or that aggregates too often. */
 export function refuseTooManyRecords(
   document: DocumentNode,
   operation: OperationDefinitionNode,
@@ -98,10 +98,21 @@ export function refuseTooManyRecords(
     return isBatch ? MOST_IN_A_BATCH : size(node);
   }
 
+  let aggregates = 0;
+
   function count(selectionSet: SelectionSetNode, times: number, level: number): number {
     let total = 0;
     for (const selection of selectionSet.selections) {
       if (selection.kind === Kind.FIELD) {
+        if (selection.selectionSet && /^(a|groupedA)ggregates$/.test(selection.name.value)) aggregates++;
+        if (aggregates > limits.ROWHOUSE_GRAPHQL_AGGREGATES) {
+          throw tooMuch(
+            "aggregates too often",
+            "ROWHOUSE_GRAPHQL_AGGREGATES",
+            limits,
+            "Ask for several aggregates in one field, or send several requests.",
+          );
+        }
         const here = times * sizeAt(selection, level);
         if (page(selection)) total += here;
         if (selection.selectionSet) total += count(selection.selectionSet, here, level + 1);

@@ -6,6 +6,7 @@ import { makePgService } from "postgraphile/adaptors/pg";
 import type { GraphQLSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
+import { aggregates, aggregatesPreset } from "./aggregates.ts";
 import { exactNumbers } from "./exactness.ts";
 import { namesFromSmartTags, unusedNames } from "./inflection.ts";
 import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
@@ -23,8 +24,20 @@ export async function buildSchema(
   plugins: GraphileConfig.Plugin[] = [],
 ): Promise<Built> {
   const { schema, resolvedPreset } = await makeSchema({
-    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset, PostGraphileConnectionFilterPreset],
-    plugins: [scopedIntrospection(pool, scope), namesFromSmartTags, unusedNames, exactNumbers, ...plugins],
+    extends: [
+      PostGraphileAmberPreset,
+      PgSimplifyInflectionPreset,
+      PostGraphileConnectionFilterPreset,
+      ...(scope.role ? [] : [aggregatesPreset]),
+    ],
+    plugins: [
+      scopedIntrospection(pool, scope),
+      namesFromSmartTags,
+      unusedNames,
+      exactNumbers,
+      ...(scope.role ? [] : [aggregates]),
+      ...plugins,
+    ],
     disablePlugins: [
       "PgIntrospectionPlugin", // ours instead
       "SwallowErrorsPlugin", // a build that cannot make everything fails, and the one before keeps serving

@@ -7,6 +7,9 @@ import { Problem } from "./problem.ts";
 export type Operation =
   | "find"
   | "search"
+  | "aggregate"
+  | "find_union"
+  | "aggregate_union"
   | "get"
   | "insert"
   | "insert_list"
@@ -33,14 +36,18 @@ const json = JSON as unknown as {
   isRawJSON(value: unknown): value is RawNumber;
 };
 
-/** Records on a page when only the page is given; the same number as data.compile's. */
-const recordsPerPage = "20";
+/** Records on a page when only the page is given; the same numbers as data.compile's. */
+const perPage = (operation: Operation) => (operation.startsWith("aggregate") ? "100" : "20");
 const filterDepth = 64;
 /** Operators whose operand is a filter, and not a value. */
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
+const aggregateParameters = "filter group aggregate having timezone sort limit offset page cursor".split(" ");
 const allowed = {
   find: ["q", "filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
   search: ["q", "entities", "limit"],
+  aggregate: [...aggregateParameters],
+  find_union: ["entities", "nullable", "filter", "sort", "select", "limit", "offset", "page", "cursor"],
+  aggregate_union: ["entities", "nullable", ...aggregateParameters],
   get: ["select", "expand"],
   insert: [],
   insert_list: [],
@@ -58,19 +65,25 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   const query = readParameters(queryString, allowed[operation]);
   const values: string[] = [];
   const shape: string[] = [];
-  const filter = query.get("filter");
-  if (filter !== undefined) shape.push(`"filter":${filterShape(filter, values)}`);
+  for (const name of ["filter", "having"]) {
+    const filter = query.get(name);
+    if (filter !== undefined) shape.push(`"${name}":${filterShape(name, filter, values)}`);
+  }
   const sort = query.get("sort");
   if (sort !== undefined) shape.push(`"sort":${JSON.stringify(readSort(sort))}`);
-  for (const name of ["select", "expand", "key", "entities"]) {
+  for (const name of ["select", "expand", "entities", "nullable", "key"]) {
     const list = query.get(name);
     if (list !== undefined) shape.push(`"${name}":${JSON.stringify(readNames(name, list))}`);
   }
-  for (const name of ["count", "max", "return"]) {
+  for (const name of ["group", "aggregate"]) {
+    const terms = query.get(name);
+    if (terms !== undefined) shape.push(`"${name}":${readTerms(name, terms)}`);
+  }
+  for (const name of ["count", "timezone", "max", "return"]) {
     const word = query.get(name);
     if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
   }
-  const { limit, offset } = readPage(query);
+  const { limit, offset } = readPage(query, perPage(operation));
   for (const [name, value] of Object.entries({
     q: query.get("q"),
     limit,
@@ -125,11 +138,11 @@ function parse(name: string, text: string, hint: string): Json {
   }
 }
 
-function filterShape(text: string, values: string[]): string {
-  const hint = 'For example filter={"age":{"$gte":18}}, percent-encoded.';
-  const filter = parse("filter", text, hint);
+function filterShape(name: string, text: string, values: string[]): string {
+  const hint = `For example ${name}={"age":{"$gte":18}}, percent-encoded.`;
+  const filter = parse(name, text, hint);
   if (filter === null || typeof filter !== "object" || Array.isArray(filter) || json.isRawJSON(filter)) {
-    throw bad("filter", "filter is not a JSON object", hint);
+    throw bad(name, `${name} is not a JSON object`, hint);
   }
   return splitLiterals(filter, values, 0);
 }
@@ -177,6 +190,12 @@ function readNames(name: string, text: string): string[] {
   return names;
 }
 
+/** What to group by and what to compute: a list, or JSON as SQL takes it. */
+function readTerms(name: string, text: string): string {
+  const hint = `${name}=${name === "group" ? "status,created_at:month" : "count,sum(total)"}, or JSON, percent-encoded.`;
+  return JSON.stringify(/^\s*[[{]/.test(text) ? parse(name, text, hint) : splitNames(text));
+}
+
 function splitNames(text: string): string[] {
   return text.split(",").map((item) => item.trim());
 }
@@ -204,7 +223,10 @@ function shortSortKey(key: string): SortKey {
   return { field: key.startsWith("+") ? key.slice(1) : key, direction: "asc" };
 }
 
-function readPage(query: Map<string, string>): { limit: string | undefined; offset: string | undefined } {
+function readPage(
+  query: Map<string, string>,
+  size: string,
+): { limit: string | undefined; offset: string | undefined } {
   const page = query.get("page");
   const limit = query.get("limit");
   const offset = query.get("offset");
@@ -214,7 +236,7 @@ function readPage(query: Map<string, string>): { limit: string | undefined; offs
   for (const other of ["offset", "cursor"]) {
     if (query.has(other)) throw bad("page", `page and ${other} exclude each other`, "page=2&limit=20");
   }
-  const size = limit ?? recordsPerPage;
+  size = limit ?? size;
   // A limit that is no number is passed on, for SQL to say what is wrong with it.
   return {
     limit: size,

@@ -11,7 +11,7 @@ import { sendEmpty, sendJson } from "./response.ts";
 import { type Result, Results } from "./results.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** A record or a collection: an entity, and an id when one record is meant. */
+/** Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of them. */
 export type Target = { entity: string; id: string | null };
 
 type Compiled = {
@@ -32,7 +32,6 @@ const collection: Record<string, Operation> = {
   PATCH: "update_where",
   DELETE: "delete_where",
 };
-const app: Record<string, Operation> = { GET: "search", HEAD: "search" };
 const record: Record<string, Operation> = {
   GET: "get",
   HEAD: "get",
@@ -44,10 +43,10 @@ const written = new Set<Operation>(["insert", "replace", "update", "upsert", "up
 /** What an operation is when the body is a list. */
 const ofList: Partial<Record<Operation, Operation>> = { insert: "insert_list", update_where: "update_list" };
 
-function operationsOn({ entity, id }: Target): Record<string, Operation> {
-  if (id !== null) return record;
-  return entity === "search" ? app : collection;
-}
+const reading = (operation: Operation): Record<string, Operation> => ({ GET: operation, HEAD: operation });
+const aggregates = reading("aggregate");
+const union = { all: reading("find_union"), aggregate: reading("aggregate_union") };
+const searching = reading("search");
 
 const compileStatement: Statement = {
   name: "compile",
@@ -83,13 +82,14 @@ export class Rest {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
-    const operations = operationsOn(target);
+    const operations = operationsOf(target);
+    const isRecord = operations === record;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
-    if (!operation) throw notAllowed(target);
+    if (!operation) throw notAllowed(operations);
     const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
     if (body !== null && /^\s*\[/.test(body)) operation = ofList[operation] ?? operation;
     const { shape, values } = planQuery(operation, request.queryString);
-    const parameters: (string | null)[] = target.id === null ? values : [target.id, ...values];
+    const parameters: (string | null)[] = isRecord ? [target.id, ...values] : values;
     if (body !== null) parameters.push(body);
     if (operation === "replace" || operation === "update" || operation === "delete")
       parameters.push(ifMatch(req));
@@ -225,6 +225,13 @@ function isStale(error: unknown): boolean {
   return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
 }
 
+function operationsOf({ entity, id }: Target): Record<string, Operation> {
+  if (id !== null && id !== "aggregate") return record;
+  if (entity === "search" && id === null) return searching;
+  if (entity === "query") return id === null ? union.all : union.aggregate;
+  return id === null ? collection : aggregates;
+}
+
 function notFound(target: Target): Problem {
   return new Problem(404, `There is no such record of ${target.entity} that you may see`, {
     code: "not_found",
@@ -232,8 +239,8 @@ function notFound(target: Target): Problem {
   });
 }
 
-function notAllowed(target: Target): Problem {
-  const allow = [...Object.keys(operationsOn(target)), "OPTIONS"].join(", ");
+function notAllowed(operations: Record<string, Operation>): Problem {
+  const allow = [...Object.keys(operations), "OPTIONS"].join(", ");
   return new Problem(405, `This method is not allowed here`, {
     code: "method_not_allowed",
     hint: `Allowed: ${allow}.`,
