@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
@@ -371,5 +372,13 @@ test("names that would meet are refused when the entity is defined", async () =>
   });
   await expect(define("upsert_contacts_payload")).rejects.toMatchObject({
     message: expect.stringContaining("UpsertContactsPayload"),
+  });
+});
+
+test("the example of docs/writing.md works as printed", async () => {
+  const page = readFileSync(new URL("../docs/writing.md", import.meta.url), "utf8");
+  await db.query(/```sql\n([\s\S]*?)```/.exec(page)?.[1] ?? "");
+  expect(await data(/```graphql\n([\s\S]*?)```/.exec(page)?.[1] ?? "")).toEqual({
+    updateProducts: { updated: 1, records: [{ code: "tea" }] },
   });
 });

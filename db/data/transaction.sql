@@ -232,9 +232,6 @@ begin
     if _state ~ '^(08|25|40|53|55|57|58|RH0|XX)' then
       raise; -- of no single operation
     end if;
-    if _operation->>'operation' = 'upsert' then
-      _detail := regexp_replace(_detail, '"pointer": "/0(?=[/"])', '"pointer": "', 'g'); -- a list of one
-    end if;
     perform data.refuse_operation(_n, _state, _message, _detail, _hint, _constraint, _table, _column);
   end;
   return '{"data":[' || array_to_string(_results, ',') || ']}';
