@@ -86,6 +86,9 @@ language sql stable set search_path = '' as $$
   select 'the schema', v || e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['Create', 'Update', 'Delete']) v, unnest(array['Input', 'Payload']) s
   union all
+  select 'the schema', v || rowhouse.upper_camel(e.many) || s, format('batches of entity %s', e.name)
+  from entities e, unnest(array['Create', 'Update', 'Delete', 'Upsert']) v, unnest(array['Input', 'Payload']) s
+  union all
   select distinct 'the schema', format('%sToMany%sFilter', r.target_type, r.source_type), format('relations from %s to %s', r.source, r.target)
   from relations r
   union all

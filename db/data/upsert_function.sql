@@ -44,7 +44,7 @@ begin
           'Name what identifies a record, best something unique: ' || array_to_string(%9$L::text[], ' or ') || '.', 'invalid_key');
       end if;
       perform data.check_batch(%4$L, _list);
-      perform data.refuse_keys(%4$L, _list, _parts);
+      perform data.refuse_keys(%4$L, _list, _parts, _records);
       -- Where no index says that there is one record only, those who upsert take turns.
       if array_to_string(array(select distinct k from unnest(_key) k order by k), ',') <> all (%9$L::text[]) then
         perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || %10$L, 0));
@@ -63,11 +63,11 @@ begin
           into _ns, _ids, _errors using _list, _left;
           if _errors is not null then
             perform rowhouse.fail(409, format('A record of %%s was changed in the meantime', %4$L),
-              'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', _errors);
+              'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', data.errors_of(_errors, _records));
           elsif cardinality(_ns) > (select count(distinct n) from unnest(_ns) n) then
             select jsonb_agg(jsonb_build_object('pointer', format('/%%s/%%s', n - 1, _parts #>> '{0,name}'), 'message', 'is the key of more than one record') order by n)
             into _errors from (select n from unnest(_ns) n group by n having count(*) > 1) x;
-            perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', _errors);
+            perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', data.errors_of(_errors, _records));
           end if;
           _all_ns := _all_ns || _ns;
           _all_ids := _all_ids || _ids;
@@ -108,7 +108,7 @@ begin
         if _errors is null then
           raise;
         end if;
-        perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', _errors);
+        perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', data.errors_of(_errors, _records));
       end;
       return '{' || case when _return then '"data":[' || coalesce((select string_agg(row_to_json(v.*)::text, ',' order by x.n)
           from unnest(_all_ns, _all_ids) x (n, id) join %2$s v on v.id = x.id), '') || '],' else '' end

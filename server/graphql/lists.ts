@@ -55,6 +55,8 @@ function page(node: FieldNode): ArgumentNode | undefined {
   );
 }
 
+const MOST_IN_A_BATCH = 1_000; // data.graphql_batch refuses more
+
 /** Refuses an operation whose nested lists could come to more records than the limit, or that aggregates too often. */
 export function refuseTooManyRecords(
   schema: GraphQLSchema,
@@ -100,12 +102,18 @@ export function refuseTooManyRecords(
     return Math.max(1, count);
   }
 
+  /** The records of a batch mutation are a list without pages, of as many as one mutation may write. */
+  function isBatch(node: FieldNode, level: number): boolean {
+    return level === 1 && operation.operation === "mutation" && node.name.value === "records";
+  }
+
   let aggregates = 0;
 
   function count(
     selectionSet: SelectionSetNode,
     times: number,
     type: GraphQLNamedType | null | undefined,
+    level: number,
   ): number {
     let total = 0;
     for (const selection of selectionSet.selections) {
@@ -122,15 +130,19 @@ export function refuseTooManyRecords(
         const field =
           isObjectType(type) || isInterfaceType(type) ? type.getFields()[selection.name.value] : undefined;
         const paged = isList(field) && page(selection) !== undefined;
-        const here = paged ? times * size(selection) : times;
+        const here = paged
+          ? times * size(selection)
+          : isBatch(selection, level)
+            ? times * MOST_IN_A_BATCH
+            : times;
         if (paged) total += here;
         if (selection.selectionSet)
-          total += count(selection.selectionSet, here, field && getNamedType(field.type));
+          total += count(selection.selectionSet, here, field && getNamedType(field.type), level + 1);
       } else {
         const inner =
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
         const on = inner?.typeCondition?.name.value;
-        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type);
+        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type, level);
       }
       if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
@@ -143,5 +155,5 @@ export function refuseTooManyRecords(
     }
     return total;
   }
-  count(operation.selectionSet, 1, schema.getRootType(operation.operation));
+  count(operation.selectionSet, 1, schema.getRootType(operation.operation), 0);
 }
