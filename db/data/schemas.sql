@@ -79,7 +79,7 @@ begin
     else '{}'
   end;
   if depth = 0 then
-    _allowed := _allowed || array['$schema', '$id', 'x-storage', 'x-cache-ttl'];
+    _allowed := _allowed || array['$schema', '$id', 'x-storage', 'x-cache-ttl', 'x-indexes'];
   end if;
   for _key, _value in select * from jsonb_each(schema_violations.schema) loop
     if not _key = any (_allowed) then
