@@ -124,6 +124,15 @@ create or replace function data.build_entity(entity data.entities, schema_name t
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_front(entity, schema_name);
+  perform data.build_front(entity, schema_name);
+end
+$$;
+comment on function data.build_entity(data.entities, text) is
+  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
+
+create or replace function data.build_front(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
   perform data.build_upgrade(entity, schema_name);
   perform data.build_write_rule(entity, schema_name);
   perform data.build_search(entity, schema_name);
@@ -133,8 +142,8 @@ begin
   perform data.build_change_counter(entity, schema_name);
 end
 $$;
-comment on function data.build_entity(data.entities, text) is
-  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
+comment on function data.build_front(data.entities, text) is
+  'Builds or replaces what stands before an entity''s storage. Without dropping it first, where the columns stay the same: a statement that has begun does not find its view gone.';
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
@@ -159,6 +168,7 @@ language sql stable set search_path = '' as $$
         then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties' else '/additionalProperties' end,
           'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
+      || data.index_violations(definition_violations.schema)
   end
   from data.schema_violations(definition_violations.schema) e) x (d)
 $$;

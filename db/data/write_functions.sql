@@ -55,7 +55,7 @@ begin
   from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb) returns setof %2$s
+    create or replace function %1$s(_records jsonb) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
@@ -85,7 +85,7 @@ begin
     data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)));
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
+    create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _current int;
@@ -109,7 +109,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text, _record);
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _version int) returns boolean
+    create or replace function %1$s(_id uuid, _version int) returns boolean
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _current int;
@@ -125,7 +125,7 @@ begin
 
   -- Only what the statement changed is written, so that a concurrent change of another column is not undone.
   perform rowhouse.create_function($sql$
-    create function %1$s() returns trigger
+    create or replace function %1$s() returns trigger
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _count int;
@@ -152,7 +152,7 @@ begin
       return case when _count = 1 then old end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record);
-  execute format('create trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
+  execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
 

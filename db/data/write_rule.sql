@@ -34,7 +34,7 @@ declare
   _unset text;
 begin
   perform data.build_violations(entity, build_write_rule.schema_name);
-  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted),
+  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted or f.is_building),
     string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
       filter (where exists (select from data.relations r where r.entity_id = f.entity_id and r.field = f.name and r.on_delete = 'set null'))
   into _promote, _unset
