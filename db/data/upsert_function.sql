@@ -74,7 +74,7 @@ begin
           with changed as materialized (
             select m.id, r.value from unnest(_ns, _ids) m (n, id)
             join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
-            join %3$s t on t.id = m.id, lateral (select o.old, data.without_nulls(o.old || data.record_data(r.value)) from (select %11$s offset 0) o (old) offset 0) n (old, data)
+            join %3$s t on t.id = m.id, lateral (select o.old, %12$s from (select %11$s offset 0) o (old) offset 0) n (old, data)
             where not %6$s
           ), changing as (
             update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
@@ -103,7 +103,7 @@ begin
         execute format($q$
           select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n)
           from %%s left join %3$s t on %%s,
-            jsonb_array_elements(%7$s(data.without_nulls(case when t.id is null then %8$L::jsonb || (r.value - 'id' - 'version') else %11$s || data.record_data(r.value) end))) e$q$, _input, _match)
+            jsonb_array_elements(%7$s(%13$s)) e$q$, _input, _match)
         into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
         if _errors is null then
           raise;
@@ -117,7 +117,10 @@ begin
     format('%I.%I', schema_name, entity.name || '_upsert'), format('%I.%I', schema_name, entity.name),
     data.storage_table(entity, schema_name), entity.name, data.key_parts(entity)::text, _is_same,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
-    data.unique_keys(entity)::text, entity.id::text, _record);
+    data.unique_keys(entity)::text, entity.id::text, _record,
+    data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'),
+    replace(data.computed_call(entity, schema_name, format('data.without_nulls(case when t.id is null then %L::jsonb || (r.value - ''id'' - ''version'') else %s || data.record_data(r.value) end)',
+      _defaults, _record)), '%', '%%')); -- it stands within a format
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is
