@@ -55,7 +55,7 @@ grant execute on function
 to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
-grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
+grant execute on function data.run_step(uuid), data.resume_operations(), data.expire_step(jsonb) to rowhouse_worker;
 grant execute on function data.path_alias(text, text), data.path_relation(uuid, text), data.path_expression(uuid, text, text, int),
   data.path_joins(uuid, text, text[], text), data.path_value(uuid, text, text),
   data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.timezone(text),
@@ -70,7 +70,7 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.compile_count(data.entities, text, jsonb, text, text, text[]),
   data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
 to rowhouse_account;
-grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
+grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations, data.expirations to rowhouse_account;
 
 alter table data.changes enable row level security;
 alter table data.changes force row level security;
@@ -81,7 +81,7 @@ do $$
 declare
   _table text;
 begin
-  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations'] loop
+  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations', 'expirations'] loop
     execute format('alter table data.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on data.%I', _table);
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);

@@ -125,7 +125,8 @@ begin
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || array(select s from unnest(_sets) s where s !~ '^drop index ') || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
+  return array_remove(_out, null) || data.ttl_statements(entity, storage_statements.schema_name)
+    || array(select s from unnest(_sets) s where s !~ '^drop index ') || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
 end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is
