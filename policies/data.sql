@@ -53,6 +53,10 @@ grant execute on function
   data.convert_value(jsonb, text, text), data.clamped_int(numeric), data.int8_or_null(numeric), data.float8_or_null(numeric), data.time_added(timestamp, numeric, text),
   data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
 to rowhouse_account;
+grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), data.purge(text, uuid), data.history(text, uuid, jsonb),
+  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
+  data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
+to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations(), data.expire_step(jsonb) to rowhouse_worker;

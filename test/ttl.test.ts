@@ -329,11 +329,8 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     await insert(e, { t: "a", expires_at: inSeconds(600) }, { t: "b", expires_at: inSeconds(600) });
     await expire(e, storage, storage === "flat" ? "t = 'a'" : "data->>'t' = 'a'");
     const other = storage === "flat" ? "jsonb" : "flat";
-    const [operation] = await crm.db.query<{ id: string }>("select (data.convert_storage($1, $2)).id", [
-      `acme/crm/${e}`,
-      other,
-    ]);
-    await crm.db.query("call data.run_operation($1)", [operation?.id]);
+    await crm.db.query("select data.convert_storage($1, $2)", [`acme/crm/${e}`, other]);
+    await crm.db.query("call data.run_operations()");
     expect(await crm.db.query(`select t from acme_crm.${e}`)).toEqual([{ t: "b" }]);
     expect(await stored(e, other)).toBe(2);
     await sweep();

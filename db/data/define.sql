@@ -114,6 +114,7 @@ comment on function data.refuse_misfits(data.entities, jsonb) is 'Raises RH409 w
 create or replace function data.drop_front(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform data.drop_kept_front(entity, schema_name);
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
@@ -136,10 +137,11 @@ begin
   perform data.build_write_functions(entity, schema_name);
   perform data.build_batch_functions(entity, schema_name);
   perform data.build_change_counter(entity, schema_name);
+  perform data.build_kept(entity, schema_name);
 end
 $$;
 comment on function data.build_entity(data.entities, text) is
-  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
+  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions, kept records) from data.fields and data.relations.';
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
@@ -189,10 +191,12 @@ begin
   perform data.drop_search(_entity, _app.schema_name);
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
+  perform data.drop_kept_front(_entity, _app.schema_name);
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
+  perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end

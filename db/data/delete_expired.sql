@@ -62,6 +62,12 @@ declare
   _id uuid;
   _size int;
 begin
+  if part = 'kept' then
+    deleted := data.expire_kept(entity, expire_batch.schema_name);
+    blocked := 0;
+    next_part := case when deleted > 0 then part end;
+    return;
+  end if;
   -- A record that somebody is changing right now is met again in an hour.
   execute format($sql$
     select array_agg(x.id) filter (where not x.blocked), count(*) filter (where x.blocked), count(*), (array_agg(x.at order by x.at desc, x.id desc))[1], (array_agg(x.id order by x.at desc, x.id desc))[1]
@@ -73,7 +79,7 @@ begin
   using coalesce(after_time, '-infinity'), coalesce(after_id, '00000000-0000-0000-0000-000000000000');
   next_part := part;
   if _size < 1000 then
-    next_part := case when part = 'expires_at' and data.ttl_seconds(entity.schema) is not null then 'rule' end;
+    next_part := case when part = 'expires_at' and data.ttl_seconds(entity.schema) is not null then 'rule' when data.keeps_records(entity.schema) then 'kept' end;
     "time" := null;
     expire_batch.id := null;
   end if;
@@ -97,7 +103,7 @@ begin
 end
 $$;
 comment on function data.expire_batch(data.entities, text, text, timestamptz, uuid) is
-  'Deletes up to 1,000 expired records, those of an expires_at of their own (part expires_at) or by the entity''s rule (part rule), after a time and an id. blocked: others refer to them.';
+  'Deletes up to 1,000 expired records, those of an expires_at of their own (part expires_at) or by the entity''s rule (part rule), after a time and an id, or of those that were deleted before (part kept). blocked: others refer to them.';
 
 create or replace function data.restricted_condition(entity data.entities, schema_name text, alias text) returns text
 language sql stable set search_path = '' as $$

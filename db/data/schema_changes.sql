@@ -72,6 +72,7 @@ language sql stable set search_path = '' as $$
     where p.schema->k is distinct from p.old_schema->k and k <> 'x-renamed-from' and (k not in ('type', 'format') or p.kind = p.old_kind)
     union all
     select 8, k, jsonb_build_object('change', 'option', 'option', k, 'from', old.schema->k, 'to', schema_changes.schema->k,
+      'loses_data', k = 'x-history' and old.schema->k = 'true',
       'checks', data.tightens(k, old.schema->k, schema_changes.schema->k), 'message', format('%s is %s', k, coalesce(left((schema_changes.schema->k)::text, 200), 'taken away')))
     from (select jsonb_object_keys((old.schema || schema_changes.schema) - array['properties', 'required'])) k (k)
     where schema_changes.schema->k is distinct from old.schema->k

@@ -1,5 +1,5 @@
---! Previous: sha1:80994313dd12f91ac10ab8cf1001602204490bcb
---! Hash: sha1:343d3d525d692107631c17e8db2865c174b59b37
+--! Previous: sha1:6f920c8409511e218a1e979911b6a16d3c9f02d2
+--! Hash: sha1:aa01bbecfffa6666bc18a9f9248ba540a7a6642b
 --! Message: lifetimes
 
 set local role rowhouse_owner;
