@@ -1,5 +1,5 @@
---! Previous: sha1:6f920c8409511e218a1e979911b6a16d3c9f02d2
---! Hash: sha1:aa01bbecfffa6666bc18a9f9248ba540a7a6642b
+--! Previous: sha1:5b8b7e06a11241a5c020cc6c9f1b89d782bbd13d
+--! Hash: sha1:30822806cdfc1b95bea693af3bd395a08932ce89
 --! Message: lifetimes
 
 set local role rowhouse_owner;
