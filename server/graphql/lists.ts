@@ -103,15 +103,8 @@ export function refuseTooManyRecords(
   }
 
   /** The records of a batch mutation are a list without pages, of as many as one mutation may write. */
-<<<<<<< HEAD
   function isBatch(node: FieldNode, level: number): boolean {
     return level === 1 && operation.operation === "mutation" && node.name.value === "records";
-=======
-  function isBatch(node: FieldNode, type: GraphQLNamedType | null | undefined): boolean {
-    return (
-      operation.operation === "mutation" && node.name.value === "records" && /Payload$/.test(type?.name ?? "")
-    );
->>>>>>> batches
   }
 
   let aggregates = 0;
@@ -137,15 +130,11 @@ export function refuseTooManyRecords(
         const field =
           isObjectType(type) || isInterfaceType(type) ? type.getFields()[selection.name.value] : undefined;
         const paged = isList(field) && page(selection) !== undefined;
-<<<<<<< HEAD
         const here = paged
           ? times * size(selection)
           : isBatch(selection, level)
             ? times * MOST_IN_A_BATCH
             : times;
-=======
-        const here = times * (paged ? size(selection) : isBatch(selection, type) ? MOST_IN_A_BATCH : 1);
->>>>>>> batches
         if (paged) total += here;
         if (selection.selectionSet)
           total += count(selection.selectionSet, here, field && getNamedType(field.type), level + 1);
@@ -153,11 +142,7 @@ export function refuseTooManyRecords(
         const inner =
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
         const on = inner?.typeCondition?.name.value;
-<<<<<<< HEAD
         if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type, level);
-=======
-        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type);
->>>>>>> batches
       }
       if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
@@ -170,9 +155,5 @@ export function refuseTooManyRecords(
     }
     return total;
   }
-<<<<<<< HEAD
   count(operation.selectionSet, 1, schema.getRootType(operation.operation), 0);
-=======
-  count(operation.selectionSet, 1, schema.getRootType(operation.operation));
->>>>>>> batches
 }
