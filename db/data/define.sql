@@ -73,7 +73,7 @@ begin
     else format('was %s and would become %s', c->>'from', c->>'to') end))
   into _errors
   from jsonb_array_elements(changes) c
-  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ? 'x-computed', false)
+  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ?| array['x-computed', 'x-alias'], false)
     or c->>'change' in ('keyword', 'option') and (c->>'loses_data')::boolean;
   if _errors is not null then
     perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -176,6 +176,7 @@ language sql stable set search_path = '' as $$
           'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
       || data.index_violations(definition_violations.schema)
+      || data.alias_violations(definition_violations.schema)
   end
   from (select data.schema_violations(definition_violations.schema) || data.option_violations(definition_violations.schema)) x (e)) y (d)
 $$;

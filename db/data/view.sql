@@ -22,6 +22,8 @@ language sql stable set search_path = '' as $$
     select * from stored
     union all
     select f.position, v.name, v.expression from virtual v join data.fields f on f.entity_id = entity.id and f.name = v.name
+    union all
+    select f.position, f.name, s.expression from data.fields f join stored s on s.name = f.schema->>'x-alias' where f.entity_id = entity.id
   ) x
 $$;
 comment on function data.column_list(data.entities, text) is

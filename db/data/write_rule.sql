@@ -50,6 +50,7 @@ begin
     if tg_op = 'UPDATE' then
       %2$s
     end if;
+    %13$s
     %12$s tg_op = 'INSERT' then
       %9$s
       new.version := 1;
@@ -87,7 +88,8 @@ begin
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
     case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
-    case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end);
+    case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
+    data.compile_aliases(entity));
   execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);
