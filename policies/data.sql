@@ -13,7 +13,8 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.upsert(text, jsonb, text[], boolean), data.update_list(text, jsonb), data.update_where(text, jsonb, jsonb, int, boolean),
   data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
   data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
-  data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_operation(text, jsonb, jsonb), data.check_operations(jsonb), data.operation_members(text),
+  data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_write(text, jsonb, jsonb), data.graphql_batch(text, text, text, jsonb),
+  data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text), data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
   data.without_nulls(jsonb), data.record_data(jsonb),
@@ -29,7 +30,28 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.search(text, jsonb), data.compile_search(text, jsonb), data.compile_match(data.entities, text, jsonb, boolean, int),
   data.is_searched(uuid), data.require_searched(data.entities), data.search_fields(uuid), data.search_configuration(data.entities),
   data.search_texts(uuid, text), data.search_terms(text), data.search_words(text), data.search_text(jsonb), data.search_lexeme(text, text),
-  data.search_snippets(regconfig, text[], jsonb), data.search_snippet(regconfig, text, tsquery), data.escape_html(text)
+  data.search_snippets(regconfig, text[], jsonb), data.search_snippet(regconfig, text, tsquery), data.escape_html(text),
+  data.validate(jsonb, jsonb, boolean), data.unsupported_keywords(jsonb, boolean), data.prepare_schema(jsonb, boolean), data.apply_prepared(jsonb, jsonb, text),
+  data.read_schema(jsonb, boolean), data.keyword_problem(text, jsonb, boolean), data.subschemas(jsonb), data.schema_nodes(jsonb, int), data.schema_id(jsonb),
+  data.meta_schemas(), data.regex_tokens(text), data.regex_character(text), data.regex_class(text), data.regex_bracket(text), data.regex_part(text),
+  data.regex_problem(text), data.regex(text), data.is_regex(text), data.resolve_uri(text, text), data.pointer_part(text), data.pointer(text[]),
+  data.percent_decoded(text), data.fragment_path(text), data.known_formats(), data.uri_is_valid(text, boolean), data.is_leap_second(text), data.is_ipv6(text), data.is_date(text),
+  data.format_problem(text, text), data.apply_schema(jsonb, jsonb, jsonb, text, text, jsonb, int),
+  data.apply_to_rest(jsonb, jsonb, text, text, jsonb, int, text[], jsonb), data.apply_reference(jsonb, text, jsonb, text, text, jsonb, int),
+  data.apply_combinations(jsonb, jsonb, jsonb, text, text, jsonb, int), data.string_violations(jsonb, jsonb, text, text),
+  data.number_violations(jsonb, numeric, text), data.apply_to_object(jsonb, jsonb, jsonb, text, text, jsonb, int),
+  data.apply_to_array(jsonb, jsonb, jsonb, text, text, jsonb, int), data.kind_of_values(jsonb),
+  data.openapi_references(text, jsonb), data.openapi_rules(data.entities), data.needed_defs(jsonb, jsonb)
+to rowhouse_account;
+-- The last are called by the views of computed fields and of former definitions, as whoever reads.
+grant execute on function
+  data.computed_names(jsonb), data.unique_sets(jsonb), data.unique_name(data.entities, text[]), data.index_name(data.entities, text[]),
+  data.storage_name(data.entities), data.constraint_fields(data.entities, text), data.parse_expression(text), data.expression_tokens(text), data.check_levels(int, int),
+  data.parse_operators(text[], int[], int, int, int), data.parse_operand(text[], int[], int, int), data.parse_list(text[], int[], int, int),
+  data.refuse_expression(text, int, text), data.refuse_token(text, text, int),
+  data.refuse_long_text(bigint), data.text_joined(text[], boolean), data.text_replaced(text, text, text), data.text_number(text),
+  data.convert_value(jsonb, text, text), data.clamped_int(numeric), data.int8_or_null(numeric), data.float8_or_null(numeric), data.time_added(timestamp, numeric, text),
+  data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
 to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
@@ -52,7 +74,7 @@ grant execute on function data.index_advice(text), data.explain(text, jsonb, boo
   data.read_message(text, numeric, text, boolean, boolean, numeric, numeric, numeric, numeric), data.missing_words(data.entities, text, jsonb, text[]),
   data.query_advice(data.entities, text, jsonb, jsonb), data.filter_conditions(jsonb, boolean), data.entity_indexes(data.entities, text), data.index_words(text[]),
   data.is_indexable(uuid, text), data.wanted_fields(uuid, text[], text[], text[]), data.is_served(data.entities, text, text[], text[]), data.index_snippet(text[]),
-  data.count_words(numeric), data.storage_table(data.entities, text), data.storage_name(data.entities)
+  data.count_words(numeric), data.is_virtual(jsonb), data.storage_table(data.entities, text), data.storage_name(data.entities)
 to rowhouse_account;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
 

@@ -192,6 +192,16 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       expect(await codes()).toBe("old 5");
     });
 
+    test("the problems of one record point into it", async () => {
+      for (const [body, pointer] of [
+        [{ code: "a", size: -1 }, "/size"],
+        [{ size: 1 }, "/code"],
+      ] as const) {
+        const { json } = await put(body);
+        expect((json as unknown as { errors: unknown }).errors).toMatchObject([{ pointer }]);
+      }
+    });
+
     test("every problem of a list is told at once", async () => {
       await insert([{ code: "old" }]);
       const answer = await put([

@@ -78,6 +78,7 @@ describe("a result is kept until something changes", () => {
       `${base}/prices?filter={"amount":{"$gt":1}}`,
       `${base}/prices?filter={"amount":{"$gt":0}}`,
       `${base}/prices?select=name&count=exact`,
+      `${base}/prices/aggregate?group=amount&aggregate=count`,
       `${base}/prices/${record}`,
       `${base}/prices/${record}?select=name`,
     ]) {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { base, type Call, type Crm, startCrm } from "./harness/crm.ts";
@@ -507,4 +508,20 @@ describe("at the same time", () => {
     ]);
     expect((await run([order("after")])).status).toBe(200);
   });
+});
+
+test("the examples of docs/writing.md work as printed", async () => {
+  const page = readFileSync(new URL("../docs/writing.md", import.meta.url), "utf8");
+  const blocks = Array.from(page.matchAll(/```sql\n([\s\S]*?)```/g), ([, block]) => String(block));
+  const results: unknown[] = [];
+  for (const block of blocks) {
+    const answers = (await crm.db.pool.query(block)) as unknown as { rows: object[] } | { rows: object[] }[];
+    for (const { rows } of [answers].flat()) results.push(...rows.map((row) => Object.values(row)[0]));
+  }
+  expect(results.slice(2)).toMatchObject([
+    { meta: { inserted: 1, updated: 1, unchanged: 1 } },
+    { meta: { updated: 1 } },
+    { meta: { deleted: 1 } },
+    { data: [{ code: "jam" }, { code: "jelly", price: 2 }, { price: 3, version: 2 }] },
+  ]);
 });

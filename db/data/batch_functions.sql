@@ -73,7 +73,7 @@ declare
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb) returns setof %2$s
+    create or replace function %1$s(_records jsonb) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
@@ -105,7 +105,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_violations'), _record);
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
+    create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if jsonb_typeof(_changes) is distinct from 'object' then
@@ -120,7 +120,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record);
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_ids uuid[], _max int) returns setof %2$s
+    create or replace function %1$s(_ids uuid[], _max int) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if cardinality(_ids) > _max then

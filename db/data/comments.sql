@@ -19,6 +19,7 @@ begin
   _tags := _tags || array(
     select format('@unique %s|@behavior -update -delete', f.name)
     from data.fields f where f.entity_id = entity.id and f.is_unique order by f.name);
+  _tags := _tags || array(select format('@unique %s|@behavior -update -delete', array_to_string(s.fields, ',')) from data.unique_sets(entity.schema) s);
   _tags := _tags || array(
     select format('@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s|@foreignSingleFieldName %3$s',
       r.field, comment_view.schema_name, t.name, r.target_field, rowhouse.camel(r.name), rowhouse.camel(r.inverse_name))
@@ -30,7 +31,8 @@ begin
     data.smart_comment(_tags, entity.schema->>'description'));
   for _comment in
     select f.name, case when f.is_required then array['@notNull'] else '{}' end
-      || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end as tags,
+      || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end
+      || case when f.schema ? 'x-computed' then array['@behavior -attribute:insert -attribute:update'] else '{}' end as tags,
       coalesce(f.schema->>'description', f.schema->>'title') as description
     from data.fields f where f.entity_id = entity.id
     union all

@@ -52,7 +52,7 @@ language plpgsql stable set search_path = '' as $$
 declare
   _record text := data.record_source(entity, alias);
   _dropped text := format(case entity.storage
-    when 'flat' then '(select jsonb_object_agg(key, value) from jsonb_each(coalesce(%1$s._dropped, ''{}'') || to_jsonb(%1$s)) where key ~ ''@'' and value <> ''null'')'
+    when 'flat' then '(select jsonb_object_agg(key, value) from jsonb_each(coalesce(%1$s._dropped, ''{}'') || to_jsonb(%1$s.*)) where key ~ ''@'' and value <> ''null'')'
     else '(%2$I.%3$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).dropped' end, alias,
     (select a.schema_name from tenancy.apps a where a.id = entity.app_id), entity.name || '_upgraded');
 begin
@@ -64,7 +64,8 @@ begin
       || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
   into columns, expressions
   from data.fields f
-  where f.entity_id = entity.id and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema)));
+  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed
+    or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields)) or f.name = any (data.indexed_together(entity.schema)));
 end
 $$;
 comment on function data.copy_list(data.entities, data.entities, text) is

@@ -10,6 +10,7 @@ declare
 begin
   perform data.check_entity_name(define_entity.name);
   perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
+  define_entity.schema := data.resolved_schema(define_entity.schema);
   perform data.require_definition(define_entity.name, define_entity.schema);
   select e.* into _old from data.entities e where e.app_id = _app.id and e.name = define_entity.name;
   if _old.schema = define_entity.schema then
@@ -67,9 +68,12 @@ declare
 begin
   select jsonb_agg(jsonb_build_object('pointer', '/properties/' || (c->>'field'), 'message', case c->>'change'
     when 'drop' then 'was removed: its values would be lost'
+    when 'keyword' then 'was written by clients and would be computed: those values would be lost'
     else format('was %s and would become %s', c->>'from', c->>'to') end))
   into _errors
-  from jsonb_array_elements(changes) c where c->>'change' in ('drop', 'convert');
+  from jsonb_array_elements(changes) c
+  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ? 'x-computed', false)
+    or c->>'change' = 'keyword' and (c->>'loses_data')::boolean;
   if _errors is not null then
     perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
       'Keep every property with its type and add new ones beside it, or give a new name with "x-renamed-from"; data.plan(entity, schema) shows what would happen, data.apply(plan) does it.',
@@ -77,7 +81,7 @@ begin
   end if;
 end
 $$;
-comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property or change its type.';
+comment on function data.refuse_loss(data.entities, jsonb) is 'Raises RH409 when changes drop a property, change its type or compute what clients wrote.';
 
 create or replace function data.misfits(entity data.entities, schema_name text, since xid8 default null) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -86,7 +90,8 @@ declare
 begin
   execute format('select jsonb_agg(e) from (select e || jsonb_build_object(''id'', t.id) as e
     from %s t, jsonb_array_elements(%I.%I(%s)) e where $1 is null or age(t.xmin) <= age($1::xid) limit 20) x',
-    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations', data.upgraded_source(entity, 't')) into _errors using misfits.since;
+    data.storage_table(entity, schema_name), schema_name, entity.name || '_violations',
+    data.computed_call(entity, schema_name, data.upgraded_source(entity, 't'))) into _errors using misfits.since;
   return _errors;
 end
 $$;
@@ -142,7 +147,8 @@ comment on function data.build_front(data.entities, text) is
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select case when e <> '[]' then e
+  select case when d <> '[]' then d else data.expression_violations(definition_violations.schema) || data.unique_violations(definition_violations.schema) end
+  from (select case when e <> '[]' then e
     when data.kind(definition_violations.schema) is distinct from 'object' or jsonb_typeof(definition_violations.schema->'properties') is distinct from 'object'
       then data.violation('', 'must have type object and properties')
     else coalesce((
@@ -154,16 +160,17 @@ language sql stable set search_path = '' as $$
           when k.key = any (data.system_columns()) then 'is a system column that every entity has; choose another name'
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
           when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
-          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object') then 'cannot be indexed, unique or a relation: it is no scalar'
+          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
       ) p where p.message is not null), '[]')
-      || case when definition_violations.schema->'additionalProperties' = 'true'
-        then data.violation('/additionalProperties', 'true is not supported: an entity has exactly the properties of its schema') else '[]' end
+      || case when definition_violations.schema->'additionalProperties' <> 'false' or definition_violations.schema ? 'patternProperties'
+        then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties' else '/additionalProperties' end,
+          'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
       || data.index_violations(definition_violations.schema)
   end
-  from data.schema_violations(definition_violations.schema) e
+  from data.schema_violations(definition_violations.schema) e) x (d)
 $$;
 comment on function data.definition_violations(jsonb) is 'What is wrong with the schema of an entity: a JSON array of {pointer, message}.';
 

@@ -1,84 +1,83 @@
 -- Most records are valid. One SQL expression that says so costs a fifth of the PL/pgSQL that says what is wrong (8 fields: 4 µs
--- against 26), so that is asked only when the expression does not hold.
+-- against 26), so that is asked only when the expression does not hold. Both are made of the tests in validation.sql.
 
-create or replace function data.fast_scalar(schema jsonb, value text, text_value text) returns text
-language sql immutable set search_path = '' as $$
-  select string_agg(test, ' and ')
-  from (
-    select 'true'
-    union all
-    select case k.key
-      when 'minLength' then format('length(%s) >= %s', text_value, k.value)
-      when 'maxLength' then format('length(%s) <= %s', text_value, k.value)
-      when 'pattern' then format('%s ~ %L', text_value, k.value #>> '{}')
-      when 'enum' then format('%s = any (%L::text[])', text_value, array(select e #>> '{}' from jsonb_array_elements(k.value) e where jsonb_typeof(e) = 'string'))
-      when 'minimum' then format('%s::numeric >= %s', fast_scalar.value, k.value)
-      when 'maximum' then format('%s::numeric <= %s', fast_scalar.value, k.value)
-      when 'exclusiveMinimum' then format('%s::numeric > %s', fast_scalar.value, k.value)
-      when 'exclusiveMaximum' then format('%s::numeric < %s', fast_scalar.value, k.value)
-    end
-    from jsonb_each(fast_scalar.schema) k
-    where k.key in ('minLength', 'maxLength', 'pattern', 'enum', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum')
-    union all
-    -- What is a little too strict here costs the rare record the slower check: days after the 28th, 1.500 for two places.
-    select case data.kind(fast_scalar.schema)
-      when 'email' then format('%1$s ~ ''^[^@\s]+@[^@\s]+\.[^@\s.]+$'' and strpos(%1$s, ''@'') <= 65 and length(%1$s) <= 254', text_value)
-      when 'uuid' then format('%1$s ~ ''^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$''', text_value)
-      when 'date' then format('(%1$s ~ ''^[12]\d\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])$'' or %1$s ~ ''^\d{4}-\d{2}-\d{2}$'' and pg_input_is_valid(%1$s, ''date''))', text_value)
-      when 'date-time' then format('%1$s ~ ''^[12]\d\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4]):[0-5]\d)$''', text_value)
-      when 'integer' then format('scale(%1$s::numeric) = 0 and abs(%1$s::numeric) <= 9223372036854775807', value)
-      when 'number' then format('abs(%s::numeric) <= 1.7e308', value)
-      when 'decimal' then case when fast_scalar.schema ? 'precision'
-        then format('scale(%1$s::numeric) <= %2$s and abs(%1$s::numeric) < 1e%3$s', value, coalesce(fast_scalar.schema->>'scale', '0'),
-          (fast_scalar.schema->>'precision')::int - coalesce((fast_scalar.schema->>'scale')::int, 0))
-        else format('length(%s) <= 1000', text_value) end
-    end
-  ) t (test)
-$$;
-comment on function data.fast_scalar(jsonb, text, text) is
-  'SQL that is true when a scalar of the right JSON type (jsonb expression value, its text in text_value) fits its schema.';
+drop function if exists data.fast_scalar(jsonb, text, text), data.fast_check(jsonb, text, int);
 
-create or replace function data.fast_check(schema jsonb, value text, depth int default 0) returns text
+create or replace function data.fit(schema jsonb, record text, path text[]) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
-  _kind text := data.kind(schema);
-  _type text := case when _kind in ('integer', 'number', 'decimal') then 'number' when _kind in ('boolean', 'array', 'object') then _kind else 'string' end;
-  _known text[] := array['type', 'format', 'title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-unique', 'x-relation',
-    'x-renamed-from'] || case
-    when depth = 0 then array['$schema', '$id', 'x-storage', 'properties', 'required', 'additionalProperties']
-    when _kind in ('string', 'email') then array['enum', 'minLength', 'maxLength', 'pattern']
-    when _type = 'number' then array['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'precision', 'scale']
-    when _kind = 'array' then array['items', 'minItems', 'maxItems']
-    else '{}' end;
-  _property record;
-  _test text;
-  _out text := 'true';
+  _s jsonb := fit.schema;
+  _kind text := data.kind(_s);
+  _items text := data.kind(_s->'items');
+  _value text := case cardinality(path) when 1 then format('(%s->%L)', fit.record, path[1]) else format('(%s#>%L)', fit.record, path) end;
+  _text text := case cardinality(path) when 1 then format('(%s->>%L)', fit.record, path[1]) else format('(%s#>>%L)', fit.record, path) end;
+  _parts text[];
 begin
-  if _kind is null or schema - _known <> '{}' or _kind = 'object' and depth > 0
-    or _kind = 'array' and (jsonb_typeof(schema->'items') is distinct from 'object' or (schema->'items') - array['type', 'title', 'description'] <> '{}'
-      or coalesce(data.kind(schema->'items'), 'any') not in ('string', 'boolean'))
-  then
+  if _kind is null or _kind = 'any' or data.interpreted_part(_s, _kind, '{}') is not null then
     return null;
-  elsif _kind = 'array' then
-    return format('not jsonb_path_exists(%s, %L)', value, format('$[*] ? (@.type() != "%s")', data.kind(schema->'items')))
-      || case when schema ? 'minItems' then format(' and jsonb_array_length(%s) >= %s', value, schema->>'minItems') else '' end
-      || case when schema ? 'maxItems' then format(' and jsonb_array_length(%s) <= %s', value, schema->>'maxItems') else '' end;
-  elsif _kind <> 'object' then
-    return data.fast_scalar(schema, '(' || value || ')', '(' || replace(value, '->', '->>') || ')');
   end if;
-  _out := format('%s - %L::text[] = ''{}''', value, array(select jsonb_object_keys(schema->'properties')));
-  for _property in select p.key as name, p.value as s, data.kind(p.value) as kind from jsonb_each(schema->'properties') p order by p.key loop
-    _test := data.fast_check(_property.s, format('%s->%L', value, _property.name), 1);
-    if _test is null then
+  if _kind = 'decimal' then
+    return format('case jsonb_typeof(%s) when ''number'' then length(%s) <= 1000 and %s when ''string'' then not (%s) and %s when ''null'' then false end', _value, _text,
+      data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value), data.all_pass(_s, _kind, _value, _text, _text || '::numeric'));
+  end if;
+  _parts := array[format('not (%s)', data.type_test(_kind, _value)), data.all_pass(_s, _kind, _value, _text, _value || '::numeric')];
+  if _kind = 'array' and _s ? 'items' then
+    if coalesce(_items, '') not in ('string', 'boolean') or (_s->'items') - array['type', 'title', 'description', 'examples', '$comment'] <> '{}' then
       return null;
     end if;
-    -- null and absent are the same, but what is null has to be taken out: that is not for here.
-    _out := _out || format(E'\n      and case jsonb_typeof(%s->%L) when %L then %s else %s end', value, _property.name,
-      case when _property.kind in ('integer', 'number', 'decimal') then 'number' when _property.kind in ('boolean', 'array') then _property.kind else 'string' end,
-      _test, case when coalesce(schema->'required', '[]') ? _property.name then 'false' else format('not %s ? %L', value, _property.name) end);
-  end loop;
-  return _out;
+    _parts := _parts || format('not jsonb_path_exists(%s, %L)', _value, format('$[*] ? (@.type() != "%s")', _items));
+  elsif _kind in ('array', 'object') and cardinality(path) = 1 then
+    _parts := _parts || format('not %s', data.number_is_extreme(_value));
+  end if;
+  if _kind = 'object' then
+    _parts := _parts || data.fit_object(_s, _value, _s->'additionalProperties' = 'false')
+      || array(select coalesce(data.fit(p.value, fit.record, path || p.key), 'false') from jsonb_each(_s->'properties') p);
+  end if;
+  return case when not 'false' = any (_parts) then array_to_string(_parts, ' and ') end;
 end
 $$;
-comment on function data.fast_check(jsonb, text, int) is
-  'SQL that is true only for a record (jsonb expression value) in which nothing is wrong, and no property null; null for schemas with keywords that it does not know.';
+comment on function data.fit(jsonb, text, text[]) is
+  'SQL that is false when the value at path of record (a jsonb expression) may not fit schema or is null, and null or true when it does; null where there is none.';
+
+create or replace function data.all_pass(schema jsonb, kind text, j text, t text, n text) returns text
+language sql immutable set search_path = '' as $$
+  select coalesce(string_agg(format('not (%s)', v.fails), ' and '), 'true') from data.value_tests(schema, kind, j, t, n) v
+$$;
+comment on function data.all_pass(jsonb, text, text, text, text) is 'SQL that is false when a value fails one of data.value_tests.';
+
+create or replace function data.fit_object(schema jsonb, value text, closed boolean) returns text[]
+language sql immutable set search_path = '' as $$
+  select array_remove(array[
+      case when schema->'required' <> '[]' then format('%s ?& %L::text[]', value, array(select jsonb_array_elements_text(schema->'required'))) end,
+      case when closed then format('%s - %L::text[] = ''{}''', value, array(select jsonb_object_keys(coalesce(schema->'properties', '{}')))) end], null)
+    || array(select format('not (%s)', t.fails) from data.dependency_tests(schema, value) t)
+$$;
+comment on function data.fit_object(jsonb, text, boolean) is 'What data.fit asks of the names of an object''s properties.';
+
+create or replace function data.fast_check(schema jsonb, value text) returns text
+language sql immutable set search_path = '' as $$
+  select case when data.interpreted_part(schema, 'object', '{}') is null and bool_and(f is not null)
+    then format('(%s) is not false', array_to_string(data.fit_object(schema, fast_check.value, true) || array_agg(f order by p.key), E'\n      and ')) end
+  from jsonb_each(schema->'properties') p, data.fit(p.value, fast_check.value, array[p.key]) f
+$$;
+comment on function data.fast_check(jsonb, text) is
+  'SQL that is true only for a record (jsonb expression value) in which nothing is wrong, and no property null; null for schemas of which it would not tell all.';
+
+create or replace function data.compile_record(schema jsonb) returns text
+language plpgsql immutable set search_path = '' as $$
+declare
+  _s jsonb := compile_record.schema;
+  _fits text;
+  _rest jsonb;
+  _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')), '') || data.compile_rules(_s, '_v0');
+begin
+  select array_to_string(data.fit_object(_s, '_v0', true) || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
+    coalesce(jsonb_object_agg(p.key, p.value) filter (where f is null), '{}')
+  into _fits, _rest
+  from jsonb_each(_s->'properties') p, data.fit(p.value, '_v0', array[p.key]) f;
+  return format(E'if (%s) is not false then\n%s%sreturn _e;\nend if;\n%s%s', _fits,
+    data.compile_properties(jsonb_build_object('properties', _rest), '_v0', quote_literal(''), 0, _s->'$defs'),
+    _interpreted, data.compile_names(_s, '_v0', quote_literal(''), true) || data.compile_properties(_s, '_v0', quote_literal(''), 0, _s->'$defs'), _interpreted);
+end
+$$;
+comment on function data.compile_record(jsonb) is 'PL/pgSQL that appends to _e every violation of an entity''s schema by the record in _v0.';

@@ -18,7 +18,7 @@ begin
     return;
   end if;
   select f.* into _field from data.fields f where f.entity_id = field_expression.entity_id and f.name = _parts[1];
-  if _field.name is null or (cardinality(_parts) > 1 and _field.kind <> 'object') or cardinality(_parts) > 8 then
+  if _field.name is null or (cardinality(_parts) > 1 and _field.kind not in ('object', 'any')) or cardinality(_parts) > 8 then
     perform rowhouse.fail(400, format('%L is not a field of %s', left(path, 120), (select e.name from data.entities e where e.id = field_expression.entity_id)),
       'Fields: ' || (select string_agg(f.name, ', ' order by f.position) from data.fields f where f.entity_id = field_expression.entity_id)
         || ', ' || array_to_string(data.system_columns(), ', ') || '. Inside objects: address.city. Relations: '
@@ -36,7 +36,7 @@ begin
     is_required := false;
     kind := coalesce(data.kind(_schema), 'string');
     sql_type := case when _schema is null then 'text' else data.sql_type(_schema) end;
-    expression := case when kind in ('array', 'object') then format('(%s #> %L)', expression, _parts[2:])
+    expression := case when sql_type = 'jsonb' then format('(%s #> %L)', expression, _parts[2:])
       when sql_type = 'text' then format('(%s #>> %L)', expression, _parts[2:])
       else format('(%s #>> %L)::%s', expression, _parts[2:], sql_type) end;
   end if;

@@ -71,6 +71,10 @@ language sql stable set search_path = '' as $$
   select 'Query', e.one || 'By' || rowhouse.upper_camel(f.name), format('unique property %s of %s', f.name, e.name)
   from entities e join data.fields f on f.entity_id = e.id where f.is_unique
   union all
+  select 'Query', e.one || 'By' || (select string_agg(rowhouse.upper_camel(f), 'And' order by n) from unnest(s.fields) with ordinality x (f, n)),
+    format('unique properties %s of %s', array_to_string(s.fields, ', '), e.name)
+  from entities e join data.entities d on d.id = e.id, data.unique_sets(d.schema) s
+  union all
   select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search']) n
   union all
   select 'the schema', e.type || s, format('entity %s', e.name)
@@ -81,6 +85,9 @@ language sql stable set search_path = '' as $$
   union all
   select 'the schema', v || e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['Create', 'Update', 'Delete']) v, unnest(array['Input', 'Payload']) s
+  union all
+  select 'the schema', v || rowhouse.upper_camel(e.many) || s, format('batches of entity %s', e.name)
+  from entities e, unnest(array['Create', 'Update', 'Delete', 'Upsert']) v, unnest(array['Input', 'Payload']) s
   union all
   select distinct 'the schema', format('%sToMany%sFilter', r.target_type, r.source_type), format('relations from %s to %s', r.source, r.target)
   from relations r

@@ -40,7 +40,8 @@ create or replace function data.import_error(entity data.entities, state text, m
 language plpgsql stable set search_path = '' as $$
 declare
   _errors jsonb;
-  _field text;
+  _fields text[];
+  _message text;
 begin
   if import_error.state like 'RH%' then
     _errors := case when pg_input_is_valid(import_error.detail, 'jsonb') then import_error.detail::jsonb->'errors' end;
@@ -49,11 +50,14 @@ begin
     end if;
     return data.violation('', import_error.message);
   end if;
-  select f.name into _field from data.fields f where f.entity_id = entity.id
-    and import_error.constraint_name in (data.object_name(entity.name, f.name, 'key'), data.object_name(entity.name, f.name, 'fkey'));
-  return data.violation(case when _field is null then '' else '/' || _field end, case import_error.state
-    when '23505' then 'is already taken by another record' when '23503' then 'refers to a record that does not exist'
-    else import_error.message end);
+  _fields := data.constraint_fields(entity, import_error.constraint_name);
+  _message := case import_error.state
+    when '23505' then case when cardinality(_fields) > 1 then array_to_string(_fields, ' and ') || ' together are already taken by another record'
+      else 'is already taken by another record' end
+    when '23503' then 'refers to a record that does not exist'
+    else import_error.message end;
+  return case when _fields = '{}' then data.violation('', _message)
+    else (select jsonb_agg(jsonb_build_object('pointer', '/' || f, 'message', _message) order by n) from unnest(_fields) with ordinality x (f, n)) end;
 end
 $$;
 comment on function data.import_error(data.entities, text, text, text, text) is 'Why one record could not be written, as [{pointer, message}].';

@@ -13,6 +13,8 @@ begin
     return example.schema->'const';
   elsif jsonb_typeof(example.schema->'enum') = 'array' then
     return example.schema->'enum'->0;
+  elsif jsonb_typeof(coalesce(example.schema->'oneOf', example.schema->'anyOf')) = 'array' and not example.schema ? 'type' then
+    return data.example(coalesce(example.schema->'oneOf', example.schema->'anyOf')->0, depth + 1);
   elsif depth > 8 then
     return 'null';
   end if;
@@ -21,15 +23,16 @@ begin
     when 'email' then '"ann@example.com"'
     when 'date' then '"2026-01-31"'
     when 'date-time' then '"2026-01-31T09:30:00+00:00"'
-    when 'integer' then coalesce(example.schema->'minimum', '1')
-    when 'number' then coalesce(example.schema->'minimum', '1.5')
-    when 'decimal' then coalesce(example.schema->'minimum', '12.50')
+    when 'integer' then coalesce(example.schema->'minimum', example.schema->'multipleOf', '1')
+    when 'number' then coalesce(example.schema->'minimum', example.schema->'multipleOf', '1.5')
+    when 'decimal' then coalesce(example.schema->'minimum', example.schema->'multipleOf', '12.50')
     when 'boolean' then 'true'
     when 'array' then case when example.schema ? 'items' then jsonb_build_array(data.example(example.schema->'items', depth + 1)) else '[]' end
     when 'object' then (
       select coalesce(jsonb_object_agg(p.key, data.example(p.value, depth + 1)), '{}')
       from jsonb_each(case jsonb_typeof(example.schema->'properties') when 'object' then example.schema->'properties' else '{}' end) p)
-    else to_jsonb(left('text', coalesce((example.schema->>'maxLength')::int, 4)))
+    else coalesce('{"time": "09:30:00Z", "duration": "P1D", "hostname": "example.com", "ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/a",
+      "uri-reference": "/a", "json-pointer": "/a/0", "relative-json-pointer": "1/a"}'::jsonb->(example.schema->>'format'), to_jsonb(left('text', coalesce((example.schema->>'maxLength')::int, 4))))
   end;
 end
 $$;
@@ -38,12 +41,14 @@ comment on function data.example(jsonb, int) is 'A value for a JSON Schema: its 
 create or replace function data.openapi_schemas(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
   with fields as (
-    select f.name, f.is_required, f.schema as property,
-      case when f.is_required then f.schema else jsonb_build_object('anyOf', jsonb_build_array(f.schema, '{"type": "null"}'::jsonb)) end as nullable
-    from data.fields f where f.entity_id = entity.id
+    select f.name, f.is_required, p as property, f.schema ? 'x-computed' as computed,
+      case when f.is_required then p else jsonb_build_object('anyOf', jsonb_build_array(p, '{"type": "null"}'::jsonb)) end
+        || case when f.schema ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end as nullable
+    from data.fields f, data.openapi_references(entity.name, f.schema) p where f.entity_id = entity.id
   ),
   lists as (
-    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties, coalesce(jsonb_agg(f.name), '[]') as names,
+    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties,
+      coalesce(jsonb_object_agg(f.name, f.nullable) filter (where not f.computed), '{}') as writable, coalesce(jsonb_agg(f.name), '[]') as names,
       coalesce(jsonb_agg(f.name) filter (where f.is_required and not f.property ? 'default'), '[]') as required
     from fields f
   )
@@ -53,18 +58,33 @@ language sql stable set search_path = '' as $$
         "updated_at": {"type": "string", "format": "date-time"}, "version": {"type": "integer", "description": "Grows by one with each change."},
         "created_by": {"type": ["string", "null"], "format": "uuid", "description": "The account that created the record."}}',
       'required', '["id", "created_at", "updated_at", "version", "created_by"]' || l.names),
-    entity.name || '.insert', jsonb_build_object('type', 'object', 'properties', l.properties || '{"id": {"type": "string", "format": "uuid"}}',
+    entity.name || '.insert', data.openapi_rules(entity) || jsonb_build_object('type', 'object', 'properties', l.writable || '{"id": {"type": "string", "format": "uuid"}}',
       'required', l.required, 'additionalProperties', false),
     entity.name || '.update', jsonb_build_object('type', 'object',
-      'properties', l.properties || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
+      'properties', l.writable || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
       'additionalProperties', false))
+    || coalesce((select jsonb_object_agg(entity.name || '.def.' || d.key, data.openapi_references(entity.name, d.value))
+      from jsonb_each(data.needed_defs(entity.schema - '$defs', entity.schema->'$defs')) d), '{}')
   from lists l
 $$;
-comment on function data.openapi_schemas(data.entities) is 'The component schemas of an entity: its records, inserts and updates.';
+comment on function data.openapi_schemas(data.entities) is 'The component schemas of an entity: its records, inserts and updates, and the $defs that they refer to.';
+
+create or replace function data.openapi_references(entity text, schema jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+  select replace(schema::text, '"$ref": "#/$defs/', '"$ref": "#/components/schemas/' || entity || '.def.')::jsonb
+$$;
+comment on function data.openapi_references(text, jsonb) is 'A schema whose references to the $defs of an entity lead to components of an OpenAPI document.';
+
+create or replace function data.openapi_rules(entity data.entities) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(k.key, data.openapi_references(entity.name, k.value)), '{}') from jsonb_each(entity.schema) k
+  where k.key in ('allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', 'dependentRequired', 'dependentSchemas', 'propertyNames')
+$$;
+comment on function data.openapi_rules(data.entities) is 'The keywords of an entity''s schema that concern several properties of a record.';
 
 create or replace function data.openapi_example(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id
+  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id and not f.schema ? 'x-computed'
 $$;
 comment on function data.openapi_example(data.entities) is 'What a new record of an entity may look like.';
 

@@ -5,6 +5,7 @@ declare
   _renames jsonb;
   _changes jsonb;
 begin
+  plan.schema := data.resolved_schema(plan.schema);
   perform data.require_definition(_old.name, plan.schema);
   if plan.schema->>'x-storage' <> _old.storage then
     perform data.refuse_storage(_old);
@@ -95,7 +96,7 @@ comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
 create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
-  _source text := data.upgraded_source(entity, 't');
+  _source text := data.computed_call(entity, key_offenders.schema_name, data.upgraded_source(entity, 't'));
   _table text := data.storage_table(entity, schema_name);
   _field record;
   _found jsonb;
@@ -122,7 +123,7 @@ begin
       _out := _out || coalesce(_found, '[]');
     end if;
   end loop;
-  return _out;
+  return _out || data.unique_set_offenders(entity, format('select t.id, %s as data from %s t', _source, _table), changes);
 end
 $$;
 comment on function data.key_offenders(data.entities, text, jsonb) is 'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each.';

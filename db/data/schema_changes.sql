@@ -40,7 +40,7 @@ language sql stable set search_path = '' as $$
     select w.name as old_name, n.name, w.s as old_schema, n.s as schema, w.kind as old_kind, n.kind, w.required as was_required, n.required
     from was w full join will n on n.old_name = w.name
   ), changes (rank, name, change) as (
-    select 1, p.old_name, jsonb_build_object('change', 'drop', 'field', p.old_name, 'loses_data', true,
+    select 1, p.old_name, jsonb_build_object('change', 'drop', 'field', p.old_name, 'loses_data', not p.old_schema ? 'x-computed',
       'message', format('%s is dropped, and its values with it; data.rollback brings back those not compacted yet', p.old_name))
     from pairs p where p.name is null
     union all
@@ -51,7 +51,8 @@ language sql stable set search_path = '' as $$
       'message', format('%s comes back with the values that version %s dropped', p.name, restores #>> array[p.name, 'version']), 'checks', true)
     from pairs p where p.old_name is null and restores ? p.name
     union all
-    select 4, p.name, jsonb_build_object('change', 'add', 'field', p.name, 'to', p.kind, 'message', format('%s is added', p.name))
+    select 4, p.name, jsonb_build_object('change', 'add', 'field', p.name, 'to', p.kind, 'checks', p.schema ? 'x-computed',
+      'message', format('%s is added', p.name))
     from pairs p where p.old_name is null and not restores ? p.name
     union all
     select 5, p.name, jsonb_build_object('change', 'convert', 'field', p.name, 'from', k, 'to', p.kind, 'checks', true,
@@ -65,7 +66,7 @@ language sql stable set search_path = '' as $$
     from pairs p where p.required is distinct from coalesce(p.was_required, false) and p.name is not null
     union all
     select 7, p.name, jsonb_build_object('change', 'keyword', 'field', p.name, 'keyword', k, 'from', p.old_schema->k, 'to', p.schema->k,
-      'checks', data.tightens(k, p.old_schema->k, p.schema->k),
+      'checks', p.schema ? 'x-computed' or data.tightens(k, p.old_schema->k, p.schema->k), 'loses_data', k = 'x-computed' and not p.old_schema ? k,
       'message', format('%s of %s is %s', k, p.name, coalesce(left((p.schema->k)::text, 200), 'taken away')))
     from pairs p, lateral (select jsonb_object_keys(p.old_schema || p.schema) k) k
     where p.schema->k is distinct from p.old_schema->k and k <> 'x-renamed-from' and (k not in ('type', 'format') or p.kind = p.old_kind)

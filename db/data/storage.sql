@@ -3,7 +3,7 @@
 create or replace function data.column_value(field data.fields, source text) returns text
 language sql immutable set search_path = '' as $$
   select case
-    when field.kind in ('array', 'object') then format('%s->%L', source, field.name)
+    when field.sql_type = 'jsonb' then format('%s->%L', source, field.name)
     when field.kind in ('string', 'email') then format('%s->>%L', source, field.name)
     when field.kind in ('integer', 'number', 'boolean') then format('(%s->%L)::%s', source, field.name, field.sql_type)
     when field.kind = 'decimal' and field.schema ? 'precision' then format('(%s->>%L)::numeric(%s,%s)::numeric', source, field.name,

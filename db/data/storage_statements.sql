@@ -42,8 +42,10 @@ declare
   _flat boolean := entity.storage = 'flat';
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
     array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where c.moved and not _flat or (c.field).name is null));
+  _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
   _indexes text[] := data.compound_index_statements(entity, storage_statements.schema_name, renames);
-  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
+  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ')
+    || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
   _fill text[] := '{}';
   _c record;
   _o data.fields;
@@ -71,9 +73,9 @@ begin
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).is_promoted loop
     _o := _c.old_field;
     _n := _c.field;
-    if _n.name is null and _flat then
+    if _n.name is null and _flat and not _o.schema ? 'x-computed' then
       _out := _out || format('alter table %s rename column %I to %I', _table, _o.name, _o.name || '@' || entity.version);
-    elsif _n.name is null or _c.moved and not _flat then
+    elsif _n.name is null or _c.moved and (not _flat or not _n.is_promoted or _o.schema ? 'x-computed') then
       _out := _out || format('alter table %s drop column if exists %I', _table, _o.name);
     elsif _n.name <> _o.name then
       _out := _out || format('alter table %s rename column %I to %I', _table, _o.name, '~' || _n.name);
@@ -83,11 +85,11 @@ begin
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.field).is_promoted order by (c.field).position loop
     _o := _c.old_field;
     _n := _c.field;
-    if _o.is_promoted and _n.name <> _o.name and (_flat or not _c.moved) then
+    if _o.is_promoted and _n.name <> _o.name and (_flat and not (_c.moved and _o.schema ? 'x-computed') or not _c.moved) then
       _out := _out || format('alter table %s rename column %I to %I', _table, '~' || _n.name, _n.name)
         || data.rename_statements(entity, storage_statements.schema_name, _o, _n);
     end if;
-    if _flat and _o.name is not null and _c.moved then
+    if _flat and _o.name is not null and _c.moved and not _o.schema ? 'x-computed' then
       _out := _out || data.retype_statement(_table, _n, _o.kind);
     elsif _flat and exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'restore' and t->>'field' = _n.name) then
       _out := _out || array(select unnest(data.restore_statements(_table, _n, (t->>'from') || '@' || (t->>'version')) || array[
@@ -96,7 +98,7 @@ begin
         where t->>'op' = 'restore' and t->>'field' = _n.name);
     elsif _c.moved then
       _out := _out || format('alter table %s add column if not exists %I %s', _table, _n.name, _n.sql_type);
-      if not _flat and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
+      if not _flat and not _n.schema ? 'x-computed' and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
         _fill := _fill || format('%I = %s', _n.name, data.column_value(_n, data.record_source(entity, 't')));
       end if;
     end if;
@@ -110,6 +112,7 @@ begin
   if _fill <> '{}' then
     _out := _out || format('update %s t set %s', _table, array_to_string(_fill, ', '));
   end if;
+  _out := _out || data.computed_statements(entity, storage_statements.schema_name, old, transforms);
 
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.field).is_promoted order by (c.field).position loop
     _o := _c.old_field;
@@ -120,13 +123,15 @@ begin
     if _flat and data.field_check(_n) is not null and (_o.name is distinct from _n.name or data.field_check(_o) is distinct from data.field_check(_n)) then
       _out := _out || format('alter table %s add constraint %I check (%s)', _table, data.index_name(entity, _n.name, 'check'), data.field_check(_n));
     end if;
-    if _n.is_unique and (not coalesce(_o.is_unique, false) or _c.moved and not _flat) then
+    if _n.is_unique and (not coalesce(_o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
       _out := _out || format('create unique index if not exists %I on %s (%I)', data.index_name(entity, _n.name, 'key'), _table, _n.name);
-    elsif _n.is_indexed and not _n.is_unique and (not coalesce(_o.is_indexed and not _o.is_unique, false) or _c.moved and not _flat) then
+    elsif _n.is_indexed and not _n.is_unique and (not coalesce(_o.is_indexed and not _o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity))) || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
+  return array_remove(_out, null) || array(select s from unnest(_sets) s where s !~ '^drop index ')
+    || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity)))
+    || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
 end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is

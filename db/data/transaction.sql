@@ -123,7 +123,7 @@ $$;
 comment on function data.refuse_operation(int, text, text, text, text, text, text, text) is
   'Raises again what went wrong in an operation of a transaction, with JSON pointers into the transaction.';
 
-create or replace function data.run_operation(app text, operation jsonb, statements jsonb, out result text, out known jsonb)
+create or replace function data.run_write(app text, operation jsonb, statements jsonb, out result text, out known jsonb)
 language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
   _name text := operation->>'operation';
@@ -133,7 +133,7 @@ declare
 begin
   known := statements;
   if _sql is null then
-    _sql := data.compile(run_operation.app, operation->>'entity', _name, _shape)->>'sql';
+    _sql := data.compile(run_write.app, operation->>'entity', _name, _shape)->>'sql';
     known := known || jsonb_build_object(_key, _sql);
   end if;
   case _name
@@ -148,7 +148,7 @@ begin
   end case;
 end
 $$;
-comment on function data.run_operation(text, jsonb, jsonb) is
+comment on function data.run_write(text, jsonb, jsonb) is
   'Runs one operation of a transaction and returns its record as JSON text, and the statements compiled so far.';
 
 create or replace function data.run_transaction(app text, operations jsonb) returns text
@@ -192,7 +192,7 @@ begin
         end;
         for _i in 1 .. cardinality(_batch) loop
           if _done[_i] is null then
-            select r.result, r.known into _result, _statements from data.run_operation(run_transaction.app, _batch[_i], _statements) r;
+            select r.result, r.known into _result, _statements from data.run_write(run_transaction.app, _batch[_i], _statements) r;
           else
             _result := _done[_i];
           end if;
@@ -219,7 +219,7 @@ begin
         perform rowhouse.fail(422, 'The id of a record is a UUID', 'Send the id of a record, or a reference to one: {"$ref": "order.id"}.', 'invalid_id',
           data.violation(format('/operations/%s/id', _n), 'must be a UUID'));
       end if;
-      select r.result, r.known into _result, _statements from data.run_operation(run_transaction.app, _operation, _statements) r;
+      select r.result, r.known into _result, _statements from data.run_write(run_transaction.app, _operation, _statements) r;
       _results := _results || _result;
       if _operation ? 'as' then
         _known := _known || jsonb_build_object(_operation->>'as', _result::jsonb);
@@ -231,9 +231,6 @@ begin
       _constraint = constraint_name, _table = table_name, _column = column_name;
     if _state ~ '^(08|25|40|53|55|57|58|RH0|XX)' then
       raise; -- of no single operation
-    end if;
-    if _operation->>'operation' = 'upsert' then
-      _detail := regexp_replace(_detail, '"pointer": "/0(?=[/"])', '"pointer": "', 'g'); -- a list of one
     end if;
     perform data.refuse_operation(_n, _state, _message, _detail, _hint, _constraint, _table, _column);
   end;

@@ -22,7 +22,7 @@ begin
   elsif jsonb_typeof(typescript_type.schema->'enum') = 'array' then
     return (select string_agg(distinct case when jsonb_typeof(v) in ('array', 'object') then 'unknown' else v::text end, ' | ')
       from jsonb_array_elements(typescript_type.schema->'enum') v);
-  elsif jsonb_typeof(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) = 'array' then
+  elsif _types is null and jsonb_typeof(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) = 'array' then
     return (select string_agg('(' || data.typescript_type(v, depth) || ')', ' | ' order by n)
       from jsonb_array_elements(coalesce(typescript_type.schema->'anyOf', typescript_type.schema->'oneOf')) with ordinality x (v, n));
   elsif _types is null then
@@ -52,7 +52,7 @@ comment on function data.typescript_type(jsonb, int) is 'A JSON Schema as a Type
 create or replace function data.typescript_entity(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   with fields as (
-    select f.name, f.position, f.is_required, f.schema ? 'default' as has_default,
+    select case when f.schema ? 'x-computed' then 'readonly ' else '' end || f.name as name, f.position, f.is_required, f.schema ? 'default' as has_default,
       data.typescript_type(f.schema, 1) as type, data.typescript_comment(coalesce(f.schema->>'description', f.schema->>'title'), '  ') as comment
     from data.fields f where f.entity_id = entity.id
   )
@@ -73,7 +73,7 @@ language sql stable set search_path = '' as $$
   with fields as (
     select f.name, f.position, f.is_required, f.is_required and not f.schema ? 'default' as must,
       data.typescript_type(f.schema, 3) || case when f.is_required then '' else ' | null' end as type
-    from data.fields f where f.entity_id = entity.id
+    from data.fields f where f.entity_id = entity.id and not f.schema ? 'x-computed'
   )
   select format(E'  %s: {\n    record: %s;\n    insert: {\n      id?: string;\n%s    };\n    update: {\n      /** The version you saw: refused if the record has changed since. */\n      version?: number;\n%s    };\n  };\n',
     entity.name, rowhouse.upper_camel(data.singular(entity.name)),

@@ -79,7 +79,9 @@ begin
     %2$s
     end $sql$, format('%I.%I', build_upgrade.schema_name, entity.name || '_upgraded'), coalesce(_steps, 'null;'));
   execute format('revoke all on function %I.%I(jsonb, jsonb, int) from public', build_upgrade.schema_name, entity.name || '_upgraded');
-  execute format('grant execute on function %I.%I(jsonb, jsonb, int) to rowhouse_data', build_upgrade.schema_name, entity.name || '_upgraded');
+  -- The view calls it as whoever reads.
+  execute format('grant execute on function %I.%I(jsonb, jsonb, int) to rowhouse_data, %I', build_upgrade.schema_name, entity.name || '_upgraded',
+    (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   execute format('comment on function %I.%I(jsonb, jsonb, int) is %L', build_upgrade.schema_name, entity.name || '_upgraded',
     E'@behavior -*\nA record of an earlier definition as of the current one.');
 end

@@ -27,7 +27,14 @@ $$;
 comment on function data.unique_keys(data.entities) is
   'What an index keeps unique in an entity: id, properties, and compounds as their sorted properties with commas between.';
 
-create or replace function data.refuse_keys(name text, records jsonb, parts jsonb) returns void
+create or replace function data.errors_of(errors jsonb, records jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+  select case when jsonb_typeof(records) = 'array' then errors
+    else (select jsonb_agg(jsonb_set(e, '{pointer}', to_jsonb(regexp_replace(e->>'pointer', '^/0(?=/)', '')))) from jsonb_array_elements(errors) e) end
+$$;
+comment on function data.errors_of(jsonb, jsonb) is 'Errors by JSON pointer into a list, as into what was sent: a list, or one record.';
+
+create or replace function data.refuse_keys(name text, list jsonb, parts jsonb, records jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   _errors jsonb;
@@ -38,7 +45,7 @@ begin
     from jsonb_array_elements($1) with ordinality r (value, n)
     where case when coalesce(r.value->%2$L, 'null') = 'null' then %3$L else not (%4$s) end order by r.n)$sql$,
     '/' || (p->>'name'), p->>'name', not _is_id, p->>'is_valid'), ' union all ') from jsonb_array_elements(parts) p))
-  into _errors using records;
+  into _errors using list;
   if _errors is null then
     execute format($sql$
       select jsonb_agg(jsonb_build_object('pointer', '/' || (x.n - 1) || %2$L, 'message', 'is the same as in /' || (x.first - 1)) order by x.n)
@@ -46,11 +53,11 @@ begin
         where (%3$s) is not null) x
       where x.n > x.first$sql$,
       (select string_agg(p->>'value', ', ') from jsonb_array_elements(parts) p), '/' || (parts #>> '{0,name}'), parts #>> '{0,value}')
-    into _errors using records;
+    into _errors using list;
   end if;
   if _errors is not null then
-    perform data.refuse_batch('A record of ' || refuse_keys.name || ' is not valid: ', _errors);
+    perform data.refuse_batch('A record of ' || refuse_keys.name || ' is not valid: ', data.errors_of(_errors, records));
   end if;
 end
 $$;
-comment on function data.refuse_keys(text, jsonb, jsonb) is 'Raises RH422 for records whose key is missing, not valid, or the same as that of one before.';
+comment on function data.refuse_keys(text, jsonb, jsonb, jsonb) is 'Raises RH422 for records of a list whose key is missing, not valid, or the same as that of one before.';

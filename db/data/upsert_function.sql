@@ -16,7 +16,7 @@ begin
   into _is_same;
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb, _key text[], _return boolean) returns text
+    create or replace function %1$s(_records jsonb, _key text[], _return boolean) returns text
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _list constant jsonb := case jsonb_typeof(_records) when 'object' then jsonb_build_array(_records) else _records end;
@@ -44,7 +44,7 @@ begin
           'Name what identifies a record, best something unique: ' || array_to_string(%9$L::text[], ' or ') || '.', 'invalid_key');
       end if;
       perform data.check_batch(%4$L, _list);
-      perform data.refuse_keys(%4$L, _list, _parts);
+      perform data.refuse_keys(%4$L, _list, _parts, _records);
       -- Where no index says that there is one record only, those who upsert take turns.
       if array_to_string(array(select distinct k from unnest(_key) k order by k), ',') <> all (%9$L::text[]) then
         perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || %10$L, 0));
@@ -63,18 +63,18 @@ begin
           into _ns, _ids, _errors using _list, _left;
           if _errors is not null then
             perform rowhouse.fail(409, format('A record of %%s was changed in the meantime', %4$L),
-              'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', _errors);
+              'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', data.errors_of(_errors, _records));
           elsif cardinality(_ns) > (select count(distinct n) from unnest(_ns) n) then
             select jsonb_agg(jsonb_build_object('pointer', format('/%%s/%%s', n - 1, _parts #>> '{0,name}'), 'message', 'is the key of more than one record') order by n)
             into _errors from (select n from unnest(_ns) n group by n having count(*) > 1) x;
-            perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', _errors);
+            perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', data.errors_of(_errors, _records));
           end if;
           _all_ns := _all_ns || _ns;
           _all_ids := _all_ids || _ids;
           with changed as materialized (
             select m.id, r.value from unnest(_ns, _ids) m (n, id)
             join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
-            join %3$s t on t.id = m.id, lateral (select o.old, data.without_nulls(o.old || data.record_data(r.value)) from (select %11$s offset 0) o (old) offset 0) n (old, data)
+            join %3$s t on t.id = m.id, lateral (select o.old, %12$s from (select %11$s offset 0) o (old) offset 0) n (old, data)
             where not %6$s
           ), changing as (
             update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
@@ -103,12 +103,12 @@ begin
         execute format($q$
           select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n)
           from %%s left join %3$s t on %%s,
-            jsonb_array_elements(%7$s(data.without_nulls(case when t.id is null then %8$L::jsonb || (r.value - 'id' - 'version') else %11$s || data.record_data(r.value) end))) e$q$, _input, _match)
+            jsonb_array_elements(%7$s(%13$s)) e$q$, _input, _match)
         into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
         if _errors is null then
           raise;
         end if;
-        perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', _errors);
+        perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', data.errors_of(_errors, _records));
       end;
       return '{' || case when _return then '"data":[' || coalesce((select string_agg(row_to_json(v.*)::text, ',' order by x.n)
           from unnest(_all_ns, _all_ids) x (n, id) join %2$s v on v.id = x.id), '') || '],' else '' end
@@ -117,7 +117,10 @@ begin
     format('%I.%I', schema_name, entity.name || '_upsert'), format('%I.%I', schema_name, entity.name),
     data.storage_table(entity, schema_name), entity.name, data.key_parts(entity)::text, _is_same,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
-    data.unique_keys(entity)::text, entity.id::text, _record);
+    data.unique_keys(entity)::text, entity.id::text, _record,
+    data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'),
+    replace(data.computed_call(entity, schema_name, format('data.without_nulls(case when t.id is null then %L::jsonb || (r.value - ''id'' - ''version'') else %s || data.record_data(r.value) end)',
+      _defaults, _record)), '%', '%%')); -- it stands within a format
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

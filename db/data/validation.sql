@@ -6,111 +6,180 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function data.compile_check(text, text, text) is 'PL/pgSQL that notes message at pointer (an SQL expression) when test is true.';
 
-create or replace function data.compile_checks(schema jsonb, value text, pointer text, depth int) returns text
+drop function if exists data.compile_checks(jsonb, text, text, int), data.compile_properties(jsonb, text, text, int);
+
+-- The tests of a keyword: fails is an SQL expression that is true when the value breaks it.
+create or replace function data.text_tests(schema jsonb, t text) returns table (fails text, message text)
+language sql immutable set search_path = '' as $$
+  select format('length(%s) < %s', t, schema->>'minLength'), format('must have at least %s characters', schema->>'minLength') where schema ? 'minLength'
+  union all
+  select format('length(%s) > %s', t, schema->>'maxLength'), format('must have at most %s characters', schema->>'maxLength') where schema ? 'maxLength'
+  union all
+  select format('%s !~ %L', t, data.regex(schema->>'pattern')), format('must match %s', schema->>'pattern') where schema ? 'pattern'
+  union all
+  select format('not %s = any (%L::text[])', t, array(select e #>> '{}' from jsonb_array_elements(l) e where jsonb_typeof(e) = 'string')),
+    'must be ' || case when schema ? 'enum' then 'one of ' else '' end || (select string_agg(e #>> '{}', ', ') from jsonb_array_elements(l) e)
+  from unnest(array[schema->'enum', case when schema ? 'const' then jsonb_build_array(schema->'const') end]) l where l is not null
+  union all
+  select format('data.format_problem(%L, %s) is not null', schema->>'format', t), data.format_problem(schema->>'format', '%') where schema ? 'format'
+$$;
+comment on function data.text_tests(jsonb, text) is 'The tests that the keywords for strings make of the text expression t.';
+
+create or replace function data.number_tests(schema jsonb, kind text, n text) returns table (fails text, message text)
+language sql immutable set search_path = '' as $$
+  select format('%1$s <> trunc(%1$s) or %1$s not between -9223372036854775808 and 9223372036854775807', n), 'must be a whole number of at most 64 bits' where kind = 'integer'
+  union all
+  select format('%s not between -1.7e308 and 1.7e308', n), 'is too large' where kind = 'number'
+  union all
+  select format('scale(trim_scale(%1$s)) > %2$s or abs(%1$s) >= %3$L::numeric', n, coalesce(schema->>'scale', '0'),
+      10::numeric ^ ((schema->>'precision')::int - coalesce((schema->>'scale')::int, 0))),
+    format('must have at most %s digits, %s of them after the point', schema->>'precision', coalesce(schema->>'scale', '0')) where kind = 'decimal' and schema ? 'precision'
+  union all
+  select format('%s %s %L::numeric', n, k.operator, schema->>k.key), format('must be %s %s', k.words, schema->>k.key)
+  from (values ('minimum', '<', 'at least'), ('maximum', '>', 'at most'), ('exclusiveMinimum', '<=', 'more than'), ('exclusiveMaximum', '>=', 'less than')) k (key, operator, words)
+  where schema ? k.key
+  union all
+  select format('mod(%s, %L::numeric) <> 0', n, schema->>'multipleOf'), format('must be a multiple of %s', schema->>'multipleOf') where schema ? 'multipleOf'
+  union all
+  select format('not %s = any (%L::numeric[])', n, array(select (e #>> '{}')::numeric from jsonb_array_elements(l) e where jsonb_typeof(e) = 'number')),
+    'must be ' || case when schema ? 'enum' then 'one of ' else '' end || (select string_agg(e::text, ', ') from jsonb_array_elements(l) e)
+  from unnest(array[schema->'enum', case when schema ? 'const' then jsonb_build_array(schema->'const') end]) l where l is not null
+$$;
+comment on function data.number_tests(jsonb, text, text) is 'The tests that the keywords for numbers, and the kind, make of the numeric expression n.';
+
+create or replace function data.array_tests(schema jsonb, j text) returns table (fails text, message text)
+language sql immutable set search_path = '' as $$
+  select format('jsonb_array_length(%s) < %s', j, schema->>'minItems'), format('must have at least %s items', schema->>'minItems') where schema ? 'minItems'
+  union all
+  select format('jsonb_array_length(%s) > %s', j, schema->>'maxItems'), format('must have at most %s items', schema->>'maxItems') where schema ? 'maxItems'
+  union all
+  select format('data.has_duplicates(%s)', j), 'must not have the same item twice' where schema->'uniqueItems' = 'true'
+$$;
+comment on function data.array_tests(jsonb, text) is 'The tests that keywords for arrays make of the jsonb expression j, without its items.';
+
+create or replace function data.has_duplicates(list jsonb) returns boolean
+language sql immutable parallel safe set search_path = '' as $$
+  select count(*) > count(distinct i) from jsonb_array_elements(list) i
+$$;
+comment on function data.has_duplicates(jsonb) is 'Whether a JSON array has the same item twice; 1 and 1.0 are the same.';
+
+drop function if exists data.value_tests(jsonb, text, text);
+create or replace function data.value_tests(schema jsonb, kind text, j text, t text, n text) returns table (fails text, message text)
+language sql immutable set search_path = '' as $$
+  select * from data.text_tests(schema, t) where kind in ('string', 'email', 'uuid', 'date', 'date-time')
+  union all
+  select * from data.number_tests(schema, kind, n) where kind in ('integer', 'number', 'decimal')
+  union all
+  select * from data.array_tests(schema, j) where kind = 'array'
+  union all
+  select format('not %L::jsonb @> %s', l, j), 'must be ' || (l->>0)
+  from unnest(array[schema->'enum', case when schema ? 'const' then jsonb_build_array(schema->'const') end]) l where kind = 'boolean' and l is not null
+$$;
+comment on function data.value_tests(jsonb, text, text, text, text) is
+  'The tests of a property of a kind that look at nothing inside of it; its value is the SQL expressions j (jsonb), t (text) and n (numeric).';
+
+create or replace function data.type_test(kind text, value text) returns text
+language sql immutable set search_path = '' as $$
+  select case kind
+    when 'decimal' then format('jsonb_typeof(%1$s) not in (''number'', ''string'') or (%1$s #>> ''{}'') !~ ''^-?[0-9]+(\.[0-9]+)?$'' or length(%1$s #>> ''{}'') > 1000', value)
+    else format('jsonb_typeof(%s) <> %L', value, data.json_type(kind)) end
+$$;
+comment on function data.type_test(text, text) is 'The SQL expression that is true when the jsonb expression value has not the type of a kind.';
+
+create or replace function data.json_type(kind text) returns text
+language sql immutable parallel safe as $$
+  select case when kind in ('integer', 'number') then 'number' when kind in ('boolean', 'array', 'object') then kind when kind = 'decimal' then 'decimal number' else 'string' end
+$$;
+comment on function data.json_type(text) is 'What values of a kind are in JSON, as messages call it.';
+
+create or replace function data.compile_interpreted(part jsonb, schema jsonb, value text, pointer text) returns text
+language sql immutable set search_path = '' as $$
+  select case when part is not null and part <> 'true' then format(E'_e := _e || data.apply_prepared(%L::jsonb, %s, %s);\n', data.prepare_schema(part, true),
+    case when decimals is null then format('jsonb_strip_nulls(%s)', value) else format('data.exact_decimals(jsonb_strip_nulls(%s), %L)', value, decimals) end, pointer) end
+  from data.decimals_of(schema) decimals
+$$;
+comment on function data.compile_interpreted(jsonb, jsonb, text, text) is
+  'PL/pgSQL that notes what is wrong with value by a part of its schema that is interpreted. null is absent there too, and a decimal sent as text is a number.';
+
+create or replace function data.compile_checks(schema jsonb, value text, pointer text, depth int, defs jsonb default null) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
   _s jsonb := compile_checks.schema;
-  _kind text := data.kind(_s);
-  _json_type text := case _kind
-    when 'integer' then 'number' when 'number' then 'number' when 'boolean' then 'boolean'
-    when 'array' then 'array' when 'object' then 'object' else 'string' end;
-  _out text := '';
-  _key text;
-  _property jsonb;
+  _kind text := coalesce(data.kind(_s), 'any');
+  _type text := data.json_type(_kind);
+  _part jsonb := case jsonb_typeof(_s) when 'object' then data.interpreted_part(_s, _kind, compile_checks.defs) else _s end;
+  _out text;
   _child text := '_v' || (depth + 1);
 begin
-  if _kind in ('string', 'email', 'uuid', 'date', 'date-time') then
-    _out := format(E'_t := %s #>> ''{}'';\n', value);
-    if _s ? 'minLength' then
-      _out := _out || data.compile_check(format('length(_t) < %s', _s->>'minLength'), pointer, format('must have at least %s characters', _s->>'minLength'));
-    end if;
-    if _s ? 'maxLength' then
-      _out := _out || data.compile_check(format('length(_t) > %s', _s->>'maxLength'), pointer, format('must have at most %s characters', _s->>'maxLength'));
-    end if;
-    if _s ? 'pattern' then
-      _out := _out || data.compile_check(format('_t !~ %L', _s->>'pattern'), pointer, format('must match %s', _s->>'pattern'));
-    end if;
-    if _s ? 'enum' then
-      _out := _out || data.compile_check(format('not _t = any (%L::text[])', array(select jsonb_array_elements_text(_s->'enum'))),
-        pointer, format('must be one of %s', (select string_agg(e, ', ') from jsonb_array_elements_text(_s->'enum') e)));
-    end if;
-    _out := _out || case _kind
-      when 'email' then data.compile_check('_t !~ ''^[^@[:space:]]+@[^@[:space:]]+\.[^@[:space:].]+$'' or strpos(_t, ''@'') > 65 or length(_t) > 254', pointer, 'must be an email address')
-      when 'uuid' then data.compile_check('_t !~ ''^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$''', pointer, 'must be a UUID')
-      when 'date' then data.compile_check('_t !~ ''^\d{4}-\d{2}-\d{2}$'' or not pg_input_is_valid(_t, ''date'')', pointer, 'must be a date like 2026-01-31')
-      when 'date-time' then data.compile_check('_t !~ ''^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$'' or not pg_input_is_valid(_t, ''timestamptz'')', pointer, 'must be a date and time with offset like 2026-01-31T12:00:00Z')
-      else '' end;
-  elsif _kind in ('integer', 'number', 'decimal') then
-    _out := format(E'_n := (%s #>> ''{}'')::numeric;\n', value);
-    if _kind = 'integer' then
-      _out := _out || data.compile_check('_n <> trunc(_n) or _n not between -9223372036854775808 and 9223372036854775807', pointer, 'must be a whole number of at most 64 bits');
-    elsif _kind = 'number' then
-      _out := _out || data.compile_check('abs(_n) > 1.7e308', pointer, 'is too large');
-    elsif _s ? 'precision' then
-      _out := _out || data.compile_check(
-        format('scale(trim_scale(_n)) > %s or abs(_n) >= 10::numeric ^ %s', coalesce(_s->>'scale', '0'), (_s->>'precision')::int - coalesce((_s->>'scale')::int, 0)),
-        pointer, format('must have at most %s digits, %s of them after the point', _s->>'precision', coalesce(_s->>'scale', '0')));
-    end if;
-    for _key, _property in select * from jsonb_each(_s) where key in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum') loop
-      _out := _out || data.compile_check(format('_n %s %L::numeric', case _key
-          when 'minimum' then '<' when 'maximum' then '>' when 'exclusiveMinimum' then '<=' else '>=' end, _property #>> '{}'),
-        pointer, format('must be %s %s', case _key
-          when 'minimum' then 'at least' when 'maximum' then 'at most' when 'exclusiveMinimum' then 'more than' else 'less than' end, _property #>> '{}'));
-    end loop;
-    if _kind = 'decimal' then
-      return format(E'if jsonb_typeof(%1$s) not in (''number'', ''string'') or (%1$s #>> ''{}'') !~ ''^-?[0-9]+(\\.[0-9]+)?$'' or length(%1$s #>> ''{}'') > 1000 then _e := _e || data.violation(%2$s, ''must be a decimal number''); else\n%3$send if;\n',
-        value, pointer, _out);
-    end if;
-  elsif _kind = 'array' then
-    if _s ? 'minItems' then
-      _out := _out || data.compile_check(format('jsonb_array_length(%s) < %s', value, _s->>'minItems'), pointer, format('must have at least %s items', _s->>'minItems'));
-    end if;
-    if _s ? 'maxItems' then
-      _out := _out || data.compile_check(format('jsonb_array_length(%s) > %s', value, _s->>'maxItems'), pointer, format('must have at most %s items', _s->>'maxItems'));
-    end if;
-    if _s ? 'items' then
+  select coalesce(string_agg(data.compile_check(t.fails, compile_checks.pointer, t.message), ''), '') into _out from data.value_tests(_s, _kind, value, format('(%s #>> ''{}'')', value),
+    case _kind when 'decimal' then format('(%s #>> ''{}'')::numeric', value) else value || '::numeric' end) t;
+  if _kind = 'array' and not _s ? 'prefixItems' then
+    if jsonb_typeof(_s->'items') = 'object' then
       _out := _out || format(E'for _i%1$s, %2$s in select ordinality - 1, a.value from jsonb_array_elements(%3$s) with ordinality a loop\n%4$send loop;\n',
-        depth, _child, value, data.compile_checks(_s->'items', _child, format('%s || ''/'' || _i%s', pointer, depth), depth + 1));
+        depth, _child, value, coalesce(nullif(data.compile_checks(_s->'items', _child, format('%s || ''/'' || _i%s', pointer, depth), depth + 1, defs), ''), 'null;'));
+    elsif _s->'items' = 'false' then
+      _out := _out || data.compile_check(format('jsonb_array_length(%s) > 0', value), pointer, 'must be empty');
     end if;
   elsif _kind = 'object' then
-    _out := data.compile_properties(_s, value, pointer, depth);
+    _out := _out || data.compile_names(_s, value, pointer, _s->'additionalProperties' = 'false' and not _s ? 'patternProperties')
+      || data.compile_properties(_s, value, pointer, depth, defs);
   end if;
-  -- Ten bytes like 1e131071 are 130 kB when read again.
-  if depth = 1 and (_kind = 'object' or _kind = 'array' and coalesce(data.kind(_s->'items'), 'object') in ('object', 'array')) then
-    _out := _out || data.compile_check(
-      format('jsonb_path_exists(%s, ''$.** ? (@.type() == "number" && (@.abs() > 1e309 || @.abs() < 1e-400 && @ <> 0))'')', value),
-      pointer, 'holds a number beyond 1e309 or below 1e-400');
+  _out := _out || coalesce(data.compile_interpreted(_part, _s, value, pointer), '');
+  if depth = 1 and (_kind in ('object', 'any') or _kind = 'array' and coalesce(data.kind(_s->'items'), 'object') in ('object', 'array', 'any')) then
+    _out := _out || data.compile_check(data.number_is_extreme(value), pointer, 'holds a number beyond 1e309 or below 1e-400');
   end if;
-  return format(E'if jsonb_typeof(%s) <> %L then _e := _e || data.violation(%s, %L); else\n%send if;\n',
-    value, _json_type, pointer, format('must be %s %s', case when _json_type ~ '^[aeiou]' then 'an' else 'a' end, _json_type), _out);
+  if _kind = 'any' then
+    return _out;
+  end if;
+  return format(E'if %s then _e := _e || data.violation(%s, %L); %send if;\n', data.type_test(_kind, value), pointer,
+    format('must be %s %s', case when _type ~ '^[aeiou]' then 'an' else 'a' end, _type), case when _out = '' then '' else E'else\n' || _out end);
 end
 $$;
-comment on function data.compile_checks(jsonb, text, text, int) is
-  'PL/pgSQL that appends to _e every violation of schema by the jsonb variable value; pointer is an SQL expression.';
+comment on function data.compile_checks(jsonb, text, text, int, jsonb) is
+  'PL/pgSQL that appends to _e every violation of schema by the jsonb variable value; pointer is an SQL expression, defs the entity''s $defs.';
 
-create or replace function data.compile_properties(schema jsonb, value text, pointer text, depth int) returns text
+create or replace function data.number_is_extreme(value text) returns text
+language sql immutable set search_path = '' as $$
+  select format('jsonb_path_exists(%s, ''$.** ? (@.type() == "number" && (@.abs() > 1e309 || @.abs() < 1e-400 && @ <> 0))'')', value)
+$$;
+comment on function data.number_is_extreme(text) is 'An SQL expression: value holds a number like 1e131071, whose ten bytes are 130 kB when read again.';
+
+create or replace function data.compile_names(schema jsonb, value text, pointer text, closed boolean) returns text
+language sql immutable set search_path = '' as $$
+  with names (list) as (select array(select jsonb_object_keys(coalesce(schema->'properties', '{}'))))
+  select case when closed then format(E'if %1$s - %2$L::text[] <> ''{}'' then for _k in select jsonb_object_keys(%1$s - %2$L::text[]) loop _e := _e || data.violation(%3$s || ''/'' || data.pointer_part(_k), %4$L); end loop; end if;\n',
+      value, names.list, pointer, 'is not a property; known: ' || array_to_string(names.list, ', ')) else '' end
+    || coalesce((select string_agg(data.compile_check(format('coalesce(%s->%L, ''null'') = ''null''', compile_names.value, r), format('%s || %L', pointer, '/' || data.pointer_part(r)), 'is required'), '')
+      from jsonb_array_elements_text(schema->'required') r where r <> all (names.list)), '')
+    || coalesce((select string_agg(data.compile_check(t.fails, format('%s || %L', pointer, '/' || data.pointer_part(t.name)), t.message), '') from data.dependency_tests(schema, value) t), '')
+  from names
+$$;
+comment on function data.compile_names(jsonb, text, text, boolean) is 'PL/pgSQL that checks which names the object in the jsonb variable value has; closed: those of its properties alone.';
+
+create or replace function data.dependency_tests(schema jsonb, value text) returns table (name text, fails text, message text)
+language sql immutable set search_path = '' as $$
+  select r, format('coalesce(%1$s->%2$L, ''null'') <> ''null'' and coalesce(%1$s->%3$L, ''null'') = ''null''', dependency_tests.value, d.key, r), format('is required when %s is there', left(d.key, 100))
+  from jsonb_each(schema->'dependentRequired') d, jsonb_array_elements_text(d.value) r
+$$;
+comment on function data.dependency_tests(jsonb, text) is 'The tests that dependentRequired makes of the jsonb expression value, with the name that is missing.';
+
+create or replace function data.compile_properties(schema jsonb, value text, pointer text, depth int, defs jsonb default null) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
-  _names text[] := array(select jsonb_object_keys(coalesce(compile_properties.schema->'properties', '{}')));
   _child text := '_v' || (depth + 1);
   _out text := '';
   _key text;
   _property jsonb;
   _at text;
 begin
-  if depth = 0 or compile_properties.schema->'additionalProperties' = 'false' then
-    _out := format(E'if %1$s - %2$L::text[] <> ''{}'' then for _k in select jsonb_object_keys(%1$s - %2$L::text[]) loop _e := _e || data.violation(%3$s || ''/'' || _k, %4$L); end loop; end if;\n',
-      value, _names, pointer, 'is not a property; known: ' || array_to_string(_names, ', '));
-  end if;
-  for _key, _property in select * from jsonb_each(coalesce(compile_properties.schema->'properties', '{}')) loop
-    _at := format('%s || %L', pointer, '/' || replace(replace(_key, '~', '~0'), '/', '~1'));
+  for _key, _property in select * from jsonb_each(compile_properties.schema->'properties') loop
+    _at := format('%s || %L', pointer, '/' || data.pointer_part(_key));
     _out := _out || format(E'%s := %s->%L;\nif %s is null or %s = ''null'' then %s\nelse %send if;\n',
       _child, value, _key, _child, _child,
-      case when coalesce(compile_properties.schema->'required', '[]') ? _key
-        then format('_e := _e || data.violation(%s, ''is required'');', _at) else 'null;' end,
-      data.compile_checks(_property, _child, _at, depth + 1));
+      case when compile_properties.schema->'required' ? _key then format('_e := _e || data.violation(%s, ''is required'');', _at) else 'null;' end,
+      coalesce(nullif(data.compile_checks(_property, _child, _at, depth + 1, defs), ''), E'null;\n'));
   end loop;
   return _out;
 end
 $$;
-comment on function data.compile_properties(jsonb, text, text, int) is 'PL/pgSQL that checks the properties of the object in the jsonb variable value.';
+comment on function data.compile_properties(jsonb, text, text, int, jsonb) is 'PL/pgSQL that checks the properties of the object in the jsonb variable value.';

@@ -3,17 +3,26 @@
 drop function if exists data.column_list(uuid, text);
 create or replace function data.column_list(entity data.entities, source text) returns text
 language sql stable set search_path = '' as $$
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position)
-  from (
+  with stored (position, name, expression) as materialized (
     select 0, 'id', source || '.id'
     union all
     select f.position, f.name, case when f.is_promoted then format('%s.%I', source, f.name)
       else data.column_value(f, data.field_source(entity, f.name, source)) end
-    from data.fields f where f.entity_id = entity.id
+    from data.fields f where f.entity_id = entity.id and not data.is_virtual(f.schema)
     union all
     select 10000 + o, c, format('%s.%I', source, c)
     from unnest(array['created_at', 'updated_at', 'version', 'created_by']) with ordinality s (c, o)
-  ) x (position, name, expression)
+  ),
+  virtual as (
+    select v.* from data.virtual_columns(entity.schema, (
+      select jsonb_object_agg(s.name, case s.name when 'version' then s.expression || '::int8' else s.expression end) from stored s)) v
+  )
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position)
+  from (
+    select * from stored
+    union all
+    select f.position, v.name, v.expression from virtual v join data.fields f on f.entity_id = entity.id and f.name = v.name
+  ) x
 $$;
 comment on function data.column_list(data.entities, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does.';

@@ -76,12 +76,13 @@ begin
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
         from jsonb_array_elements(_records) with ordinality r (value, n),
-          jsonb_array_elements(%6$s(data.without_nulls(%7$L::jsonb || (r.value - 'id')))) e;
+          jsonb_array_elements(%6$s(%8$s)) e;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
-    format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text);
+    format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
+    data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s

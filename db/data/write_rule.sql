@@ -6,7 +6,7 @@ declare
   _violations text := format('%I.%I', build_violations.schema_name, entity.name || '_violations');
 begin
   perform rowhouse.create_function($sql$
-    create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql immutable set search_path = '' $sql$, $sql$
+    create or replace function %1$s(_v0 jsonb) returns jsonb language plpgsql %3$s $sql$, $sql$
     declare
       _e jsonb := '[]'; _t text; _n numeric; _k text;
       _v1 jsonb; _v2 jsonb; _v3 jsonb; _v4 jsonb; _v5 jsonb; _v6 jsonb; _v7 jsonb; _v8 jsonb; _v9 jsonb; _v10 jsonb;
@@ -14,10 +14,11 @@ begin
     begin
     %2$s
     return _e;
-    end $sql$, _violations, data.compile_properties(entity.schema, '_v0', '''''', 0));
+    end $sql$, _violations, data.compile_record(entity.schema), data.rules_volatility(entity.schema));
   execute format('revoke all on function %s(jsonb) from public', _violations);
   execute format('grant execute on function %s(jsonb) to rowhouse_data', _violations);
   execute format('comment on function %s(jsonb) is %L', _violations, E'@behavior -*\nWhat is wrong with a record''s data.');
+  perform data.build_computed(entity, build_violations.schema_name);
 end
 $$;
 comment on function data.build_violations(data.entities, text) is 'Generates <entity>_violations(data), which lists what is wrong with a record as [{pointer, message}].';
@@ -63,6 +64,7 @@ begin
       new.created_by := old.created_by;
     end if;
     new._schema_version := %8$s;
+    %11$s
     if (%10$s) is not true then
       if jsonb_path_exists(new.data, '$.* ? (@ == null)') then
         new.data := case tg_op when 'INSERT' then %3$L::jsonb else '{}' end || data.without_nulls(new.data);
@@ -72,7 +74,7 @@ begin
         if tg_op = 'INSERT' then
           perform access.require(%7$s, 'create'); -- those who may not write learn that first
         end if;
-        perform rowhouse.fail(422, %5$L || (_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}'),
+        perform rowhouse.fail(422, %5$L || ltrim((_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}')),
           'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
       end if;
     end if;
@@ -82,7 +84,8 @@ begin
     format('This record of %s is not valid: ', entity.name),
     coalesce(_promote, '') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end, data.access_arguments(entity), entity.version::text,
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
-    coalesce(data.fast_check(entity.schema, 'new.data'), 'false'));
+    case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
+    data.compile_computed(entity, build_write_rule.schema_name, _defaults));
   execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);
@@ -102,6 +105,8 @@ comment on function data.is_maintenance() is 'Whether the platform itself is rea
 create or replace function data.compile_before_update(entity data.entities, unset text) returns text
 language sql stable set search_path = '' as $$
   select case
+    when entity.storage = 'flat' and data.computed_names(entity.schema) <> '{}' then
+      format('if new.data is null then new.data := %s; end if;', data.record_source(entity, 'new'))
     when entity.storage = 'flat' then $sql$if new.data is null then
         new.version := old.version + 1;
         new.updated_at := now();
@@ -170,8 +175,8 @@ comment on function data.build_reference_rule(data.entities, text) is
 create or replace function data.drop_write_rule(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int)', drop_write_rule.schema_name,
-    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write', entity.name || '_upgraded');
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int), %1$I.%6$I(jsonb)', drop_write_rule.schema_name,
+    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write', entity.name || '_upgraded', entity.name || '_computed');
 end
 $$;
 comment on function data.drop_write_rule(data.entities, text) is 'Drops the functions that data.build_write_rule and data.build_upgrade made.';

@@ -48,7 +48,9 @@ export class Endpoint {
     if (!("kind" in document)) return { data: null, errors: document, executed: false };
     const operation = getOperationAST(document, request.operationName);
     const refusal = operation
-      ? caught(() => refuseTooManyRecords(document, operation, request.variables, this.#limits))
+      ? caught(() =>
+          refuseTooManyRecords(this.#built.schema, document, operation, request.variables, this.#limits),
+        )
       : new GraphQLError("Name the operation to run: operationName must be one of the document's");
     if (refusal) return { data: null, errors: [refusal], executed: false };
     const isQuery = operation?.operation === "query";

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { Problem } from "../http/problem.ts";
+import { batches } from "./batches.ts";
 import { Endpoint } from "./endpoint.ts";
 import type { Limits } from "./limits.ts";
 import { buildSchema } from "./schema.ts";
@@ -97,7 +98,10 @@ export class Instances {
     const started = performance.now();
     const about = { site: app.site_name, app: app.app_name, definition_version: app.definition_version };
     try {
-      const built = await buildSchema(this.#pool, { schemas: [app.schema_name] }, search(app.app_id));
+      const built = await buildSchema(this.#pool, { schemas: [app.schema_name] }, [
+        ...search(app.app_id),
+        batches(app.app_id),
+      ]);
       const endpoint = new Endpoint(built, this.#pool, this.#limits, `${app.app_id}/${version}`);
       const kept = this.#kept.get(app.app_id);
       if (!kept || kept.version <= version) this.#kept.set(app.app_id, { version, endpoint });

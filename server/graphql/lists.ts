@@ -3,7 +3,12 @@ import {
   type DocumentNode,
   type FieldNode,
   type FragmentDefinitionNode,
+  type GraphQLField,
+  type GraphQLNamedType,
   type GraphQLSchema,
+  getNamedType,
+  isInterfaceType,
+  isObjectType,
   Kind,
   type OperationDefinitionNode,
   type SelectionSetNode,
@@ -23,8 +28,7 @@ export function withPages(schema: GraphQLSchema, document: DocumentNode, limits:
     visitWithTypeInfo(typeInfo, {
       Field: {
         enter(node): FieldNode | undefined {
-          const args = typeInfo.getFieldDef()?.args;
-          if (!args?.some(({ name }) => name === "first") || page(node)) return undefined;
+          if (!isList(typeInfo.getFieldDef()) || page(node)) return undefined;
           const first: ArgumentNode = {
             kind: Kind.ARGUMENT,
             name: { kind: Kind.NAME, value: "first" },
@@ -40,14 +44,22 @@ export function withPages(schema: GraphQLSchema, document: DocumentNode, limits:
   );
 }
 
+// A property may be named first, and a record be found by it; no property is an Int.
+function isList(field: GraphQLField<unknown, unknown> | null | undefined): boolean {
+  return field?.args.some(({ name, type }) => name === "first" && getNamedType(type).name === "Int") ?? false;
+}
+
 function page(node: FieldNode): ArgumentNode | undefined {
   return node.arguments?.find(
     ({ name, value }) => /^(first|last)$/.test(name.value) && value.kind !== Kind.NULL,
   );
 }
 
+const MOST_IN_A_BATCH = 1_000; // data.graphql_batch refuses more
+
 /** Refuses an operation whose nested lists could come to more records than the limit, or that aggregates too often. */
 export function refuseTooManyRecords(
+  schema: GraphQLSchema,
   document: DocumentNode,
   operation: OperationDefinitionNode,
   variables: Record<string, unknown>,
@@ -90,9 +102,19 @@ export function refuseTooManyRecords(
     return Math.max(1, count);
   }
 
+  /** The records of a batch mutation are a list without pages, of as many as one mutation may write. */
+  function isBatch(node: FieldNode, level: number): boolean {
+    return level === 1 && operation.operation === "mutation" && node.name.value === "records";
+  }
+
   let aggregates = 0;
 
-  function count(selectionSet: SelectionSetNode, times: number): number {
+  function count(
+    selectionSet: SelectionSetNode,
+    times: number,
+    type: GraphQLNamedType | null | undefined,
+    level: number,
+  ): number {
     let total = 0;
     for (const selection of selectionSet.selections) {
       if (selection.kind === Kind.FIELD) {
@@ -105,13 +127,22 @@ export function refuseTooManyRecords(
             "Ask for several aggregates in one field, or send several requests.",
           );
         }
-        const here = times * size(selection);
-        if (page(selection)) total += here;
-        if (selection.selectionSet) total += count(selection.selectionSet, here);
+        const field =
+          isObjectType(type) || isInterfaceType(type) ? type.getFields()[selection.name.value] : undefined;
+        const paged = isList(field) && page(selection) !== undefined;
+        const here = paged
+          ? times * size(selection)
+          : isBatch(selection, level)
+            ? times * MOST_IN_A_BATCH
+            : times;
+        if (paged) total += here;
+        if (selection.selectionSet)
+          total += count(selection.selectionSet, here, field && getNamedType(field.type), level + 1);
       } else {
         const inner =
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
-        if (inner) total += count(inner.selectionSet, times);
+        const on = inner?.typeCondition?.name.value;
+        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type, level);
       }
       if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
@@ -124,5 +155,5 @@ export function refuseTooManyRecords(
     }
     return total;
   }
-  count(operation.selectionSet, 1);
+  count(operation.selectionSet, 1, schema.getRootType(operation.operation), 0);
 }

@@ -162,20 +162,24 @@ function ofState(failure: DatabaseError, state: string, written: readonly (strin
   return internal(failure);
 }
 
-// Under row-level security PostgreSQL leaves DETAIL out, and the constraint's name tells the field.
+// Under row-level security PostgreSQL leaves DETAIL out, and the constraint's name tells the fields (data.unique_name).
 function ofField(failure: DatabaseError, status: number, code: string, message: string): Problem {
-  const entity = failure.table?.replace(/_(jsonb|flat)$/, "");
-  const key = /^Key \(([a-z][a-z0-9_]*)\)=/.exec(failure.detail ?? "")?.[1];
+  const prefix = failure.table?.replace(/_jsonb$/, "");
+  const key = /^Key \(([a-z][a-z0-9_, ]*)\)=/.exec(failure.detail ?? "")?.[1];
   const constraint = failure.constraint ?? "";
-  let field = key ?? failure.column;
-  if (!field && constraint.endsWith("_pkey")) field = "id";
-  if (!field && entity && constraint.startsWith(`${entity}_`)) {
-    field = /^(.+)_f?key$/.exec(constraint.slice(entity.length + 1))?.[1];
+  let fields = key?.split(", ") ?? (failure.column ? [failure.column] : []);
+  if (fields.length === 0 && constraint.endsWith("_pkey")) fields = ["id"];
+  if (fields.length === 0 && prefix && constraint.startsWith(`${prefix}_`)) {
+    fields = /^(.+)_f?key$/.exec(constraint.slice(prefix.length + 1))?.[1]?.split("__") ?? [];
   }
-  return new Problem(status, field ? `${field} ${message}` : `A value ${message}`, {
+  const together =
+    fields.length > 1 ? `${fields.join(" and ")} together are already taken by another record` : undefined;
+  return new Problem(status, together ?? `${fields[0] ?? "A value"} ${message}`, {
     code,
     cause: failure,
-    ...(field ? { errors: [{ pointer: `/${field}`, message }] } : {}),
+    ...(fields.length > 0
+      ? { errors: fields.map((field) => ({ pointer: `/${field}`, message: together ?? message })) }
+      : {}),
   });
 }
 
