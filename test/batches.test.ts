@@ -192,6 +192,30 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       expect(await codes()).toBe("old 5");
     });
 
+    test("by what is unique together, two at once", async () => {
+      const seats = `seats_${storage[0]}`;
+      await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
+        seats,
+        {
+          type: "object",
+          "x-storage": storage,
+          "x-unique": [["row", "hall"]],
+          properties: { hall: { type: "string" }, row: { type: "integer" }, taken: { type: "integer" } },
+        },
+      ]);
+      const list = (taken: number) => Array.from({ length: 50 }, (_, row) => ({ hall: "a", row, taken }));
+      const answers = await Promise.all(
+        [list(1), list(2).reverse()].map((body) =>
+          crm.send(`${base}/${seats}?key=hall,row`, { method: "PUT", body }),
+        ),
+      );
+      expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+      const [row] = await crm.db.query(
+        `select count(*)::int as n, count(distinct taken)::int as t from acme_crm.${seats}`,
+      );
+      expect(row).toEqual({ n: 50, t: 1 });
+    });
+
     test("the problems of one record point into it", async () => {
       for (const [body, pointer] of [
         [{ code: "a", size: -1 }, "/size"],

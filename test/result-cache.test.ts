@@ -96,6 +96,20 @@ describe("a result is kept until something changes", () => {
     for (let i = 0; i < 2; i++) expect(await cache(`${base}/contacts`)).toBeUndefined();
   });
 
+  test("what changes by itself is read each time; what is computed of the record is kept", async () => {
+    const text = { type: "string" };
+    const moment = { ...text, format: "date-time", "x-computed": "now()" };
+    await define("acme/crm", "moments", { name: text, out: moment }, { "x-cache-ttl": 60 });
+    await define(
+      "acme/crm",
+      "shouts",
+      { name: text, out: { ...text, "x-computed": "upper(name)" } },
+      { "x-cache-ttl": 60 },
+    );
+    for (let i = 0; i < 2; i++) expect(await cache(`${base}/moments`)).toBeUndefined();
+    expect([await cache(`${base}/shouts`), await cache(`${base}/shouts`)]).toEqual(["miss", "hit"]);
+  });
+
   test("a hit asks the database once, and for less than the list", async () => {
     await get();
     const before = crm.gateway.roundTrips();

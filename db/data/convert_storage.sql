@@ -64,8 +64,8 @@ begin
       || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
   into columns, expressions
   from data.fields f
-  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed
-    or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields)) or f.name = any (data.indexed_together(entity.schema)));
+  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema))
+    or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields)));
 end
 $$;
 comment on function data.copy_list(data.entities, data.entities, text) is

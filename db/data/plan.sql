@@ -5,7 +5,7 @@ declare
   _renames jsonb;
   _changes jsonb;
 begin
-  plan.schema := data.resolved_schema(plan.schema);
+  plan.schema := data.resolved_schema(data.with_options(plan.schema));
   perform data.require_definition(_old.name, plan.schema);
   if plan.schema->>'x-storage' <> _old.storage then
     perform data.refuse_storage(_old);

@@ -13,7 +13,7 @@ comment on function data.schema_renames(jsonb, jsonb) is
 create or replace function data.tightens(keyword text, old jsonb, new jsonb) returns boolean
 language sql immutable set search_path = '' as $$
   select case
-    when tightens.old is not distinct from tightens.new or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-renamed-from') then false
+    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-renamed-from') then false
     when tightens.new is null then keyword not in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minLength', 'maxLength', 'minItems', 'maxItems',
       'pattern', 'enum', 'required', 'format', 'precision', 'x-unique', 'x-relation')
     when tightens.old is null then true
@@ -72,6 +72,7 @@ language sql stable set search_path = '' as $$
     where p.schema->k is distinct from p.old_schema->k and k <> 'x-renamed-from' and (k not in ('type', 'format') or p.kind = p.old_kind)
     union all
     select 8, k, jsonb_build_object('change', 'option', 'option', k, 'from', old.schema->k, 'to', schema_changes.schema->k,
+      'loses_data', k = 'x-history' and old.schema->k = 'true',
       'checks', data.tightens(k, old.schema->k, schema_changes.schema->k), 'message', format('%s is %s', k, coalesce(left((schema_changes.schema->k)::text, 200), 'taken away')))
     from (select jsonb_object_keys((old.schema || schema_changes.schema) - array['properties', 'required'])) k (k)
     where schema_changes.schema->k is distinct from old.schema->k

@@ -77,6 +77,9 @@ begin
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
         from jsonb_array_elements(_records) with ordinality r (value, n),
           jsonb_array_elements(%6$s(%8$s)) e;
+        if _errors is null then
+          raise; -- not by the schema
+        end if;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
