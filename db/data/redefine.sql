@@ -74,6 +74,9 @@ declare
   _deferred text[];
   _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
 begin
+  if redefine.schema->>'x-storage' <> old.storage then
+    perform data.refuse_storage(old);
+  end if;
   perform data.refuse_broken_references(old, redefine.changes);
   perform data.refuse_during_operation(old);
   _entity := data.save_definition(old, redefine.schema, _transforms);
