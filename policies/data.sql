@@ -78,7 +78,7 @@ grant execute on function data.index_advice(text), data.explain(text, jsonb, boo
   data.read_message(text, numeric, text, boolean, boolean, numeric, numeric, numeric, numeric), data.missing_words(data.entities, text, jsonb, text[]),
   data.query_advice(data.entities, text, jsonb, jsonb), data.filter_conditions(jsonb, boolean), data.entity_indexes(data.entities, text), data.index_words(text[]),
   data.is_indexable(uuid, text), data.wanted_fields(uuid, text[], text[], text[]), data.is_served(data.entities, text, text[], text[]), data.index_snippet(text[]),
-  data.count_words(numeric), data.storage_table(data.entities, text), data.storage_name(data.entities)
+  data.count_words(numeric), data.is_virtual(jsonb), data.storage_table(data.entities, text), data.storage_name(data.entities)
 to rowhouse_account;
 grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations, data.expirations to rowhouse_account;
 

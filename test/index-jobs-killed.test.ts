@@ -78,6 +78,8 @@ test.each(["copy", "index"])(
     await sleep(100);
     process.kill(rows[0].pid, "SIGKILL");
     expect(await failed).toBe(true);
+    // All others are ended a moment later.
+    await expect(writer.query("select pg_sleep(20)")).rejects.toThrow();
     writer.release(true);
     await victim.end().catch(() => {});
     for (const end = Date.now() + 20_000; Date.now() < end; await sleep(100)) {

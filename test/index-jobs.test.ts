@@ -373,6 +373,41 @@ test("records of an earlier definition are indexed as what they are now", async 
   ]);
 });
 
+test.each(["jsonb", "flat"])(
+  "in %s storage an entity with every other option gets and loses an index as well",
+  async (storage) => {
+    const options = {
+      "x-storage": storage,
+      "x-soft-delete": true,
+      "x-history": true,
+      "x-ttl": "3650 days",
+      "x-cache-ttl": 60,
+      "x-unique": [["name", "age"]],
+      "x-rules": [{ rule: "age >= 0", message: "is an age" }],
+    };
+    const searched = { name: { ...text, "x-search": true } };
+    const twice = { twice: { type: "integer", "x-computed": "age * 2" } };
+    const name = `optioned_${storage[0]}`;
+    await define(name, schema({ ...searched, ...twice }, options));
+    await fill(name);
+    const wanted = schema({ ...searched, ...twice, city: indexed }, options);
+    await define(name, wanted);
+    await db.query("select data.cancel_operation($1)", [(await started(name)).id]);
+    await define(name, wanted);
+    expect(await finish((await started(name)).id)).toMatchObject({ state: "done", error: null });
+    await db.query(`analyze acme_crm.${name}_${storage}`);
+    expect(await plan(name)).toMatch(/city_idx/);
+    const [row] = await db.query<{ id: string }>(
+      `update acme_crm.${name} set city = 'Oslo' where name = 'N7' returning id`,
+    );
+    await db.query("select data.delete($1, $2)", [`acme/crm/${name}`, row?.id]);
+    await db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { name: "new", city: "Rome", age: 5 }]);
+    expect(await db.query(`select city, twice from acme_crm.${name} where name in ('N7', 'new')`)).toEqual([
+      { city: "Rome", twice: "10" },
+    ]);
+  },
+);
+
 test("an index that an operator built concurrently beforehand is taken as it is", async () => {
   await make("prepared", { "x-storage": "flat" });
   await define("prepared", schema({ city: indexed }, { "x-storage": "flat" }));

@@ -30,7 +30,7 @@ afterAll(() => db.drop());
 
 const schema = (more: object, changed: object = {}) => ({
   type: "object",
-  properties: { ...properties, ...changed },
+  properties: { ...properties, doubled: { type: "integer", "x-computed": "age * 2" }, ...changed },
   ...more,
 });
 const define = (name: string, definition: object) =>
@@ -218,6 +218,7 @@ const refused: [string, unknown, RegExp][] = [
   ["names an unknown field", [{ fields: ["nobody"] }], /nobody is no property/],
   ["names a list", [{ fields: ["tags"] }], /tags is no property that can be indexed/],
   ["names an index twice", [{ fields: ["city"] }, { fields: ["city"] }], /twice/],
+  ["names what is computed when it is read", [{ fields: ["doubled"] }], /doubled is no property.*stored/],
   ["filters by an unknown field", [{ fields: ["city"], where: { nobody: 1 } }], /nobody is no property/],
   ["filters across a relation", [{ fields: ["city"], where: { "company.city": "x" } }], /no property/],
   ["depends on who asks", [{ fields: ["city"], where: { city: "$account.id" } }], /for everybody/],

@@ -29,7 +29,7 @@ begin
     return;
   end if;
   update data.fields f
-  set is_building = true, is_unique = f.is_unique and d.has_key, is_indexed = d.has_idx, is_promoted = d.has_column
+  set is_building = true, is_unique = f.is_unique and d.has_key, is_indexed = d.has_idx, is_promoted = f.is_promoted and d.has_column
   from (
     select (c.field).name, o.has_column, o.has_column and coalesce((c.old_field).is_unique, false) as has_key,
       o.has_column and coalesce((c.old_field).is_indexed and not (c.old_field).is_unique, false) as has_idx
@@ -37,8 +37,8 @@ begin
       lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)) o (has_column)
     where (c.field).name is not null
   ) d
-  -- A foreign key needs its column at once.
-  where f.entity_id = entity.id and f.name = d.name and (d.has_column or not f.schema ? 'x-relation') and not (f.is_unique and d.has_key)
+  -- A foreign key, or an index that several properties are unique by, needs its columns at once.
+  where f.entity_id = entity.id and f.name = d.name and (d.has_column or not f.schema ? 'x-relation' and not exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields))) and not (f.is_unique and d.has_key)
     and (f.is_unique or f.is_indexed and not d.has_idx or f.is_promoted and not d.has_column);
 end
 $$;

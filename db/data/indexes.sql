@@ -50,9 +50,9 @@ begin
     end if;
     foreach _name in array data.index_fields(_index) || data.filter_fields(_index->'where') loop
       if not _name = any (data.system_columns()) and (not _properties ? _name or _name = 'data'
-        or coalesce(data.kind(_properties->_name) in ('array', 'object'), true))
+        or coalesce(data.kind(_properties->_name) in ('array', 'object', 'any'), true) or data.is_virtual(_properties->_name))
       then
-        _errors := _errors || data.violation(_pointer, format('%s is no property that can be indexed: it must be a scalar of the entity itself', left(_name, 60)));
+        _errors := _errors || data.violation(_pointer, format('%s is no property that can be indexed: it must be a scalar of the entity itself, and stored', left(_name, 60)));
       end if;
     end loop;
   end loop;

@@ -47,7 +47,7 @@ comment on function data.index_words(text[]) is 'The columns of an index without
 create or replace function data.is_indexable(entity_id uuid, field text) returns boolean
 language sql stable set search_path = '' as $$
   select field = any (data.system_columns())
-    or exists (select from data.fields f where f.entity_id = is_indexable.entity_id and f.name = field and field <> 'data' and f.kind not in ('array', 'object')
+    or exists (select from data.fields f where f.entity_id = is_indexable.entity_id and f.name = field and field <> 'data' and f.kind not in ('array', 'object', 'any') and not data.is_virtual(f.schema)
       and (f.sql_type <> 'numeric' or (select p.proleakproof from pg_catalog.pg_proc p where p.oid = 'pg_catalog.numeric_eq(numeric, numeric)'::regprocedure)))
 $$;
 comment on function data.is_indexable(uuid, text) is
