@@ -142,6 +142,44 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(await stored(rooms, storage)).toBe(2);
   });
 
+  test("an expired record is in no aggregate, search, batch, upsert or transaction", async () => {
+    const e = await make(
+      "stall",
+      { code: { ...text, "x-unique": true }, note: { ...text, "x-search": true }, n: { type: "integer" } },
+      { "x-ttl": true },
+    );
+    const [old] = await insert(
+      e,
+      { code: "old", note: "zebra crossing", n: 1, expires_at: inSeconds(600) },
+      { code: "kept", note: "zebra stripes", n: 2 },
+    );
+    await expire(e, storage, `id = '${old}'`);
+    const find = async (query: Record<string, unknown>, part = "") => {
+      const pairs = Object.entries(query).map(
+        ([k, v]) => `${k}=${encodeURIComponent(typeof v === "string" ? v : JSON.stringify(v))}`,
+      );
+      return (await crm.send(`${base}/${e}${part}?${pairs.join("&")}`)).json;
+    };
+    expect((await find({ q: "zebra" })).data.map((row) => row.code)).toEqual(["kept"]);
+    const [sums] = await crm.db.query<{ a: unknown }>(
+      `select data.aggregate($1, '{"aggregate": {"total": {"$sum": "n"}, "many": {"$count": "*"}}}') as a`,
+      [`acme/crm/${e}`],
+    );
+    expect(sums?.a).toMatchObject({ data: [{ total: 2, many: 1 }] });
+    const send = (method: string, query: string, body: unknown) =>
+      crm.send(`${base}/${e}${query}`, { method, body });
+    expect((await send("PATCH", "", [{ id: old, n: 5 }])).status).toBe(404);
+    const everything = `filter=${encodeURIComponent('{"n":{"$gte":0}}')}&max=10&return=true`;
+    expect((await send("PATCH", `?${everything}`, { n: 9 })).text).not.toContain("old");
+    const upserted = await send("PUT", "?key=code", [{ code: "old", n: 7 }]);
+    expect([upserted.status, upserted.json]).toEqual([
+      200,
+      { meta: { inserted: 1, updated: 0, unchanged: 0 } },
+    ]);
+    expect((await crm.send(`${base}/${e}/${old}`)).status).toBe(404);
+    expect(await stored(e, storage)).toBe(2);
+  });
+
   test("the rule of the entity counts from creation, or from the last change", async () => {
     const notes = await make("note", { t: text }, { "x-ttl": "30 days" });
     const drafts = await make("draft", { t: text }, { "x-ttl": { after: "P30D", from: "updated_at" } });
@@ -322,6 +360,30 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     ]);
     await crm.db.query("select data.rollback($1, 3)", [`acme/crm/${e}`]);
     expect(await crm.db.query(`select * from acme_crm.${e}`)).toEqual([]);
+  });
+
+  test("the option is obeyed at once by an entity with many records", async () => {
+    const e = await make("many", { n: { type: "integer" } }, {});
+    for (let i = 0; i < 2; i++)
+      await crm.db.query(
+        "select count(data.insert($1, (select jsonb_agg(jsonb_build_object('n', i)) from generate_series(1, 6000) i)))",
+        [`acme/crm/${e}`],
+      );
+    await define(e, { n: { type: "integer" } }, { "x-storage": storage, "x-ttl": "1 day" });
+    const [soon] = await insert(e, { n: 0, expires_at: inSeconds(600) });
+    await expire(e, storage, `id = '${soon}'`);
+    await age(
+      e,
+      storage,
+      "created_at = now() - interval '2 days'",
+      storage === "flat" ? "n > 5000" : "(data->>'n')::int > 5000",
+    );
+    const count = () => crm.db.query(`select count(*)::int as n from acme_crm.${e}`);
+    expect(await count()).toEqual([{ n: 10_000 }]);
+    await crm.db.query("call data.run_operations()");
+    expect(await count()).toEqual([{ n: 10_000 }]);
+    await sweep();
+    expect(await stored(e, storage)).toBe(10_000);
   });
 
   test("a conversion to the other storage keeps what expires when", async () => {
