@@ -37,13 +37,10 @@ begin
       lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)) o (has_column)
     where (c.field).name is not null
   ) d
-<<<<<<< HEAD
-  -- A foreign key, or an index that several properties are unique by, needs its columns at once.
-  where f.entity_id = entity.id and f.name = d.name and (d.has_column or not f.schema ? 'x-relation' and not exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields))) and not (f.is_unique and d.has_key)
-=======
-  -- A foreign key needs its column at once, and so does row-level security.
-  where f.entity_id = entity.id and f.name = d.name and (d.has_column or not (f.schema ? 'x-relation' or f.name = 'expires_at' and entity.schema ? 'x-ttl')) and not (f.is_unique and d.has_key)
->>>>>>> lifetimes
+  -- A foreign key, an index that several properties are unique by and row-level security need their columns at once.
+  where f.entity_id = entity.id and f.name = d.name
+    and (d.has_column or not (f.schema ? 'x-relation' or f.name = 'expires_at' and entity.schema ? 'x-ttl' or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields))))
+    and not (f.is_unique and d.has_key)
     and (f.is_unique or f.is_indexed and not d.has_idx or f.is_promoted and not d.has_column);
 end
 $$;
