@@ -76,7 +76,7 @@ try {
     "select pg_get_functiondef('bench_crm.unchecked_before_write'::regproc) as f",
   );
   const unchecked = (rows[0].f as string).replace(
-    /if \(\([^]*?\) is not false\) is not true then/,
+    /if \(\([\s\S]*?\) is not false\) is not true then/,
     "if false then",
   );
   if (unchecked === rows[0].f) throw new Error("The write rule has no quick check.");

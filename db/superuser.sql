@@ -26,3 +26,13 @@ begin
   grant execute on function tenancy.create_site_role(text), tenancy.drop_site_role(name) to rowhouse_owner;
 end
 $$;
+
+-- data.index_advice reads what PostgreSQL counted of the statements of sites, where it was started to count them.
+do $$
+begin
+  create extension if not exists pg_stat_statements with schema extensions;
+  grant pg_read_all_stats to rowhouse_owner;
+exception when feature_not_supported or undefined_file then
+  null; -- this server has no pg_stat_statements
+end
+$$;

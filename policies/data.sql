@@ -53,9 +53,13 @@ grant execute on function
   data.convert_value(jsonb, text, text), data.clamped_int(numeric), data.int8_or_null(numeric), data.float8_or_null(numeric), data.time_added(timestamp, numeric, text),
   data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
 to rowhouse_account;
+grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), data.purge(text, uuid), data.history(text, uuid, jsonb),
+  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
+  data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
+to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
-grant execute on function data.run_step(uuid), data.resume_operations() to rowhouse_worker;
+grant execute on function data.run_step(uuid), data.resume_operations(), data.expire_step(jsonb) to rowhouse_worker;
 grant execute on function data.path_alias(text, text), data.path_relation(uuid, text), data.path_expression(uuid, text, text, int),
   data.path_joins(uuid, text, text[], text), data.path_value(uuid, text, text),
   data.column_name(text, text), data.group_terms(jsonb, text), data.aggregate_terms(jsonb), data.timezone(text),
@@ -70,7 +74,13 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.compile_count(data.entities, text, jsonb, text, text, text[]),
   data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
 to rowhouse_account;
-grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations to rowhouse_account;
+grant execute on function data.index_advice(text), data.explain(text, jsonb, boolean), data.plan_steps(data.entities, text, jsonb, jsonb), data.plan_nodes(jsonb), data.any_sort(jsonb),
+  data.read_message(text, numeric, text, boolean, boolean, numeric, numeric, numeric, numeric), data.missing_words(data.entities, text, jsonb, text[]),
+  data.query_advice(data.entities, text, jsonb, jsonb), data.filter_conditions(jsonb, boolean), data.entity_indexes(data.entities, text), data.index_words(text[]),
+  data.is_indexable(uuid, text), data.wanted_fields(uuid, text[], text[], text[]), data.is_served(data.entities, text, text[], text[]), data.index_snippet(text[]),
+  data.count_words(numeric), data.is_virtual(jsonb), data.storage_table(data.entities, text), data.storage_name(data.entities)
+to rowhouse_account;
+grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations, data.expirations to rowhouse_account;
 
 alter table data.changes enable row level security;
 alter table data.changes force row level security;
@@ -81,7 +91,7 @@ do $$
 declare
   _table text;
 begin
-  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations'] loop
+  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations', 'expirations'] loop
     execute format('alter table data.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on data.%I', _table);
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);

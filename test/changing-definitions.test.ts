@@ -23,6 +23,16 @@ test("every statement of the guide does what the guide says", async () => {
       outcomes.push(await db.query(statement));
   expect(outcomes[4]).toEqual([{ name: "Ada", next: "37" }]);
   expect(outcomes[6]).toEqual([{ fullname: "Ada", age: "36", fax: "1" }]);
-  expect(outcomes[8]).toMatchObject([{ kind: "convert_storage", state: "waiting" }]);
-  expect(outcomes[10]).toMatchObject([{ fullname: "Ada", age: "36", fax: "1" }]);
+  expect(outcomes[9]).toEqual([{ full_name: "Ada Lovelace", fullname: "Ada Lovelace" }]);
+  expect(outcomes[12]).toEqual([{ name: "Oslo Works" }]);
+  expect(outcomes[14]).toMatchObject([{ kind: "convert_storage", state: "waiting" }]);
+  expect(outcomes[16]).toMatchObject([{ full_name: "Ada Lovelace", age: "36", fax: "1" }]);
+  for (const misfit of [
+    '{"kind": "person", "name": "x", "vat": "y"}',
+    '{"kind": "company", "name": "x"}',
+    '{"kind": "robot", "name": "x"}',
+  ])
+    await expect(db.query("select data.insert('acme/crm/parties', $1)", [misfit])).rejects.toThrow(
+      "not valid",
+    );
 });

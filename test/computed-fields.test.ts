@@ -303,6 +303,39 @@ describe("what cannot be computed", () => {
     expect(failure.detail.errors).toEqual([{ pointer: "/a", message: "must be a number" }]);
   });
 
+  test("lists of changes and upserts name the record in which it is", async () => {
+    await define("capped", {
+      key: { type: "string", "x-unique": true },
+      a: { type: "integer" },
+      n: { type: "integer", maximum: 10, "x-computed": { expression: "a + 1", stored: true } },
+    });
+    const [one, two] = (await insert("capped", [
+      { key: "one", a: 1 },
+      { key: "two", a: 2 },
+    ])) as unknown as Row[];
+    const errors = [{ pointer: "/1/n", message: "must be at most 10" }];
+    const changes = [
+      { id: one?.id, a: 3 },
+      { id: two?.id, a: 10 },
+    ];
+    const listed = await refusal(
+      crm.db.query("select data.update_list('acme/crm/capped', $1)", [JSON.stringify(changes)]),
+    );
+    expect(listed).toMatchObject({ code: "RH422", detail: { errors } });
+    const upserts = [
+      { key: "one", a: 3 },
+      { key: "two", a: 10, n: 1 },
+    ];
+    const upserted = await refusal(
+      crm.db.query("select data.upsert('acme/crm/capped', $1, '{key}')", [JSON.stringify(upserts)]),
+    );
+    expect(upserted).toMatchObject({ code: "RH422", detail: { errors } });
+    expect(await rows("capped?sort=key&select=a,n")).toEqual([
+      { a: 1, n: 2 },
+      { a: 2, n: 3 },
+    ]);
+  });
+
   test("a default stands for null before anything is computed from it", async () => {
     await define("defaulted", {
       a: { type: "integer", default: 5 },

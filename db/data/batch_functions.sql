@@ -73,7 +73,7 @@ declare
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb) returns setof %2$s
+    create or replace function %1$s(_records jsonb) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
@@ -97,15 +97,16 @@ begin
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
         from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
-          jsonb_array_elements(%7$s(data.without_nulls(%8$s || data.record_data(r.value)))) e;
+          jsonb_array_elements(%7$s(%9$s)) e;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.parse_select(entity.id, null, 'u'),
-    format('%I.%I', schema_name, entity.name || '_violations'), _record);
+    format('%I.%I', schema_name, entity.name || '_violations'), _record,
+    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)));
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
+    create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if jsonb_typeof(_changes) is distinct from 'object' then
@@ -120,7 +121,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record);
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_ids uuid[], _max int) returns setof %2$s
+    create or replace function %1$s(_ids uuid[], _max int) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if cardinality(_ids) > _max then

@@ -37,6 +37,7 @@ begin
     reached := to_jsonb(_last);
     step := case when _last is null then 'finish' else 'copy' end;
   else
+    perform data.compact_kept(entity, _schema_name);
     perform data.forget_versions(entity, _schema_name);
     step := 'done';
   end if;

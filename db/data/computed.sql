@@ -9,10 +9,10 @@ comment on function data.computed_expression(jsonb) is 'The expression of a comp
 
 create or replace function data.is_virtual(property jsonb) returns boolean
 language sql immutable parallel safe set search_path = '' as $$
-  select property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false) and not coalesce(property->'x-unique' = 'true', false)
+  select property ? 'x-alias' or property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false) and not coalesce(property->'x-unique' = 'true', false)
     and not coalesce(property #> '{x-computed,stored}' = 'true', false)
 $$;
-comment on function data.is_virtual(jsonb) is 'Whether a property is computed when it is read, and not stored.';
+comment on function data.is_virtual(jsonb) is 'Whether a property is computed when it is read, or another name of one, and not stored.';
 
 create or replace function data.computed_names(schema jsonb) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
@@ -154,6 +154,6 @@ create or replace function data.virtual_columns(schema jsonb, base jsonb) return
 language sql immutable set search_path = '' as $$
   with fields as materialized (select data.all_fields(virtual_columns.schema, base) as map where virtual_columns.schema @? '$.properties.*."x-computed"')
   select p.key, f.map #>> array[p.key, 'value']
-  from fields f, jsonb_each(virtual_columns.schema->'properties') p where data.is_virtual(p.value)
+  from fields f, jsonb_each(virtual_columns.schema->'properties') p where data.is_virtual(p.value) and p.value ? 'x-computed'
 $$;
 comment on function data.virtual_columns(jsonb, jsonb) is 'The SQL of an entity''s virtual fields; base is {name: SQL} of its other columns, the system''s included.';

@@ -39,10 +39,12 @@ comment on function data.build_computed(data.entities, text) is
 
 create or replace function data.computed_call(entity data.entities, schema_name text, source text) returns text
 language sql stable set search_path = '' as $$
-  select case when data.computed_names(entity.schema) = '{}' then computed_call.source
-    else format('%I.%I(%s)', computed_call.schema_name, entity.name || '_computed', computed_call.source) end
+  select case when data.computed_names(entity.schema) = '{}' then named
+    else format('%I.%I(%s)', computed_call.schema_name, entity.name || '_computed', named) end
+  from data.aliases(entity.schema) a,
+    lateral (select case a when '{}' then computed_call.source else format('data.without_aliases(%s, %L)', computed_call.source, a) end) x (named)
 $$;
-comment on function data.computed_call(data.entities, text, text) is 'The SQL that gives the jsonb expression source its computed fields; source itself where there are none.';
+comment on function data.computed_call(data.entities, text, text) is 'The SQL that gives the jsonb expression source its computed fields, and takes aliases away; source itself where there are none.';
 
 -- A default takes the place of null before anything is computed from it.
 create or replace function data.compile_computed(entity data.entities, schema_name text, defaults jsonb) returns text

@@ -39,8 +39,8 @@ begin
     update data.entities e set storage = statements_for_storage.storage where e.id = entity.id returning e.* into _target;
     perform data.save_fields(_target);
     _statements := data.storage_statements(_target, statements_for_storage.schema_name, '{}', '{}', '[]');
-    raise exception 'taken back' using errcode = 'RH000';
-  exception when sqlstate 'RH000' then
+    raise exception 'taken back' using errcode = 'RH002';
+  exception when sqlstate 'RH002' then
     return _statements;
   end;
 end
@@ -64,7 +64,7 @@ begin
       || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
   into columns, expressions
   from data.fields f
-  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed
+  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema))
     or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields)));
 end
 $$;

@@ -10,7 +10,7 @@ declare
 begin
   perform data.check_entity_name(define_entity.name);
   perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
-  define_entity.schema := data.resolved_schema(define_entity.schema);
+  define_entity.schema := data.resolved_schema(data.with_options(define_entity.schema));
   perform data.require_definition(define_entity.name, define_entity.schema);
   select e.* into _old from data.entities e where e.app_id = _app.id and e.name = define_entity.name;
   if _old.schema = define_entity.schema then
@@ -66,14 +66,15 @@ language plpgsql set search_path = '' as $$
 declare
   _errors jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('pointer', '/properties/' || (c->>'field'), 'message', case c->>'change'
+  select jsonb_agg(jsonb_build_object('pointer', coalesce('/properties/' || (c->>'field'), '/' || (c->>'option')), 'message', case c->>'change'
+    when 'option' then c->>'message'
     when 'drop' then 'was removed: its values would be lost'
     when 'keyword' then 'was written by clients and would be computed: those values would be lost'
     else format('was %s and would become %s', c->>'from', c->>'to') end))
   into _errors
   from jsonb_array_elements(changes) c
-  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ? 'x-computed', false)
-    or c->>'change' = 'keyword' and (c->>'loses_data')::boolean;
+  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ?| array['x-computed', 'x-alias'], false)
+    or c->>'change' in ('keyword', 'option') and (c->>'loses_data')::boolean;
   if _errors is not null then
     perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
       'Keep every property with its type and add new ones beside it, or give a new name with "x-renamed-from"; data.plan(entity, schema) shows what would happen, data.apply(plan) does it.',
@@ -113,28 +114,43 @@ comment on function data.refuse_misfits(data.entities, jsonb) is 'Raises RH409 w
 create or replace function data.drop_front(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform data.drop_kept_front(entity, schema_name);
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
+  perform data.drop_policies(data.storage_table(entity, schema_name));
 end
 $$;
-comment on function data.drop_front(data.entities, text) is 'Drops an entity''s view and write functions; data.build_entity makes them anew.';
+comment on function data.drop_front(data.entities, text) is
+  'Drops an entity''s view, write functions and the policies of its storage; data.build_entity makes them anew.';
 
 create or replace function data.build_entity(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_front(entity, schema_name);
+  perform data.build_policies(entity, data.storage_table(entity, schema_name));
+  perform data.build_front(entity, schema_name);
+end
+$$;
+comment on function data.build_entity(data.entities, text) is
+  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
+
+create or replace function data.build_front(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
   perform data.build_upgrade(entity, schema_name);
+  perform data.build_make_room(entity, schema_name);
   perform data.build_write_rule(entity, schema_name);
   perform data.build_search(entity, schema_name);
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
   perform data.build_batch_functions(entity, schema_name);
   perform data.build_change_counter(entity, schema_name);
+  perform data.build_kept(entity, schema_name);
 end
 $$;
-comment on function data.build_entity(data.entities, text) is
-  'Builds what stands before an entity''s storage (upgrade, write rule, search, view, write functions) from data.fields and data.relations.';
+comment on function data.build_front(data.entities, text) is
+  'Builds or replaces what stands before an entity''s storage (upgrade, write rule, search, view, write functions, kept records). Without dropping it first, where the columns stay the same: a statement that has begun does not find its view gone.';
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
@@ -159,8 +175,10 @@ language sql stable set search_path = '' as $$
         then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties' else '/additionalProperties' end,
           'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
+      || data.index_violations(definition_violations.schema)
+      || data.alias_violations(definition_violations.schema)
   end
-  from data.schema_violations(definition_violations.schema) e) x (d)
+  from (select data.schema_violations(definition_violations.schema) || data.option_violations(definition_violations.schema)) x (e)) y (d)
 $$;
 comment on function data.definition_violations(jsonb) is 'What is wrong with the schema of an entity: a JSON array of {pointer, message}.';
 
@@ -184,10 +202,12 @@ begin
   perform data.drop_search(_entity, _app.schema_name);
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
+  perform data.drop_kept_front(_entity, _app.schema_name);
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
+  perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end

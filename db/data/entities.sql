@@ -43,13 +43,13 @@ begin
     (entity_id, name, site_id, position, schema, kind, sql_type, is_required, is_unique, is_indexed, is_promoted)
   select entity.id, p.key, entity.site_id, 0, p.value, data.kind(p.value), data.sql_type(p.value),
     coalesce(entity.schema->'required', '[]') ? p.key, u, i or r, u or i or r or entity.storage = 'flat' and not data.is_virtual(p.value)
-      or exists (select from data.unique_sets(entity.schema) s where p.key = any (s.fields))
+      or p.key = any (data.indexed_together(entity.schema)) or exists (select from data.unique_sets(entity.schema) s where p.key = any (s.fields))
   from jsonb_each(entity.schema->'properties') p,
     lateral (select coalesce((p.value->>'x-unique')::boolean, false), p.value ? 'x-relation',
       coalesce((p.value->>'x-index')::boolean, false)) flags (u, r, i)
   on conflict (entity_id, name) do update set schema = excluded.schema, kind = excluded.kind, sql_type = excluded.sql_type,
     is_required = excluded.is_required, is_unique = excluded.is_unique, is_indexed = excluded.is_indexed,
-    is_promoted = excluded.is_promoted;
+    is_promoted = excluded.is_promoted, is_building = false;
   update data.fields f set position = o.position
   from (select name, row_number() over (order by position = 0, position, not is_required, name) as position
     from data.fields where entity_id = entity.id) o

@@ -31,6 +31,7 @@ declare
   _operation data.operations;
   _entity data.entities;
   _next record;
+  _detail text;
 begin
   -- The same order as data.cancel_operation and definitions, so that none waits for the other in a circle.
   select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step <> 'copy';
@@ -51,7 +52,9 @@ begin
     if sqlstate ~ '^(40|55|57|53|08|RH503)' then
       raise;
     end if;
-    perform data.end_operation(_operation, _entity, 'failed', jsonb_build_object('code', sqlstate, 'message', sqlerrm));
+    get stacked diagnostics _detail = pg_exception_detail;
+    perform data.end_operation(_operation, _entity, 'failed', jsonb_strip_nulls(jsonb_build_object('code', sqlstate, 'message', sqlerrm,
+      'errors', case when sqlstate ~ '^RH' then _detail::jsonb->'errors' end)));
     return 'failed';
   end;
   update data.operations o set step = _next.step, reached = _next.reached, records_done = o.records_done + _next.records,

@@ -5,7 +5,7 @@ declare
   _renames jsonb;
   _changes jsonb;
 begin
-  plan.schema := data.resolved_schema(plan.schema);
+  plan.schema := data.resolved_schema(data.with_options(plan.schema));
   perform data.require_definition(_old.name, plan.schema);
   if plan.schema->>'x-storage' <> _old.storage then
     perform data.refuse_storage(_old);
@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "locks", "records", "rewrites", "loses_data", "offenders", "dependents"}. A property with "x-renamed-from" continues another. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (indexes that a worker builds afterwards), "locks", "records", "rewrites", "loses_data", "offenders", "dependents"}. A property with "x-renamed-from" continues another. Site owners and admins only. RH400, RH403, RH404, RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -65,6 +65,7 @@ declare
   _fields data.fields[] := data.fields_of(old.id);
   _entity data.entities;
   _statements text[];
+  _deferred text[];
   _offenders jsonb;
   _records bigint;
 begin
@@ -72,6 +73,7 @@ begin
     _entity := data.save_definition(old, try_definition.schema, data.schema_transforms(changes));
     perform data.refuse_collisions(old.app_id);
     _statements := data.storage_statements(_entity, _schema_name, _fields, renames, data.schema_transforms(changes));
+    _deferred := data.deferred_statements(_entity, _schema_name, renames);
     execute format('select count(*) from %s', data.storage_table(old, _schema_name)) into _records;
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
       perform data.build_upgrade(_entity, _schema_name);
@@ -79,17 +81,17 @@ begin
       _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
         || data.key_offenders(_entity, _schema_name, changes);
     end if;
-    raise exception 'taken back' using errcode = 'RH000';
-  exception when sqlstate 'RH000' then
+    raise exception 'taken back' using errcode = 'RH002'; -- 'RH000' would catch every RH error: it names their class
+  exception when sqlstate 'RH002' then
     null;
   end;
-  return jsonb_build_object('statements', to_jsonb(_statements), 'offenders', coalesce(_offenders, '[]'), 'records', _records,
+  return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'records', _records,
     'rewrites', case when exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
     'locks', data.statement_locks(old, _schema_name, _statements));
 end
 $$;
 comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
-  'What a definition would do to storage and records: {statements, offenders (up to 20 a kind), records, rewrites (records written), locks}.';
+  'What a definition would do to storage and records: {statements, deferred (what a worker does afterwards), offenders (up to 20 a kind), records, rewrites (records written), locks}.';
 
 create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -101,7 +103,7 @@ declare
   _out jsonb := '[]';
 begin
   for _field in
-    select f.name, f.is_unique, f.sql_type, data.column_value(f, 'r.data') as value, case when t.id is not null then data.storage_table(t, key_offenders.schema_name) end as target, r.target_field
+    select f.name, f.is_unique or f.is_building and coalesce((f.schema->>'x-unique')::boolean, false) as is_unique, f.sql_type, data.column_value(f, 'r.data') as value, case when t.id is not null then data.storage_table(t, key_offenders.schema_name) end as target, r.target_field
     from data.fields f
     left join data.relations r on r.entity_id = f.entity_id and r.field = f.name
     left join data.entities t on t.id = r.target_id

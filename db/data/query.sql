@@ -130,6 +130,10 @@ declare
   _columns text := '';
   _outer text[] := '{}';
 begin
+  if shape ? 'deleted' then
+    _from := data.deleted_relation(entity, compile_find.schema_name, shape);
+    _all := _from;
+  end if;
   if coalesce(shape->'q', 'null') <> 'null' then
     _n := _n + (shape->'q' = 'true')::int;
     _match := data.compile_match(entity, compile_find.schema_name, shape, _where = 'true', _n);

@@ -64,7 +64,7 @@ declare
   _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
-    || case when operation = 'find' then '{q}'::text[] when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] end;
+    || case when operation = 'find' then '{q,deleted}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] end;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then
@@ -98,14 +98,14 @@ language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
 declare
   _body jsonb;
 begin
-  execute data.compile(regexp_replace(get.entity, '/[^/]*$', ''), split_part(get.entity, '/', 3), 'get', query)->>'sql' into _body using get.id;
+  execute data.compile(regexp_replace(get.entity, '/[^/]*$', ''), split_part(get.entity, '/', 3), 'get', query)->>'sql' into _body using get.id, query->>'as_of';
   if _body is null then
     perform data.write_error(404, split_part(get.entity, '/', 3), get.id);
   end if;
   return _body;
 end
 $$;
-comment on function data.get(text, uuid, jsonb) is 'One record by id, with {"select", "expand"}. RH404.';
+comment on function data.get(text, uuid, jsonb) is 'One record by id, with {"select", "expand"}; with {"as_of": a time}, as it was then (x-history). RH400, RH404.';
 
 -- Whoever waited while the entity was given another storage or definition comes back with names that are gone: once more.
 create or replace function data.write(entity text, operation text, id uuid, body jsonb, version int) returns jsonb
@@ -120,6 +120,8 @@ begin
       case write.operation
         when 'update' then execute _sql into _out using write.id, write.body, write.version;
         when 'delete' then execute _sql using write.id, write.version;
+        when 'restore' then execute _sql into _out using write.id;
+        when 'purge' then execute _sql using write.id;
         else execute _sql into _out using write.body;
       end case;
       return _out;
@@ -132,7 +134,7 @@ begin
 end
 $$;
 comment on function data.write(text, text, uuid, jsonb, int) is
-  'Runs insert, insert_list, update or delete on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
+  'Runs insert, insert_list, update, delete, restore or purge on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
 
 create or replace function data.insert(entity text, records jsonb) returns jsonb
 language sql set search_path = '' as $$

@@ -33,6 +33,7 @@ comment on function data.lock_tables(text[], text[]) is
 create or replace function data.save_definition(old data.entities, schema jsonb, transforms jsonb) returns data.entities
 language plpgsql set search_path = '' as $$
 declare
+  _fields data.fields[] := data.fields_of(old.id);
   _entity data.entities;
 begin
   update data.entities e set schema = save_definition.schema, version = e.version + 1, updated_at = now()
@@ -44,6 +45,7 @@ begin
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;
   perform data.save_fields(_entity);
+  perform data.defer_indexes(_entity, _fields, save_definition.transforms);
   return _entity;
 end
 $$;
@@ -69,12 +71,20 @@ declare
   _checks boolean := exists (select from jsonb_array_elements(redefine.changes) c where (c->>'checks')::boolean);
   _entity data.entities;
   _statements text[];
+  _deferred text[];
   _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
 begin
+  if redefine.schema->>'x-storage' <> old.storage then
+    perform data.refuse_storage(old);
+  end if;
   perform data.refuse_broken_references(old, redefine.changes);
   perform data.refuse_during_operation(old);
   _entity := data.save_definition(old, redefine.schema, _transforms);
-  _statements := coalesce(redefine.statements, data.storage_statements(_entity, _schema_name, _fields, renames, _transforms));
+  _statements := data.storage_statements(_entity, _schema_name, _fields, renames, _transforms);
+  _deferred := data.deferred_statements(_entity, _schema_name, renames);
+  if array(select s from unnest(redefine.statements) s order by 1) <> array(select s from unnest(_statements) s order by 1) and redefine.statements is not null then
+    perform rowhouse.fail(409, format('What this plan would do to %s is not what has to be done now', _entity.name), 'Plan again: data.plan(entity, schema).', 'plan_outdated');
+  end if;
   if _checks then
     perform data.build_upgrade(_entity, _schema_name);
     perform data.build_violations(_entity, _schema_name);
@@ -93,6 +103,9 @@ begin
   end if;
   perform data.build_entity(_entity, _schema_name);
   perform data.publish_definition(_entity.app_id);
+  if _deferred <> '{}' then
+    perform data.start_operation(_entity, 'build_index', jsonb_build_object('statements', _deferred));
+  end if;
   return _entity;
 end
 $$;

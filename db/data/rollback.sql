@@ -48,6 +48,10 @@ begin
     coalesce(jsonb_object_agg(k, t->'dropped') filter (where t ? 'dropped'), '{}')
   into _renames, _restores
   from jsonb_object_keys(_target.schema->'properties') k, lateral data.trace_field(_old, plan_rollback.version, k) t;
+  -- A definition of before may say another storage than the one that the records are in by now.
+  if _target.schema ? 'x-storage' then
+    _target.schema := _target.schema || jsonb_build_object('x-storage', _old.storage);
+  end if;
   return data.save_plan(plan_rollback.entity, _old, _target.schema, _renames,
     data.schema_changes(_old, _target.schema, _renames, _restores));
 end

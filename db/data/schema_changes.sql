@@ -5,7 +5,9 @@ language sql immutable set search_path = '' as $$
   select coalesce(jsonb_object_agg(p.key, p.value->'x-renamed-from'), '{}')
   from jsonb_each(schema_renames.new->'properties') p
   where p.value ? 'x-renamed-from' and schema_renames.old->'properties' ? (p.value->>'x-renamed-from')
-    and not schema_renames.old->'properties' ? p.key and not schema_renames.new->'properties' ? (p.value->>'x-renamed-from')
+    and not schema_renames.old->'properties' ? p.key
+    -- The former name may live on as an alias.
+    and coalesce(schema_renames.new->'properties'->(p.value->>'x-renamed-from') ? 'x-alias', true)
 $$;
 comment on function data.schema_renames(jsonb, jsonb) is
   'Which properties of a new schema continue one of the old under another name (x-renamed-from), as {new: old}. A definition that was applied may keep its x-renamed-from.';
@@ -13,7 +15,7 @@ comment on function data.schema_renames(jsonb, jsonb) is
 create or replace function data.tightens(keyword text, old jsonb, new jsonb) returns boolean
 language sql immutable set search_path = '' as $$
   select case
-    when tightens.old is not distinct from tightens.new or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-renamed-from') then false
+    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-renamed-from') then false
     when tightens.new is null then keyword not in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minLength', 'maxLength', 'minItems', 'maxItems',
       'pattern', 'enum', 'required', 'format', 'precision', 'x-unique', 'x-relation')
     when tightens.old is null then true
@@ -34,13 +36,13 @@ language sql stable set search_path = '' as $$
     from jsonb_each(old.schema->'properties') p
   ), will as (
     select p.key as name, p.value as s, data.kind(p.value) as kind, coalesce(schema_changes.schema->'required', '[]') ? p.key as required,
-      coalesce(renames->>p.key, p.key) as old_name
+      case when (p.value ? 'x-alias') = coalesce(old.schema->'properties'->p.key ? 'x-alias', p.value ? 'x-alias') then coalesce(renames->>p.key, p.key) end as old_name
     from jsonb_each(schema_changes.schema->'properties') p
   ), pairs as (
     select w.name as old_name, n.name, w.s as old_schema, n.s as schema, w.kind as old_kind, n.kind, w.required as was_required, n.required
     from was w full join will n on n.old_name = w.name
   ), changes (rank, name, change) as (
-    select 1, p.old_name, jsonb_build_object('change', 'drop', 'field', p.old_name, 'loses_data', not p.old_schema ? 'x-computed',
+    select 1, p.old_name, jsonb_build_object('change', 'drop', 'field', p.old_name, 'loses_data', not p.old_schema ?| array['x-computed', 'x-alias'],
       'message', format('%s is dropped, and its values with it; data.rollback brings back those not compacted yet', p.old_name))
     from pairs p where p.name is null
     union all
@@ -72,6 +74,7 @@ language sql stable set search_path = '' as $$
     where p.schema->k is distinct from p.old_schema->k and k <> 'x-renamed-from' and (k not in ('type', 'format') or p.kind = p.old_kind)
     union all
     select 8, k, jsonb_build_object('change', 'option', 'option', k, 'from', old.schema->k, 'to', schema_changes.schema->k,
+      'loses_data', k = 'x-history' and old.schema->k = 'true',
       'checks', data.tightens(k, old.schema->k, schema_changes.schema->k), 'message', format('%s is %s', k, coalesce(left((schema_changes.schema->k)::text, 200), 'taken away')))
     from (select jsonb_object_keys((old.schema || schema_changes.schema) - array['properties', 'required'])) k (k)
     where schema_changes.schema->k is distinct from old.schema->k

@@ -31,7 +31,7 @@ begin
   execute format('grant select, insert, update, delete on %s to rowhouse_data', _table);
   execute format('comment on table %s is %L', _table, E'@behavior -*\nStorage of an entity; use the view.');
   execute format('alter table %s enable row level security, force row level security', _table);
-  perform data.build_policies(entity, _table);
+  execute format('create policy owner_all on %s to rowhouse_owner using (true) with check (true)', _table);
 end
 $$;
 comment on function data.create_storage(data.entities, text) is 'Creates an entity''s storage table, without the columns of its fields, under row-level security.';
@@ -69,12 +69,25 @@ language plpgsql set search_path = '' as $$
 declare
   _call text := '(' || data.access_arguments(entity) || ', ';
 begin
-  execute format('create policy owner_all on %s to rowhouse_owner using (true) with check (true)', table_name);
-  execute format('create policy may_read on %s for select to rowhouse_data using ((select access.allows%s''read'')))', table_name, _call);
+  perform data.drop_policies(table_name);
+  execute format('create policy may_read on %s for select to rowhouse_data using ((select access.allows%s''read''))%s)', table_name, _call,
+    coalesce(' and ' || replace(data.alive_condition(entity.schema, '*'), '*.', ''), ''));
   execute format('create policy may_create on %s for insert to rowhouse_data with check ((select access.require%s''create'')))', table_name, _call);
   execute format('create policy may_update on %s for update to rowhouse_data using ((select access.require%s''update'')))', table_name, _call);
   execute format('create policy may_delete on %s for delete to rowhouse_data using ((select access.require%s''delete'')))', table_name, _call);
 end
 $$;
 comment on function data.build_policies(data.entities, text) is
-  'Installs the row-level security of an entity''s storage: one predicate per action, evaluated once per statement.';
+  'Installs the row-level security of an entity''s storage: one predicate per action, evaluated once per statement, and per row only whether it has expired.';
+
+create or replace function data.drop_policies(table_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _policy name;
+begin
+  for _policy in select p.polname from pg_catalog.pg_policy p where p.polrelid = to_regclass(table_name) and p.polname like 'may\_%' loop
+    execute format('drop policy %I on %s', _policy, table_name);
+  end loop;
+end
+$$;
+comment on function data.drop_policies(text) is 'Takes from an entity''s storage the policies by which anybody but the platform may use it.';

@@ -43,7 +43,9 @@ declare
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
     array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where c.moved and not _flat or (c.field).name is null));
   _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
-  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ');
+  _indexes text[] := data.compound_index_statements(entity, storage_statements.schema_name, renames);
+  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ')
+    || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
   _fill text[] := '{}';
   _c record;
   _o data.fields;
@@ -105,6 +107,8 @@ begin
         data.column_value(_n, format('%L::jsonb', jsonb_build_object(_n.name, _n.schema->'default'))));
     end if;
   end loop;
+  _out := _out || array(select format('alter table %s add column if not exists %I %s', _table, f.name, f.sql_type)
+    from data.fields f where f.entity_id = entity.id and f.is_building and not f.is_promoted order by f.position);
   if _fill <> '{}' then
     _out := _out || format('update %s t set %s', _table, array_to_string(_fill, ', '));
   end if;
@@ -125,7 +129,10 @@ begin
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || array(select s from unnest(_sets) s where s !~ '^drop index ') || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
+  return array_remove(_out, null) || data.ttl_statements(entity, storage_statements.schema_name)
+    || array(select s from unnest(_sets) s where s !~ '^drop index ')
+    || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity)))
+    || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
 end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is

@@ -70,7 +70,8 @@ declare
 begin
   select string_agg(format(E'if version < %s then\n      %s\n    end if;', v.version, data.compile_transforms(v.transforms, v.version)), E'\n    ' order by v.version)
   into _steps
-  from data.entity_versions v where v.entity_id = entity.id and v.version > entity.oldest_version and v.transforms <> '[]';
+  from data.entity_versions v
+  where v.entity_id = entity.id and v.version > case when data.keeps_records(entity.schema) then 0 else entity.oldest_version end and v.transforms <> '[]';
   perform rowhouse.create_function($sql$
     create or replace function %1$s(inout data jsonb, inout dropped jsonb, version int) language plpgsql immutable parallel safe set search_path = '' $sql$, $sql$
     declare

@@ -16,7 +16,7 @@ begin
   into _is_same;
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb, _key text[], _return boolean) returns text
+    create or replace function %1$s(_records jsonb, _key text[], _return boolean) returns text
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _list constant jsonb := case jsonb_typeof(_records) when 'object' then jsonb_build_array(_records) else _records end;

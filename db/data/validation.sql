@@ -63,6 +63,7 @@ language sql immutable parallel safe set search_path = '' as $$
 $$;
 comment on function data.has_duplicates(jsonb) is 'Whether a JSON array has the same item twice; 1 and 1.0 are the same.';
 
+drop function if exists data.value_tests(jsonb, text, text);
 create or replace function data.value_tests(schema jsonb, kind text, j text, t text, n text) returns table (fails text, message text)
 language sql immutable set search_path = '' as $$
   select * from data.text_tests(schema, t) where kind in ('string', 'email', 'uuid', 'date', 'date-time')

@@ -22,6 +22,8 @@ language sql stable set search_path = '' as $$
     select * from stored
     union all
     select f.position, v.name, v.expression from virtual v join data.fields f on f.entity_id = entity.id and f.name = v.name
+    union all
+    select f.position, f.name, s.expression from data.fields f join stored s on s.name = f.schema->>'x-alias' where f.entity_id = entity.id
   ) x
 $$;
 comment on function data.column_list(data.entities, text) is
@@ -34,7 +36,7 @@ declare
   _role name;
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
-  execute format('create view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name));
+  execute format('create or replace view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name));
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select, insert, update, delete on %s to %I, rowhouse_owner', _view, _role);
   perform data.comment_view(entity, build_view.schema_name);

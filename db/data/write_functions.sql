@@ -55,7 +55,7 @@ begin
   from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_records jsonb) returns setof %2$s
+    create or replace function %1$s(_records jsonb) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
@@ -77,6 +77,9 @@ begin
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
         from jsonb_array_elements(_records) with ordinality r (value, n),
           jsonb_array_elements(%6$s(%8$s)) e;
+        if _errors is null then
+          raise; -- not by the schema
+        end if;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
@@ -85,7 +88,7 @@ begin
     data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)));
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
+    create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _current int;
@@ -109,7 +112,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text, _record);
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _version int) returns boolean
+    create or replace function %1$s(_id uuid, _version int) returns boolean
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _current int;
@@ -125,7 +128,7 @@ begin
 
   -- Only what the statement changed is written, so that a concurrent change of another column is not undone.
   perform rowhouse.create_function($sql$
-    create function %1$s() returns trigger
+    create or replace function %1$s() returns trigger
     language plpgsql security definer set search_path = '' $sql$, $sql$
     declare
       _count int;
@@ -152,7 +155,7 @@ begin
       return case when _count = 1 then old end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record);
-  execute format('create trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
+  execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
 

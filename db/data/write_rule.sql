@@ -34,7 +34,7 @@ declare
   _unset text;
 begin
   perform data.build_violations(entity, build_write_rule.schema_name);
-  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted),
+  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted or f.is_building),
     string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
       filter (where exists (select from data.relations r where r.entity_id = f.entity_id and r.field = f.name and r.on_delete = 'set null'))
   into _promote, _unset
@@ -50,7 +50,8 @@ begin
     if tg_op = 'UPDATE' then
       %2$s
     end if;
-    if tg_op = 'INSERT' then
+    %13$s
+    %12$s tg_op = 'INSERT' then
       %9$s
       new.version := 1;
       new.created_at := now();
@@ -82,10 +83,13 @@ begin
     return new;
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
-    coalesce(_promote, '') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end, data.access_arguments(entity), entity.version::text,
+    coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
+    data.access_arguments(entity), entity.version::text,
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
     case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
-    data.compile_computed(entity, build_write_rule.schema_name, _defaults));
+    data.compile_computed(entity, build_write_rule.schema_name, _defaults),
+    case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
+    data.compile_aliases(entity));
   execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);
@@ -156,12 +160,12 @@ begin
   perform rowhouse.create_function($sql$
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
     begin
-    if auth.account_id() is null then
+    if auth.account_id() is null and not data.hides_records(%3$L::uuid[]) then
       return null;
     end if;
     %2$s
     return null;
-    end $sql$, _function, _checks);
+    end $sql$, _function, _checks, (select array_agg(distinct r.target_id) from data.relations r where r.entity_id = entity.id)::text);
   execute format('revoke all on function %s() from public', _function);
   foreach _event in array array['insert', 'update'] loop
     execute format('create trigger %I after %s on %s referencing new table as written for each statement when (not data.is_maintenance()) execute function %s()',
@@ -177,6 +181,7 @@ language plpgsql set search_path = '' as $$
 begin
   execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int), %1$I.%6$I(jsonb)', drop_write_rule.schema_name,
     entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write', entity.name || '_upgraded', entity.name || '_computed');
+  execute format('drop function if exists %I.%I(jsonb)', drop_write_rule.schema_name, entity.name || '_make_room');
 end
 $$;
 comment on function data.drop_write_rule(data.entities, text) is 'Drops the functions that data.build_write_rule and data.build_upgrade made.';

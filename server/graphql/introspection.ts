@@ -33,7 +33,7 @@ export function scopedIntrospectionQuery(scope: IntrospectionScope): string {
     ],
     [
       `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS})`,
-      `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS}) and ${scope.tables ? `relkind = 'r' and ${named("relnamespace", "relname", scope.tables)}` : "relkind = 'v'"}`,
+      `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS}) and ${scope.tables ? `relkind = 'r' and ${named("relnamespace", "relname", scope.tables)}` : "relkind = 'v' and relname !~ '__'"}`,
     ],
     [
       `where connamespace in (select ${OURS})`,

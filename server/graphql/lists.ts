@@ -103,10 +103,8 @@ export function refuseTooManyRecords(
   }
 
   /** The records of a batch mutation are a list without pages, of as many as one mutation may write. */
-  function isBatch(node: FieldNode, type: GraphQLNamedType | null | undefined): boolean {
-    return (
-      operation.operation === "mutation" && node.name.value === "records" && /Payload$/.test(type?.name ?? "")
-    );
+  function isBatch(node: FieldNode, level: number): boolean {
+    return level === 1 && operation.operation === "mutation" && node.name.value === "records";
   }
 
   let aggregates = 0;
@@ -115,6 +113,7 @@ export function refuseTooManyRecords(
     selectionSet: SelectionSetNode,
     times: number,
     type: GraphQLNamedType | null | undefined,
+    level: number,
   ): number {
     let total = 0;
     for (const selection of selectionSet.selections) {
@@ -131,15 +130,19 @@ export function refuseTooManyRecords(
         const field =
           isObjectType(type) || isInterfaceType(type) ? type.getFields()[selection.name.value] : undefined;
         const paged = isList(field) && page(selection) !== undefined;
-        const here = times * (paged ? size(selection) : isBatch(selection, type) ? MOST_IN_A_BATCH : 1);
+        const here = paged
+          ? times * size(selection)
+          : isBatch(selection, level)
+            ? times * MOST_IN_A_BATCH
+            : times;
         if (paged) total += here;
         if (selection.selectionSet)
-          total += count(selection.selectionSet, here, field && getNamedType(field.type));
+          total += count(selection.selectionSet, here, field && getNamedType(field.type), level + 1);
       } else {
         const inner =
           selection.kind === Kind.FRAGMENT_SPREAD ? fragments.get(selection.name.value) : selection;
         const on = inner?.typeCondition?.name.value;
-        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type);
+        if (inner) total += count(inner.selectionSet, times, on ? schema.getType(on) : type, level);
       }
       if (total > limits.ROWHOUSE_GRAPHQL_RECORDS) {
         throw tooMuch(
@@ -152,5 +155,5 @@ export function refuseTooManyRecords(
     }
     return total;
   }
-  count(operation.selectionSet, 1, schema.getRootType(operation.operation));
+  count(operation.selectionSet, 1, schema.getRootType(operation.operation), 0);
 }

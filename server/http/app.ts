@@ -11,7 +11,7 @@ import { Cors } from "./cors.ts";
 import { Problem, problemOf, unauthenticated } from "./problem.ts";
 import { bearerToken, type Request, readRequest } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
-import { Rest } from "./rest.ts";
+import { isPart, Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
 import { serveTransaction } from "./transaction.ts";
 
@@ -55,8 +55,8 @@ export function createApp(parts: AppParts): RequestListener {
     }
     if (request.method === "OPTIONS")
       return sendEmpty(res, 204, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
-    const [entity, id] = address.rest;
-    if (entity === undefined || address.rest.length > 2) throw noRoute();
+    const [entity, id, part] = address.rest;
+    if (entity === undefined || address.rest.length > 3 || !isPart(part)) throw noRoute();
     const isGet = request.method === "GET" || request.method === "HEAD";
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(req);
@@ -73,7 +73,7 @@ export function createApp(parts: AppParts): RequestListener {
       return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
     if (claims && transfers.takes(address.rest))
       return transfers.handle(address.rest, request, tenant, claims, req, res);
-    if (claims) return rest.handle(request, tenant, { entity, id: id ?? null }, claims, req, res);
+    if (claims) return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
   }
 
   async function serve(request: Request, req: IncomingMessage, res: ServerResponse, other: () => void) {

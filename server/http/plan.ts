@@ -19,7 +19,10 @@ export type Operation =
   | "update_list"
   | "update_where"
   | "delete_where"
-  | "upsert";
+  | "upsert"
+  | "restore"
+  | "purge"
+  | "history";
 
 /** A shape (JSON text) and the text parameters that belong to it, in order. */
 export type Plan = { shape: string; values: string[] };
@@ -43,12 +46,12 @@ const filterDepth = 64;
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
 const aggregateParameters = "filter group aggregate having timezone sort limit offset page cursor".split(" ");
 const allowed = {
-  find: ["q", "filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count"],
+  find: ["q", "filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count", "deleted"],
   search: ["q", "entities", "limit"],
   aggregate: [...aggregateParameters],
   find_union: ["entities", "nullable", "filter", "sort", "select", "limit", "offset", "page", "cursor"],
   aggregate_union: ["entities", "nullable", ...aggregateParameters],
-  get: ["select", "expand"],
+  get: ["select", "expand", "as_of"],
   insert: [],
   insert_list: [],
   replace: [],
@@ -58,11 +61,17 @@ const allowed = {
   update_where: ["filter", "max", "return"],
   delete_where: ["filter", "max", "return"],
   upsert: ["key", "return"],
+  restore: [],
+  purge: [],
+  history: ["limit", "before"],
 } satisfies Record<Operation, string[]>;
 
 /** Plans a request's query string. Throws a 400 Problem that names the parameter. */
 export function planQuery(operation: Operation, queryString: string): Plan {
   const query = readParameters(queryString, allowed[operation]);
+  if (operation === "history") {
+    return { shape: "{}", values: [query.get("limit") ?? "", query.get("before") ?? ""] };
+  }
   const values: string[] = [];
   const shape: string[] = [];
   for (const name of ["filter", "having"]) {
@@ -79,7 +88,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     const terms = query.get(name);
     if (terms !== undefined) shape.push(`"${name}":${readTerms(name, terms)}`);
   }
-  for (const name of ["count", "timezone", "max", "return"]) {
+  for (const name of ["count", "deleted", "timezone", "max", "return"]) {
     const word = query.get(name);
     if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
   }
@@ -89,6 +98,7 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     limit,
     offset,
     cursor: query.get("cursor"),
+    as_of: query.get("as_of"),
   })) {
     if (value === undefined) continue;
     // A limit is part of the statement: as a parameter it would cost a generic plan, and a check per row.

@@ -11,8 +11,11 @@ import { sendEmpty, sendJson } from "./response.ts";
 import { type Result, Results } from "./results.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of them. */
-export type Target = { entity: string; id: string | null };
+/**
+ * Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of
+ * them; of one, also a part (restore, purge, history).
+ */
+export type Target = { entity: string; id: string | null; part?: string | undefined };
 
 type Compiled = {
   app: { appId: string; version: string };
@@ -47,6 +50,16 @@ const reading = (operation: Operation): Record<string, Operation> => ({ GET: ope
 const aggregates = reading("aggregate");
 const union = { all: reading("find_union"), aggregate: reading("aggregate_union") };
 const searching = reading("search");
+const parts: Record<string, Record<string, Operation>> = {
+  restore: { POST: "restore" },
+  purge: { POST: "purge" },
+  history: reading("history"),
+};
+
+/** Whether a record has this under its address. */
+export function isPart(name: string | undefined): boolean {
+  return name === undefined || Object.hasOwn(parts, name);
+}
 
 const compileStatement: Statement = {
   name: "compile",
@@ -83,7 +96,7 @@ export class Rest {
     res: ServerResponse,
   ): Promise<void> {
     const operations = operationsOf(target);
-    const isRecord = operations === record;
+    const isRecord = operations === record || target.part !== undefined;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(operations);
     const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
@@ -107,6 +120,7 @@ export class Rest {
     if (answer === undefined || answer === null) throw notFound(target);
     switch (operation) {
       case "delete":
+      case "purge":
         return sendEmpty(res, 204);
       case "insert":
         return sendJson(res, 201, answer, {
@@ -225,7 +239,8 @@ function isStale(error: unknown): boolean {
   return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
 }
 
-function operationsOf({ entity, id }: Target): Record<string, Operation> {
+function operationsOf({ entity, id, part }: Target): Record<string, Operation> {
+  if (part !== undefined) return parts[part] ?? {};
   if (id !== null && id !== "aggregate") return record;
   if (entity === "search" && id === null) return searching;
   if (entity === "query") return id === null ? union.all : union.aggregate;

@@ -6,6 +6,18 @@ export const deleteExpiredTokens: Task = async (_payload, helpers) => {
   await helpers.query("select auth.delete_expired()");
 };
 
+/** Deletes records whose time has come (x-ttl), of all entities, a batch a transaction. */
+export const deleteExpiredRecords: Task = async (_payload, helpers) => {
+  for (let state: string | null = "{}"; state !== null; ) {
+    if (helpers.abortSignal?.aborted) throw new Error("The worker stops; the next one goes on.");
+    const { rows }: { rows: { state: string | null }[] } = await helpers.query(
+      "select data.expire_step($1)::text as state",
+      [state],
+    );
+    state = rows[0]?.state ?? null;
+  }
+};
+
 /**
  * Does an operation on an entity (data.operations) step by step, each a transaction of its own. SQL keeps where it stands,
  * so that whoever runs it again goes on from there.

@@ -2,7 +2,13 @@ import { randomUUID } from "node:crypto";
 import { type Runner, run, Logger as WorkerLogger } from "graphile-worker";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
-import { deleteExpiredTokens, resumeOperations, runOperation, verifyDomains } from "./tasks.ts";
+import {
+  deleteExpiredRecords,
+  deleteExpiredTokens,
+  resumeOperations,
+  runOperation,
+  verifyDomains,
+} from "./tasks.ts";
 
 /** A running worker. */
 export interface Worker {
@@ -13,6 +19,7 @@ export interface Worker {
 // Hourly clean-up; claimed domains are looked up every five minutes until their proof is found.
 const CRONTAB = [
   "7 * * * * delete_expired_tokens",
+  "17 * * * * delete_expired_records",
   "*/5 * * * * verify_domains",
   "* * * * * resume_operations",
 ].join("\n");
@@ -28,6 +35,7 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
     crontab: CRONTAB,
     taskList: {
       delete_expired_tokens: deleteExpiredTokens,
+      delete_expired_records: deleteExpiredRecords,
       verify_domains: verifyDomains,
       run_operation: runOperation,
       resume_operations: resumeOperations,
