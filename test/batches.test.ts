@@ -216,6 +216,39 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       expect(row).toEqual({ n: 50, t: 1 });
     });
 
+    test("what was deleted can be restored, and what expired makes room", async () => {
+      const leases = `leases_${storage[0]}`;
+      const path = `${base}/${leases}`;
+      await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
+        leases,
+        {
+          type: "object",
+          "x-storage": storage,
+          "x-soft-delete": true,
+          "x-ttl": true,
+          properties: { code: { type: "string", "x-unique": true }, size: { type: "integer" } },
+        },
+      ]);
+      const list = [{ code: "a" }, { code: "b" }];
+      await crm.send(`${path}?key=code`, { method: "PUT", body: list });
+      expect((await crm.send(`${path}${where({ code: "a" })}`, { method: "DELETE" })).json).toEqual({
+        meta: { deleted: 1 },
+      });
+      const [kept] = await crm.db.query("select data.deleted($1) as r", [`acme/crm/${leases}`]);
+      expect(JSON.stringify(kept)).toContain('"code":"a"');
+      const soon = new Date(Date.now() + 600).toISOString();
+      await crm.send(`${path}?key=code`, { method: "PUT", body: [{ code: "b", expires_at: soon }] });
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      expect((await crm.send(`${path}${where({})}`, { method: "PATCH", body: { size: 1 } })).json).toEqual({
+        meta: { updated: 0 },
+      });
+      expect((await crm.send(`${path}?key=code`, { method: "PUT", body: list })).json.meta).toEqual({
+        inserted: 2,
+        updated: 0,
+        unchanged: 0,
+      });
+    });
+
     test("the problems of one record point into it", async () => {
       for (const [body, pointer] of [
         [{ code: "a", size: -1 }, "/size"],
