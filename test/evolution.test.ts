@@ -86,6 +86,17 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(await rows(e, "name, email")).toContainEqual({ name: "Ada L", email: "a@x.test" });
   });
 
+  test("an entity that refers to others, or to itself, is given another property", async () => {
+    const owner = await make("owning", { name: text });
+    const relation = (entity: string) => ({ type: "string", format: "uuid", "x-relation": { entity } });
+    const refs = { owner_id: relation(owner), parent_id: relation(name("owned")) };
+    const e = await make("owned", refs);
+    await apply((await plan(e, schema({ ...refs, more: text }, { "x-storage": storage }))).plan);
+    const id = "00000000-0000-7000-8000-000000000000";
+    expect((await refusal(insert(e, { more: "x", owner_id: id }))).code).toBe("23503");
+    expect(await insert(e, { more: "x" })).toBe(1);
+  });
+
   test("a property that is dropped comes back with its values on rollback, as do names and kinds", async () => {
     const e = await make("dropped", {
       name: text,

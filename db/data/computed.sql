@@ -94,7 +94,11 @@ declare
   _now boolean := data.uses_now(_tree, fields);
   _value jsonb;
 begin
-  if data.is_virtual(property) and _unusable is not null then
+  if property ? 'x-rollup' then
+    return fields || jsonb_build_object(with_computed.name, jsonb_build_object('kind', _kind, 'names', '[]'::jsonb, 'unusable', 'it is a rollup, which only reads compute'));
+  elsif fields->_unusable->>'unusable' like 'it is a rollup%' then
+    perform data.refuse_expression(format('%s is a rollup, and other fields cannot be computed from it', _unusable), 1);
+  elsif data.is_virtual(property) and _unusable is not null then
     return fields || jsonb_build_object(with_computed.name, jsonb_build_object('kind', _kind, 'names', '[]'::jsonb, 'now', _now,
       'unusable', format('it depends on %s; %s', _unusable, fields #>> array[_unusable, 'unusable'])));
   end if;

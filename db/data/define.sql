@@ -55,10 +55,11 @@ create or replace function data.publish_definition(app_id uuid) returns void
 language plpgsql set search_path = '' as $$
 begin
   perform data.refuse_collisions(publish_definition.app_id);
+  perform data.refuse_broken_rollups(publish_definition.app_id);
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = publish_definition.app_id;
 end
 $$;
-comment on function data.publish_definition(uuid) is 'Gives an app a new definition version, when its names do not collide (RH400).';
+comment on function data.publish_definition(uuid) is 'Gives an app a new definition version, when its names do not collide (RH400) and its rollups find what they need (RH409).';
 
 drop function if exists data.refuse_loss(data.entities, jsonb), data.refuse_misfits(data.entities, text), data.backfill_defaults(data.entities, text, jsonb);
 create or replace function data.refuse_loss(old data.entities, changes jsonb) returns void
@@ -118,6 +119,7 @@ begin
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
+  perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
 end
 $$;
@@ -142,6 +144,7 @@ begin
   perform data.build_make_room(entity, schema_name);
   perform data.build_write_rule(entity, schema_name);
   perform data.build_search(entity, schema_name);
+  perform data.build_rollups(entity, schema_name);
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
   perform data.build_batch_functions(entity, schema_name);
@@ -206,7 +209,9 @@ begin
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
+  perform data.drop_rollups(_entity, _app.schema_name);
   execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
+  perform data.refuse_broken_rollups(_app.id);
   perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;

@@ -16,6 +16,15 @@ language sql immutable parallel safe set search_path = '' as $$
 $$;
 comment on function data.option_properties(jsonb) is 'The properties that an entity has because of its options.';
 
+-- What clients cannot write is known as computed everywhere; what of, the view says.
+create or replace function data.rollup_properties(schema jsonb) returns jsonb
+language sql immutable parallel safe set search_path = '' as $$
+  select coalesce(jsonb_object_agg(p.key, '{"x-computed": "null"}'::jsonb), '{}')
+  from jsonb_each(case jsonb_typeof(rollup_properties.schema->'properties') when 'object' then rollup_properties.schema->'properties' else '{}' end) p
+  where p.value ? 'x-rollup' and jsonb_typeof(p.value) = 'object'
+$$;
+comment on function data.rollup_properties(jsonb) is 'What a schema''s rollups have besides what was said of them.';
+
 -- Kept in the stored schema, so that everything that reads it meets properties like any other.
 create or replace function data.with_options(schema jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
@@ -25,7 +34,7 @@ language sql immutable parallel safe set search_path = '' as $$
           when 'object' then p.value || (with_options.schema->'properties'->p.key) || case p.key when 'expires_at' then '{"x-index": true}' else '{}'::jsonb end
           else coalesce(with_options.schema->'properties'->p.key, p.value) end) from jsonb_each(o) p))
     else with_options.schema end
-  from data.option_properties(with_options.schema) o
+  from (select data.option_properties(with_options.schema) || data.rollup_properties(with_options.schema)) x (o)
 $$;
 comment on function data.with_options(jsonb) is
   'A schema with the properties that its options bring; one that names them itself may add to them, a description for instance.';
@@ -68,6 +77,6 @@ language sql immutable set search_path = '' as $$
       or p.key = 'tags' and coalesce(data.kind(s->'items'), 'string') <> 'string'
       or p.key = 'expires_at' and (s ? 'default' or coalesce(option_violations.schema->'required' ? p.key, false)))
   )
-  select coalesce(jsonb_agg(jsonb_build_object('pointer', f.pointer, 'message', f.message) order by f.pointer), '[]') from faults f
+  select coalesce(jsonb_agg(jsonb_build_object('pointer', f.pointer, 'message', f.message) order by f.pointer), '[]') || data.rollup_violations(option_violations.schema) from faults f
 $$;
 comment on function data.option_violations(jsonb) is 'What is wrong with the options in an entity''s schema: a JSON array of {pointer, message}.';

@@ -41,7 +41,7 @@ declare
   _table text := data.storage_table(entity, storage_statements.schema_name);
   _flat boolean := entity.storage = 'flat';
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
-    array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where c.moved and not _flat or (c.field).name is null));
+    array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).name is not null and (c.moved and not _flat or (c.field).name is null)));
   _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
   _indexes text[] := data.compound_index_statements(entity, storage_statements.schema_name, renames);
   _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ')

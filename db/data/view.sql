@@ -13,9 +13,13 @@ language sql stable set search_path = '' as $$
     select 10000 + o, c, format('%s.%I', source, c)
     from unnest(array['created_at', 'updated_at', 'version', 'created_by']) with ordinality s (c, o)
   ),
+  base as (
+    select jsonb_object_agg(s.name, case s.name when 'version' then s.expression || '::int8' else s.expression end) as columns from stored s
+  ),
   virtual as (
-    select v.* from data.virtual_columns(entity.schema, (
-      select jsonb_object_agg(s.name, case s.name when 'version' then s.expression || '::int8' else s.expression end) from stored s)) v
+    select v.* from base b, data.virtual_columns(entity.schema, b.columns) v where not entity.schema->'properties'->v.name ? 'x-rollup'
+    union all
+    select r.* from base b, data.rollup_columns(entity, b.columns) r
   )
   select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position)
   from (
