@@ -121,20 +121,20 @@ begin
     format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record);
 
   perform rowhouse.create_function($sql$
-    create or replace function %1$s(_ids uuid[], _max int) returns setof %2$s
+    create or replace function %1$s(_ids uuid[], _versions int[], _max int) returns setof %2$s
     language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if cardinality(_ids) > _max then
         perform data.refuse_many(%5$L, _max);
       end if;
-      return query delete from %3$s t where t.id = any (_ids) returning %4$s;
+      return query delete from %3$s t using unnest(_ids, _versions) m (id, version) where t.id = m.id and t.version = m.version returning %4$s;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_delete_many'), _view, _table, _columns, entity.name);
   perform data.build_upsert_function(entity, schema_name);
 
   for _function in
     select format('%I.%I(%s)', schema_name, entity.name || s.suffix, s.arguments)
-    from (values ('_update_list', 'jsonb'), ('_update_many', 'uuid[], jsonb, int'), ('_delete_many', 'uuid[], int'),
+    from (values ('_update_list', 'jsonb'), ('_update_many', 'uuid[], jsonb, int'), ('_delete_many', 'uuid[], int[], int'),
       ('_upsert', 'jsonb, text[], boolean')) s (suffix, arguments)
   loop
     execute format('comment on function %s is %L', _function, E'@behavior -*\nWrites many records of ' || entity.name || '.');
@@ -151,7 +151,7 @@ comment on function data.build_batch_functions(data.entities, text) is
 create or replace function data.drop_batch_functions(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(uuid[], jsonb, int), %1$I.%4$I(uuid[], int), %1$I.%5$I(jsonb, text[], boolean)',
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(uuid[], jsonb, int), %1$I.%4$I(uuid[], int[], int), %1$I.%5$I(jsonb, text[], boolean)',
     schema_name, entity.name || '_update_list', entity.name || '_update_many', entity.name || '_delete_many', entity.name || '_upsert');
 end
 $$;

@@ -34,15 +34,16 @@ begin
   _where := data.compile_filter(entity.id, shape->'filter', 't', parameters);
   _call := case operation when 'update_where' then format('%I.%I((select array(select m.id from matched m)), $%s::jsonb, %s)', schema_name,
       entity.name || '_update_many', _n + 1, _max)
-    else format('%I.%I((select array(select m.id from matched m)), %s)', schema_name, entity.name || '_delete_many', _max) end;
+    else format('%I.%I((select array(select m.id from matched m)), (select array(select m.version::int from matched m)), %s)', schema_name, entity.name || '_delete_many', _max) end;
   -- Locked before they are written: a record that another transaction changed meanwhile is compared with the filter again.
-  -- In the order of ids, so that two at once wait for each other and never for ever.
+  -- In the order of ids, so that two at once wait for each other and never for ever. A lock asks for the right to update, so
+  -- what is to be deleted is not locked; it is deleted only in the version that matched.
   return jsonb_build_object('params', _n + (operation = 'update_where')::int, 'sql', format($sql$
     with matched as materialized (
-      select t.id from %I.%I t where %s order by t.id limit %s for update of t
+      select t.id, t.version from %I.%I t where %s order by t.id limit %s%s
     )
     select '{' || %s || '"meta":{"%s":' || count(*) || '}}' as body from %s r$sql$,
-    schema_name, entity.name, _where, _max + 1,
+    schema_name, entity.name, _where, _max + 1, case operation when 'update_where' then ' for update of t' else '' end,
     case when _records then $sql$'"data":[' || coalesce(string_agg(row_to_json(r.*)::text, ','), '') || '],'$sql$ else '''''' end, _done, _call));
 end
 $$;
