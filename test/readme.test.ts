@@ -74,13 +74,14 @@ function runTour(): string[] {
 test("every command of the five-minute tour works as printed", () => {
   const outputs = runTour();
   const next = () => outputs.shift();
-  const [demo, list, orders, graphql] = [next(), next(), next(), next()];
+  const [demo, list, orders, found, graphql] = [next(), next(), next(), next(), next()];
   const psql = HAS_PSQL ? next() : "Carrot cake | 24.00";
   const [refused, imported, foreign] = [next(), next(), next()];
   const defined = HAS_PSQL ? next() : '"name":"Smith & Sons"';
   expect(demo).toContain("vic@demo.test");
   expect(list).toContain('"name":"Carrot cake","price":24.00');
   expect(orders).toMatch(/"customer":\{.*"lines":\[\{.*"product":\{/);
+  expect(found).toMatch(/<mark>Carrot<\/mark> cake[\s\S]*"state":"open","count":\d/);
   expect(graphql).toContain('"totalCount"');
   expect(psql).toContain("Carrot cake | 24.00");
   expect(refused).toMatch(/"status":403.*"hint":"Your roles here: viewer/);
