@@ -51,4 +51,4 @@ create policy member_read on tenancy.organizations for select to rowhouse_accoun
 using (id = any ((select tenancy.my_organization_ids())::uuid[]));
 create policy member_read on tenancy.organization_members for select to rowhouse_account
 using (organization_id = any ((select tenancy.my_organization_ids())::uuid[]));
-grant execute on function tenancy.my_site_ids(), tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;
+grant execute on function tenancy.my_site_ids(), tenancy.my_administered_site_ids(), tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;
