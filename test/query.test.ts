@@ -227,3 +227,10 @@ test("a filtered list, a unique look-up and the newest first use their indexes u
   expect(plans[2]).toContain("Index Scan Backward using animals_created_at_idx");
   for (const plan of plans) expect(plan).not.toContain("Seq Scan");
 });
+
+test("an operation that there is not is refused, and not compiled to nothing", async () => {
+  for (const operation of ["drop", "", "find'; drop table data.plans; --"])
+    expect(
+      await refusal(db.query("select data.compile('zoo/park', 'animals', $1)", [operation])),
+    ).toMatchObject({ code: "RH400", detail: { code: "invalid_operation" } });
+});

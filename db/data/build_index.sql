@@ -185,10 +185,10 @@ declare
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), data.storage_table(entity, schema_name)]);
   for _superseded in
-    select format('%I.%I', schema_name, data.index_name(entity, f.name, 'idx')) from data.fields f
+    select data.index_name(entity, f.name, 'idx') from data.fields f
     where f.entity_id = entity.id and f.is_building and f.is_indexed and (f.schema->>'x-unique')::boolean
   loop
-    execute 'drop index if exists ' || _superseded;
+    execute format('drop index if exists %I.%I', schema_name, _superseded);
   end loop;
   perform data.save_fields(entity);
   perform data.build_front(entity, schema_name);

@@ -29,10 +29,15 @@ comment on function data.resolve_entity(text, text) is
 create or replace function data.compile(app text, entity text, operation text, shape jsonb default '{}') returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
-  _r record := data.resolve_entity(compile.app, case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
-  _entity data.entities := _r.entity_row;
+  _r record;
+  _entity data.entities;
   _out jsonb;
 begin
+  if compile.operation = 'search' then
+    return data.compile_search(compile.app, compile.shape);
+  end if;
+  _r := data.resolve_entity(compile.app, case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
+  _entity := _r.entity_row;
   perform data.refuse_unknown_query(compile.shape, compile.operation);
   _out := data.compile_kept(_entity, _r.schema_name, compile.operation, compile.shape);
   if _out is not null or compile.shape ? 'deleted' then -- what is kept changes without the entity: no cache
@@ -62,7 +67,10 @@ begin
     when 'delete_where' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
     when 'upsert' then data.compile_batch(_entity, _r.schema_name, compile.operation, compile.shape)
   end;
-  if compile.operation in ('find', 'get', 'aggregate') then
+  if _out is null then
+    perform rowhouse.fail(400, format('%L is not an operation', left(compile.operation, 60)),
+      'find, get, aggregate, insert, update, replace, delete …: comment on function data.compile lists them.', 'invalid_operation');
+  elsif compile.operation in ('find', 'get', 'aggregate') then
     _out := data.with_cache(_entity, _r.schema_name, _out);
   end if;
   return _out || jsonb_build_object('version', _r.version, 'app', _entity.app_id);

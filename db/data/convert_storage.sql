@@ -192,7 +192,7 @@ begin
     _name := substring(_statement from 'add constraint "?([^" ]+)"? ');
     if not exists (select from pg_catalog.pg_constraint c where c.conrelid = to_regclass(_table) and c.conname = _name) then
       perform data.lock_tables('{}', array[_table, substring(_statement from ' references (\S+) ')]);
-      execute _statement || ' not valid';
+      execute format('%s not valid', _statement);
       return true;
     elsif exists (select from pg_catalog.pg_constraint c where c.conrelid = to_regclass(_table) and c.conname = _name and not c.convalidated) then
       execute format('alter table %s validate constraint %I', _table, _name);

@@ -66,11 +66,6 @@ const compileStatement: Statement = {
   text: "select data.compile($1::text, $2::text, $3::text, $4::jsonb)::text",
 };
 
-const compileSearch: Statement = {
-  name: "compile_search",
-  text: "select data.compile_search($1::text, $2::jsonb)::text",
-};
-
 /** The REST interface to records: an operation and a shape, one compiled statement, JSON passed through unparsed. */
 export class Rest {
   readonly #pool: Pool;
@@ -156,13 +151,7 @@ export class Rest {
     for (let attempt = 1; ; attempt++) {
       const plan =
         this.#apps.get(appKey)?.get(planKey) ??
-        (await this.#compile(
-          caller,
-          tenant,
-          appKey,
-          planKey,
-          operation === "search" ? [shape] : [entity, operation, shape],
-        ));
+        (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
       try {
         if (plan.cache) return await this.#read(caller, plan, plan.cache, planKey, parameters);
         const rows = await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
@@ -204,10 +193,11 @@ export class Rest {
     call: string[],
   ): Promise<Compiled> {
     const parameters = [tenant.app, ...call];
-    const statement = call.length === 1 ? compileSearch : compileStatement;
-    const rows = await queryAs(this.#pool, caller, tenant, statement, parameters).catch((error: unknown) => {
-      throw problemOf(error, parameters);
-    });
+    const rows = await queryAs(this.#pool, caller, tenant, compileStatement, parameters).catch(
+      (error: unknown) => {
+        throw problemOf(error, parameters);
+      },
+    );
     const { sql, app, version, cache } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
