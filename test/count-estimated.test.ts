@@ -77,7 +77,8 @@ describe("an estimate is near the truth, and not half of it", () => {
       crm.db.as("acme", "ann@acme.test", async (client) => {
         const { rows } = await client.query(
           "select data.compile('crm', 'contacts', 'find', $1) ->> 'sql' as sql",
-          [{ count, limit: 0 }],
+          // By a field that no index has: else a vacuum that has just been lets an exact count read the index alone.
+          [{ count, limit: 0, filter: { name: { $ne: null } } }],
         );
         await client.query(rows[0].sql); // catalogs are cached by now
         const explained = await client.query(`explain (analyze, buffers, format json) ${rows[0].sql}`);
