@@ -1,21 +1,36 @@
-grant usage on schema access to rowhouse_account, rowhouse_data;
+grant usage on schema access to rowhouse_account, rowhouse_data, rowhouse_gateway;
 revoke all on all functions in schema access from public;
-grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text), access.rights_key(uuid, text[], text) to rowhouse_data, rowhouse_account;
-grant execute on function access.assign_role(text, text, text), access.revoke_role(text, text, text),
-  access.create_role(text, text, text[]) to rowhouse_account;
-grant select on access.roles, access.permissions, access.assignments to rowhouse_account;
+-- What row-level security and the generated functions call, as whoever reads or writes.
+grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text), access.rights_key(uuid, text[], text), access.any_special(uuid, text[]),
+  access.require_bits(bigint, bigint[], text, text), access.refuse_row(text, text), access.refuse(text, text), access.require_right(uuid, text),
+  access.account(), access.env()
+to rowhouse_data, rowhouse_account;
+grant execute on function access.roles_of(uuid, uuid) to rowhouse_gateway;
+grant execute on function
+  access.create_role(text, text, text[]), access.define_role(text, jsonb), access.drop_role(text, text),
+  access.grant_permission(text, text, text, jsonb, jsonb), access.revoke_permission(text, text, text),
+  access.assign_role(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role(text, text, text),
+  access.create_group(text, text, text), access.drop_group(text, text), access.add_to_group(text, text, text), access.remove_from_group(text, text, text),
+  access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
+  access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
+  access.define_policy(text, jsonb), access.drop_policy(text, text, text)
+to rowhouse_account;
+grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
+to rowhouse_account;
 
 do $$
 declare
   _table text;
 begin
-  foreach _table in array array['roles', 'permissions', 'assignments'] loop
+  foreach _table in array array['roles', 'role_parents', 'held_roles', 'permissions', 'assignments', 'groups', 'group_members', 'policies', 'versions', 'rules', 'rule_sources'] loop
     execute format('alter table access.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on access.%I', _table);
     execute format('create policy owner_all on access.%I to rowhouse_owner using (true) with check (true)', _table);
     execute format('drop policy if exists member_read on access.%I', _table);
     execute format('create policy member_read on access.%I for select to rowhouse_account
-      using (site_id = any ((select tenancy.my_site_ids())::uuid[]))', _table);
+      using (site_id = any ((select %s)::uuid[]))', _table,
+      -- Conditions tell what a site protects, and from whom.
+      case when _table in ('policies', 'versions', 'rules', 'rule_sources') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
   end loop;
 end
 $$;

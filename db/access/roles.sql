@@ -2,28 +2,44 @@ create or replace function access.create_system_roles(site_id uuid) returns void
 language sql set search_path = '' as $$
   with roles as (
     insert into access.roles (site_id, name, system)
-    values (create_system_roles.site_id, 'admin', true), (create_system_roles.site_id, 'editor', true),
-      (create_system_roles.site_id, 'viewer', true)
+    select create_system_roles.site_id, n, true from unnest(array['admin', 'editor', 'viewer', 'authenticated', 'anonymous']) n
     returning id, name
+  ),
+  held as (
+    insert into access.held_roles (role_id, held_id, site_id) select r.id, r.id, create_system_roles.site_id from roles r
   )
-  insert into access.permissions (site_id, role_id, entity, action)
-  select create_system_roles.site_id, r.id, '*', p.action
+  insert into access.permissions (site_id, role_id, entity, action, fields)
+  select create_system_roles.site_id, r.id, '*', p.action, p.fields::jsonb
   from roles r
-  join (values ('admin', '*'), ('editor', 'read'), ('editor', 'create'), ('editor', 'update'), ('editor', 'delete'),
-    ('viewer', 'read')) p (role, action) on p.role = r.name
+  join (values ('admin', '*', '{"unmasked": ["*"]}'), ('editor', 'read', null), ('editor', 'create', null), ('editor', 'update', null),
+    ('editor', 'delete', null), ('viewer', 'read', null)) p (role, action, fields) on p.role = r.name
 $$;
 comment on function access.create_system_roles(uuid) is
-  'The roles every site begins with: admin may do everything, editor reads and writes records, viewer reads them.';
+  'The roles every site begins with: admin may do everything and sees nothing masked, editor reads and writes records, viewer reads them; authenticated, which every member holds, and anonymous, which everybody does, may do nothing until somebody says so.';
+
+create or replace function access.role_path(role access.roles) returns text
+language sql stable set search_path = '' as $$
+  select coalesce((select a.name || '/' from tenancy.apps a where a.id = (role).app_id), '') || (role).name
+$$;
+comment on function access.role_path(access.roles) is 'What a role is called: editor, or crm/editor when it is of an app.';
+
+create or replace function access.find_role(site_id uuid, role text) returns access.roles
+language sql stable set search_path = '' as $$
+  select r.* from access.roles r left join tenancy.apps a on a.id = r.app_id
+  where r.site_id = find_role.site_id and not r.is_internal
+    and (r.app_id is null and r.name = find_role.role or a.name || '/' || r.name = find_role.role)
+$$;
+comment on function access.find_role(uuid, text) is 'A role of a site by what it is called, editor or crm/editor, or null.';
 
 create or replace function access.require_role(site_id uuid, role text) returns uuid
 language plpgsql stable set search_path = '' as $$
 declare
-  _id uuid;
+  _id uuid := (access.find_role(require_role.site_id, require_role.role)).id;
 begin
-  select r.id into _id from access.roles r where r.site_id = require_role.site_id and r.name = require_role.role and r.app_id is null;
   if _id is null then
     perform rowhouse.fail(404, format('This site has no role %L', left(require_role.role, 80)),
-      'Roles of this site: ' || (select string_agg(r.name, ', ' order by r.name) from access.roles r where r.site_id = require_role.site_id),
+      'Roles of this site: ' || (select string_agg(access.role_path(r), ', ' order by r.app_id is not null, r.name)
+        from access.roles r where r.site_id = require_role.site_id and not r.is_internal),
       'not_found');
   end if;
   return _id;
@@ -31,66 +47,42 @@ end
 $$;
 comment on function access.require_role(uuid, text) is 'The id of a site''s role. RH404 lists the roles there are.';
 
-create or replace function access.assign(site_id uuid, account_id uuid, role text) returns void
-language sql set search_path = '' as $$
-  insert into access.assignments (site_id, account_id, role_id)
-  values (assign.site_id, assign.account_id, access.require_role(assign.site_id, assign.role))
-  on conflict do nothing
-$$;
-comment on function access.assign(uuid, uuid, text) is 'Assigns a role. Internal: callers check rights.';
-
-create or replace function access.assign_role(site text, email text, role text) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  _site tenancy.sites := tenancy.require_site(assign_role.site, array['owner', 'admin']);
-  _account uuid := auth.require_account(assign_role.email);
-begin
-  if not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
-    perform rowhouse.fail(404, format('%s is not a member of site %L', assign_role.email, assign_role.site),
-      'Add them first: tenancy.add_member(site, email, role).', 'not_found');
-  end if;
-  perform access.assign(_site.id, _account, assign_role.role);
-end
-$$;
-comment on function access.assign_role(text, text, text) is
-  'Gives a member of a site one more role. Site owners and admins only. RH403, RH404.';
-
-create or replace function access.revoke_role(site text, email text, role text) returns void
-language plpgsql security definer set search_path = '' as $$
-declare
-  _site tenancy.sites := tenancy.require_site(revoke_role.site, array['owner', 'admin']);
-begin
-  delete from access.assignments a
-  where a.site_id = _site.id and a.account_id = auth.require_account(revoke_role.email)
-    and a.role_id = access.require_role(_site.id, revoke_role.role);
-end
-$$;
-comment on function access.revoke_role(text, text, text) is
-  'Takes a role from a member, from their next statement on. Site owners and admins only. RH403, RH404.';
-
 create or replace function access.create_role(site text, name text, permissions text[]) returns access.roles
 language plpgsql security definer set search_path = '' as $$
 declare
-  _site tenancy.sites := tenancy.require_site(create_role.site, array['owner', 'admin']);
-  _role access.roles;
-  _wrong text;
+  _site tenancy.sites := access.require_control(create_role.site, '@roles:define');
 begin
-  select p into _wrong from unnest(create_role.permissions) p
-  where p !~ '^(\*|[a-z][a-z0-9-]*/(\*|[a-z][a-z0-9_]*)):(create|read|update|delete|\*)$' limit 1;
-  if create_role.name is null or create_role.name !~ '^[a-z][a-z0-9_-]{0,60}$' or _wrong is not null then
-    perform rowhouse.fail(400, case when _wrong is null then format('%L is not a valid role name', left(create_role.name, 80))
-      else format('%L is not a permission', left(_wrong, 80)) end,
-      'A role is lower-case letters, digits, _ and -; a permission is app/entity:action, with * for all: crm/contacts:read, crm/*:update, *:*.',
-      'invalid_role');
+  if (access.find_role(_site.id, create_role.name)).id is not null then
+    perform rowhouse.fail(409, format('Site %L already has a role %L', _site.name, left(create_role.name, 80)),
+      'Choose another name, or change it: access.define_role(site, definition).', 'name_taken');
   end if;
-  insert into access.roles (site_id, name) values (_site.id, create_role.name) on conflict do nothing returning * into _role;
-  if _role.id is null then
-    perform rowhouse.fail(409, format('Site %L already has a role %L', _site.name, create_role.name), 'Choose another name.', 'name_taken');
-  end if;
-  insert into access.permissions (site_id, role_id, entity, action)
-  select distinct _site.id, _role.id, split_part(p, ':', 1), split_part(p, ':', 2) from unnest(create_role.permissions) p;
-  return _role;
+  return access.define_role(create_role.site, jsonb_build_object('name', create_role.name, 'permissions', to_jsonb(create_role.permissions)));
 end
 $$;
 comment on function access.create_role(text, text, text[]) is
-  'Creates a role of a site with permissions like crm/contacts:read, crm/*:update or *:*. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'Creates a role of a site with permissions like crm/contacts:read, crm/*:update, posts:delete:own or *:*; access.define_role says more. Owners, admins and @roles:define. RH400, RH403, RH404, RH409.';
+
+create or replace function access.drop_role(site text, role text) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := access.require_control(drop_role.site, '@roles:define');
+  _id uuid := access.require_role(_site.id, drop_role.role);
+  _role access.roles;
+  _entities uuid[];
+  _by text;
+begin
+  select r.* into _role from access.roles r where r.id = _id;
+  select string_agg(access.role_path(r), ', ') into _by from access.role_parents p join access.roles r on r.id = p.role_id where p.parent_id = _id;
+  if _role.system then
+    perform rowhouse.fail(409, format('%s is a role that every site has', _role.name), 'Take its permissions or its assignments away instead.', 'system_role');
+  elsif _by is not null then
+    perform rowhouse.fail(409, format('Other roles inherit from %s: %s', drop_role.role, _by), 'Define them without it first.', 'still_referenced');
+  end if;
+  _entities := access.concerned_entities(array[_id]);
+  delete from access.roles r where r.id = _id;
+  perform access.save_version(_site.id, 'role', drop_role.role, null);
+  perform access.compile_entities(_entities);
+end
+$$;
+comment on function access.drop_role(text, text) is
+  'Drops a role with its permissions and assignments. Owners, admins and @roles:define. RH403, RH404, RH409 a system role, or others inherit from it.';

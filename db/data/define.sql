@@ -2,14 +2,14 @@ create or replace function data.define_entity(app text, name text, schema jsonb)
 language plpgsql security definer set search_path = '' set client_min_messages = warning as $$
 #variable_conflict use_column
 declare
-  _app tenancy.apps := tenancy.require_app(define_entity.app, array['owner', 'admin']);
+  _app tenancy.apps := access.require_definer(define_entity.app);
   _old data.entities;
   _entity data.entities;
   _renames jsonb;
   _changes jsonb;
 begin
   perform data.check_entity_name(define_entity.name);
-  perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
+  perform data.lock_definitions(_app);
   define_entity.schema := data.resolved_schema(data.with_options(define_entity.schema));
   perform data.require_definition(define_entity.name, define_entity.schema);
   select e.* into _old from data.entities e where e.app_id = _app.id and e.name = define_entity.name;
@@ -35,7 +35,17 @@ begin
 end
 $$;
 comment on function data.define_entity(text, text, jsonb) is
-  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Site owners and admins only. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Owners, admins and @entities:define. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+
+-- The model first, then the app: roles and policies are compiled in the same order.
+create or replace function data.lock_definitions(app tenancy.apps) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform access.lock_model((app).site_id);
+  perform pg_advisory_xact_lock(hashtextextended('data.define/' || (app).id, 0));
+end
+$$;
+comment on function data.lock_definitions(tenancy.apps) is 'Until commit, nobody else defines entities of an app, or roles and policies of its site.';
 
 create or replace function data.require_definition(name text, schema jsonb) returns void
 language plpgsql stable set search_path = '' as $$
@@ -130,7 +140,7 @@ create or replace function data.build_entity(entity data.entities, schema_name t
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_front(entity, schema_name);
-  perform data.build_policies(entity, data.storage_table(entity, schema_name));
+  perform access.guard(entity, data.storage_table(entity, schema_name));
   perform data.build_front(entity, schema_name);
 end
 $$;
@@ -192,7 +202,7 @@ declare
   _app tenancy.apps;
   _by text;
 begin
-  perform tenancy.require_app(regexp_replace(drop_entity.entity, '/[^/]+$', ''), array['owner', 'admin']);
+  perform access.require_definer(regexp_replace(drop_entity.entity, '/[^/]+$', ''));
   perform tenancy.require_confirmation(_entity.name, drop_entity.confirm);
   select a.* into _app from tenancy.apps a where a.id = _entity.app_id for update;
   select string_agg(e.name || '.' || r.field, ', ') into _by
@@ -214,6 +224,7 @@ begin
   perform data.refuse_broken_rollups(_app.id);
   perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
+  execute format('drop function if exists %s(text, int)', access.rights_function(_entity));
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end
 $$;

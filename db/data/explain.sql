@@ -12,7 +12,7 @@ declare
   _steps jsonb;
 begin
   -- Estimates are made of all records: who may read none learns none.
-  perform access.require(_entity.site_id, _app || '/' || _entity.name, 'read');
+  perform access.require_right(_entity.id, 'read');
   perform data.refuse_unknown_query(_query, 'find');
   if _query->'q' = 'true' then
     perform data.search_terms(null); -- a place for a value, as in data.find

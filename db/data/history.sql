@@ -19,7 +19,7 @@ begin
     end if;
   else
     perform data.create_kept(entity, build_history.schema_name, 'history', 'operation text not null, changed_at timestamptz not null default now(), changed_by uuid',
-      format('(select access.allows(%s, ''read''))', data.access_arguments(entity)));
+      access.right_predicate(entity, 'read'));
     execute format('create index if not exists %I on %s (id, changed_at, version)', data.object_name(entity.name, '_history', 'idx'), _history);
     execute format('create index if not exists %I on %s (expires_at) where operation = ''delete'' and expires_at is not null', data.object_name(entity.name, '_history_expires_at', 'idx'), _history);
     perform rowhouse.create_function($sql$
@@ -62,10 +62,10 @@ begin
       select s.* from (
         select %3$s from %4$s t where t.id = _id and t.updated_at <= _at
         union all
-        select %3$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t
+        select %3$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t where %7$s
       ) s where not (%6$s) order by s.version desc limit 1 $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_as_of'), _view, data.column_list(entity, 't'), _storage,
-    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone);
+    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, timestamptz)', entity.name || '_as_of'));
 
   perform rowhouse.create_function($sql$

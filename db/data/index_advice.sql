@@ -120,7 +120,7 @@ create or replace function data.index_advice(app text)
 returns table (kind text, entity text, fields text[], message text, calls bigint, total_ms numeric, gain numeric, definition jsonb)
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  _app tenancy.apps := tenancy.require_app(index_advice.app, array['owner', 'admin']);
+  _app tenancy.apps := access.require_definer(index_advice.app);
   _since text := (select to_char(coalesce(d.stats_reset, pg_postmaster_start_time()) at time zone 'UTC', 'YYYY-MM-DD') from pg_catalog.pg_stat_database d where d.datname = current_database());
 begin
   return query

@@ -21,10 +21,10 @@ comment on function data.plan(text, jsonb) is
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
 declare
-  _app tenancy.apps := tenancy.require_app(regexp_replace(coalesce(entity, ''), '/[^/]*$', ''), array['owner', 'admin']);
+  _app tenancy.apps := access.require_definer(regexp_replace(coalesce(entity, ''), '/[^/]*$', ''));
   _entity data.entities;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('data.define/' || _app.id, 0));
+  perform data.lock_definitions(_app);
   _entity := data.require_entity(entity);
   return _entity;
 end
@@ -150,7 +150,11 @@ language sql stable set search_path = '' as $$
     union all
     select 'role', o.name, format('may %s', string_agg(p.action, ', ' order by p.action))
     from access.permissions p join access.roles o on o.id = p.role_id join tenancy.apps a on a.id = entity.app_id
-    where p.site_id = entity.site_id and p.entity in ('*', a.name || '/*', a.name || '/' || entity.name) group by o.name
+    where p.site_id = entity.site_id and p.entity = any (access.patterns(a.name || '/' || entity.name)) group by o.name
+    union all
+    select 'policy', access.policy_path(p), format('%ss %s%s', p.effect, array_to_string(p.actions, ', '),
+      coalesce(' by ' || (select string_agg(distinct f, ', ') from unnest(access.condition_fields(p.condition)) f), ''))
+    from tenancy.apps a, access.effective_policies(entity.site_id, a.name || '/' || entity.name) p where a.id = entity.app_id
     union all
     select 'view', v.oid::regclass::text, 'is a view over this entity; drop it first'
     from pg_catalog.pg_depend d join pg_catalog.pg_rewrite w on w.oid = d.objid join pg_catalog.pg_class v on v.oid = w.ev_class
@@ -159,4 +163,4 @@ language sql stable set search_path = '' as $$
     group by v.oid
   ) d (kind, name, message)
 $$;
-comment on function data.dependents(data.entities, jsonb) is 'Who depends on an entity: relations that refer to it, roles that may use it, views over it, as [{kind, name, message}].';
+comment on function data.dependents(data.entities, jsonb) is 'Who depends on an entity: relations that refer to it, roles and policies about it, views over it, as [{kind, name, message}].';

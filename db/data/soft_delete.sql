@@ -42,7 +42,7 @@ begin
     return;
   end if;
   perform data.create_kept(entity, build_soft_delete.schema_name, 'deleted_records', 'deleted_at timestamptz not null default now(), deleted_by uuid, primary key (id)',
-    format('(select access.require(%s, ''delete'')) and (expires_at is null or expires_at > now())', data.access_arguments(entity)));
+    access.right_predicate(entity, 'delete', true) || ' and (expires_at is null or expires_at > now())');
   execute format('create index if not exists %I on %s (deleted_at, id)', data.object_name(entity.name, '_deleted_at', 'idx'), _deleted);
   execute format('create index if not exists %I on %s (expires_at) where expires_at is not null', data.object_name(entity.name, '_deleted_expires_at', 'idx'), _deleted);
   perform rowhouse.create_function($sql$
@@ -56,8 +56,9 @@ begin
   execute format('create or replace trigger %I after delete on %s referencing old table as gone for each statement
     when (not data.is_maintenance() and not data.is_expiring()) execute function %s()', entity.name || '_keep_deleted', _storage, _keep);
 
-  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t', _view, data.column_list(entity, 't'),
-    data.kept_rows(entity, build_soft_delete.schema_name, 'deleted_records', ', k.deleted_at, k.deleted_by'));
+  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view, data.column_list(entity, 't'),
+    data.kept_rows(entity, build_soft_delete.schema_name, 'deleted_records', ', k.deleted_at, k.deleted_by'),
+    access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'));
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select on %s to %I, rowhouse_owner', _view, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   perform data.build_restore(entity, build_soft_delete.schema_name);
@@ -168,14 +169,14 @@ begin
   perform rowhouse.create_function($sql$
     create function %1$s(_id uuid) returns boolean language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
-      perform access.require(%2$s, 'delete');
+      perform %2$s;
       if exists (select from %3$s t where t.id = _id) then
         perform rowhouse.fail(409, 'This record of ' || %4$L || ' is not deleted', 'Delete it first.', 'not_deleted');
       elsif not data.purge_record(%5$L, _id) then
         perform data.write_error(404, %4$L, _id);
       end if;
       return true;
-    end $sql$, format('%I.%I', build_purge.schema_name, entity.name || '_purge'), data.access_arguments(entity),
+    end $sql$, format('%I.%I', build_purge.schema_name, entity.name || '_purge'), access.right_predicate(entity, 'delete', true),
     data.storage_table(entity, build_purge.schema_name), entity.name, entity.id::text);
   perform data.publish_kept_function(entity, build_purge.schema_name, format('%I(uuid)', entity.name || '_purge'));
 end

@@ -64,22 +64,7 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.access_arguments(data.entities) is 'The first arguments of access.allows and access.require for an entity, as SQL.';
 
-create or replace function data.build_policies(entity data.entities, table_name text) returns void
-language plpgsql set search_path = '' as $$
-declare
-  _call text := '(' || data.access_arguments(entity) || ', ';
-begin
-  perform data.drop_policies(table_name);
-  execute format('create policy may_read on %s for select to rowhouse_data using ((select access.allows%s''read''))%s)', table_name, _call,
-    coalesce(' and ' || replace(data.alive_condition(entity.schema, '*'), '*.', ''), ''));
-  execute format('create policy may_create on %s for insert to rowhouse_data with check ((select access.require%s''create'')))', table_name, _call);
-  execute format('create policy may_update on %s for update to rowhouse_data using ((select access.require%s''update'')))', table_name, _call);
-  execute format('create policy may_delete on %s for delete to rowhouse_data using ((select access.require%s''delete'')))', table_name, _call);
-end
-$$;
-comment on function data.build_policies(data.entities, text) is
-  'Installs the row-level security of an entity''s storage: one predicate per action, evaluated once per statement, and per row only whether it has expired.';
-
+drop function if exists data.build_policies(data.entities, text);
 create or replace function data.drop_policies(table_name text) returns void
 language plpgsql set search_path = '' as $$
 declare

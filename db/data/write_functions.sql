@@ -26,6 +26,9 @@ begin
   if write_error.status = 409 then
     perform rowhouse.fail(409, format('This record of %s was changed in the meantime: it has version %s now', name, current_version),
       'Read it again, merge your change, and send the version you saw.', 'version_conflict');
+  elsif write_error.status = 403 then
+    perform rowhouse.fail(403, format('You may see this record of %s, but not do that with it', name),
+      'Your rights to change records do not cover it.', 'forbidden');
   elsif write_error.status = 413 then
     perform rowhouse.fail(413, format('Too many records of %s in one call', name), 'Send at most 10,000 records at once.', 'batch_too_large');
   elsif write_error.status = 400 then
@@ -36,7 +39,7 @@ begin
   end if;
 end
 $$;
-comment on function data.write_error(int, text, uuid, int) is 'Raises the errors of the generated write functions: RH400, RH404, RH409, RH413.';
+comment on function data.write_error(int, text, uuid, int) is 'Raises the errors of the generated write functions: RH400, RH403, RH404, RH409, RH413.';
 
 create or replace function data.build_write_functions(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
@@ -106,7 +109,7 @@ begin
         returning %4$s;
       if not found then
         select t.version into _current from %3$s t where t.id = _id;
-        perform data.write_error(case when _current is null then 404 else 409 end, %5$L, _id, _current);
+        perform data.write_error(case when _current is null then 404 when _current = coalesce(_version, _current) then 403 else 409 end, %5$L, _id, _current);
       end if;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text, _record);
@@ -120,7 +123,7 @@ begin
       delete from %2$s t where t.id = _id and (_version is null or t.version = _version);
       if not found then
         select t.version into _current from %2$s t where t.id = _id;
-        perform data.write_error(case when _current is null then 404 else 409 end, %3$L, _id, _current);
+        perform data.write_error(case when _current is null then 404 when _current = coalesce(_version, _current) then 403 else 409 end, %3$L, _id, _current);
       end if;
       return true;
     end $sql$,

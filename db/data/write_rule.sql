@@ -73,7 +73,7 @@ begin
       _errors := %4$s(new.data);
       if _errors <> '[]' then
         if tg_op = 'INSERT' then
-          perform access.require(%7$s, 'create'); -- those who may not write learn that first
+          perform %7$s; -- those who may not write learn that first
         end if;
         perform rowhouse.fail(422, %5$L || ltrim((_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}')),
           'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
@@ -84,7 +84,7 @@ begin
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
     coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
-    data.access_arguments(entity), entity.version::text,
+    access.right_predicate(entity, 'create', true), entity.version::text,
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
     case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),

@@ -1,0 +1,190 @@
+-- One predicate per entity and action. What needs no record is asked once per statement, in a function generated for the entity;
+-- the conditions on records stand in the row-level security of its storage.
+
+create or replace function access.rights_function(entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  select format('%I.%I', a.schema_name, (entity).name || '__rights') from tenancy.apps a where a.id = (entity).app_id
+$$;
+comment on function access.rights_function(data.entities) is 'The function that tells which rules of an entity hold for the caller, as SQL.';
+
+-- 60 rules a word; the rest of a bigint would be its sign.
+create or replace function access.word(number int) returns int
+language sql immutable parallel safe return (number - 1) / 60 + 1;
+comment on function access.word(int) is 'In which word the bit of a rule is, from 1 on.';
+
+create or replace function access.bit(number int) returns bigint
+language sql immutable parallel safe return 1::bigint << ((number - 1) % 60);
+comment on function access.bit(int) is 'The bit of a rule in its word.';
+
+create or replace function access.is_special(entity data.entities) returns boolean
+language sql stable set search_path = '' as $$
+  select access.protects_fields((entity).schema) or exists (select from access.rules r where r.entity_id = (entity).id)
+$$;
+comment on function access.is_special(data.entities) is 'Whether who may do what with an entity''s records depends on more than plain permissions.';
+
+create or replace function access.subject_sql(entity_id uuid, subject jsonb, role_ids uuid[], action text) returns text
+language sql stable set search_path = '' as $$
+  select array_to_string(array_remove(array[
+    case when subject_sql.role_ids is not null then format('_roles && %L::uuid[]', subject_sql.role_ids) end,
+    case when subject_sql.subject is not null then '(' || access.compile_condition(null, subject_sql.subject, null, '_account', '_env', subject_sql.action) || ')' end], null), ' and ')
+$$;
+comment on function access.subject_sql(uuid, jsonb, uuid[], text) is 'What a rule asks of the account and its circumstances, as SQL over _roles, _account and _env; empty for nothing.';
+
+create or replace function access.compile_rights(entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  with source as (
+    select s.*, r.row_condition, access.subject_sql(s.entity_id, s.subject, s.role_ids, s.action) as sql
+    from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
+  ),
+  action (action) as (values ('create'), ('read'), ('update'), ('delete')),
+  line as (
+    -- What forbids whatever the record is comes first: then nothing is allowed.
+    select s.action, 1 as part, 0 as number, format('if _word > 0 and (%s) then return 0; end if;', coalesce(string_agg(nullif(s.sql, ''), ') or (' order by s.sql), 'true')) as text
+    from source s where s.effect = 'deny' and s.row_condition is null group by s.action
+    union all
+    select a.action, 2, 1, format('if _word = 1 and access.holds_plainly(_roles, %L, %L, %L) then _bits := 1; end if;', (entity).site_id, access.entity_path(entity), a.action) from action a
+    union all
+    select s.action, 3, s.number, format('if _word = %s%s then _bits := _bits | %s; end if;', case s.effect when 'allow' then access.word(s.number) else -access.word(s.number) end,
+      coalesce(' and (' || nullif(string_agg(s.sql, ') or (' order by s.sql), '') || ')', ''), access.bit(s.number))
+    from source s where s.effect = 'allow' or s.row_condition is not null group by s.action, s.effect, s.number
+  )
+  select string_agg(format(E'  when %L then\n    %s', b.action, b.body), E'\n' order by b.action)
+  from (select l.action, string_agg(l.text, E'\n    ' order by l.part, l.number) as body from line l group by l.action) b
+$$;
+comment on function access.compile_rights(data.entities) is 'The branches, one per action, of the function that tells which rules of an entity hold for the caller.';
+
+create or replace function access.holds_plainly(roles uuid[], site_id uuid, entity text, action text) returns boolean
+language sql stable parallel safe set search_path = '' as $$
+  select exists (
+    select from access.permissions p
+    where p.role_id = any (holds_plainly.roles) and p.site_id = holds_plainly.site_id and p.is_plain
+      and p.action in (holds_plainly.action, '*') and p.entity = any (access.patterns(holds_plainly.entity)))
+$$;
+comment on function access.holds_plainly(uuid[], uuid, text, text) is 'Whether one of roles has a permission on an entity app/entity of a site that depends on nothing.';
+
+create or replace function access.build_rights(entity data.entities) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _function text := access.rights_function(entity);
+  _branches text := access.compile_rights(entity);
+begin
+  perform rowhouse.create_function($sql$
+    create or replace function %1$s(_action text, _word int) returns bigint
+    language plpgsql stable security definer parallel safe set search_path = '' $sql$, $sql$
+    declare
+      _roles uuid[];
+      _account jsonb;
+      _env jsonb;
+      _bits bigint := 0;
+    begin
+      if auth.is_operator() then
+        return case when _word > 0 then 9223372036854775807 else 0 end;
+      elsif tenancy.site_id() is distinct from %2$L then
+        return 0;
+      end if;
+      _roles := access.role_ids();
+      %3$s
+      case _action
+    %4$s
+      end case;
+      return _bits;
+    end $sql$, _function, entity.site_id::text,
+    case when _branches ~ '_account' then '_account := access.account();' else '' end || case when _branches ~ '_env' then ' _env := access.env();' else '' end, _branches);
+  execute format('comment on function %s(text, int) is %L', _function, E'@behavior -*\nWhich rules of access to ' || entity.name || ' hold for the caller, as bits.');
+  execute format('revoke all on function %s(text, int) from public', _function);
+  execute format('grant execute on function %s(text, int) to rowhouse_data, %I', _function, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
+end
+$$;
+comment on function access.build_rights(data.entities) is 'Generates <entity>__rights(action, word): which rules hold for the caller, as bits; of denials, words are negative.';
+
+create or replace function access.words(entity data.entities, action text, effect text) returns int[]
+language sql stable set search_path = '' as $$
+  select array(select distinct access.word(n) from (
+    select 1 where words.effect = 'allow'
+    union all
+    select r.number from access.rules r where r.entity_id = (entity).id and r.action = words.action and r.effect = words.effect
+      and (words.effect = 'allow' or r.row_condition is not null)) x (n) order by 1)
+$$;
+comment on function access.words(data.entities, text, text) is 'The words that hold the bits of an entity''s rules for an action.';
+
+-- Bits of rules with a condition are set where the row fulfils it.
+create or replace function access.row_bits(entity data.entities, action text, effect text, word int, alias text) returns text
+language sql stable set search_path = '' as $$
+  select concat_ws(' | ', coalesce(bit_or(access.bit(r.number)) filter (where r.row_condition is null), 0)::text || '::bigint',
+    string_agg(format('case when %s then %s::bigint else 0 end',
+      access.compile_condition((entity).id, r.row_condition, row_bits.alias, action => row_bits.action), access.bit(r.number)), ' | ' order by r.number) filter (where r.row_condition is not null))
+  from (
+    select 1 as number, null::jsonb as row_condition where row_bits.effect = 'allow' and row_bits.word = 1
+    union all
+    select r.number, r.row_condition from access.rules r
+    where r.entity_id = (entity).id and r.action = row_bits.action and r.effect = row_bits.effect and access.word(r.number) = row_bits.word
+  ) r
+$$;
+comment on function access.row_bits(data.entities, text, text, int, text) is 'The rules of a word that a storage row (alias) fulfils, as SQL.';
+
+create or replace function access.row_predicate(entity data.entities, action text, alias text, must_hold boolean default false) returns text
+language plpgsql stable set search_path = '' as $$
+declare
+  _function text := access.rights_function(entity);
+  _words int[] := access.words(entity, row_predicate.action, 'allow');
+  _allowed text;
+  _denied text;
+begin
+  if not access.is_special(entity) then
+    return format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end, data.access_arguments(entity), row_predicate.action);
+  end if;
+  select string_agg(case when b ~ 'case when' then format('((select %s) & (%s)) <> 0', f, b) else format('(select %s & %s <> 0)', f, b) end, ' or ' order by w)
+  into _allowed
+  from unnest(_words) w, lateral (select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),
+    case when must_hold then format('access.require_bits(%s(%L, %s), array[%s], %L, %2$L)', _function, row_predicate.action, w,
+        (select string_agg(format('%s(%L, %s)', _function, row_predicate.action, o), ', ') from unnest(_words) o where o <> w) , access.entity_path(entity))
+      else format('%s(%L, %s)', _function, row_predicate.action, w) end) x (b, f);
+  select string_agg(format('((select %s(%L, %s)) & (%s)) = 0', _function, row_predicate.action, -w, access.row_bits(entity, row_predicate.action, 'deny', w, row_predicate.alias)), ' and ' order by w)
+  into _denied
+  from unnest(access.words(entity, row_predicate.action, 'deny')) w;
+  return '(' || _allowed || ')' || coalesce(' and ' || _denied, '');
+end
+$$;
+comment on function access.row_predicate(data.entities, text, text, boolean) is
+  'Whether the caller may do action with a storage row (alias), as SQL that asks whatever is not of the row once per statement; with must_hold it raises RH403 where no rule at all holds.';
+
+create or replace function access.right_predicate(entity data.entities, action text, must_hold boolean default false) returns text
+language sql stable set search_path = '' as $$
+  select case
+    when not access.is_special(entity) then format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end, data.access_arguments(entity), right_predicate.action)
+    when must_hold then format('(select access.require_bits(%s, ''{}'', %L, %L) <> 0)', f.bits, access.entity_path(entity), right_predicate.action)
+    else format('(select %s <> 0)', f.bits) end
+  from (select string_agg(format('%s(%L, %s)', access.rights_function(entity), right_predicate.action, w), ' | ' order by w)
+    from unnest(access.words(entity, right_predicate.action, 'allow')) w) f (bits)
+$$;
+comment on function access.right_predicate(data.entities, text, boolean) is
+  'Whether the caller may do action with some record of an entity, as SQL, asked once per statement; with must_hold it raises RH403 else.';
+
+create or replace function access.require_bits(bits bigint, others bigint[], entity text, action text) returns bigint
+language plpgsql stable parallel safe set search_path = '' as $$
+begin
+  if bits = 0 and not exists (select from unnest(others) o where o <> 0) then
+    perform access.refuse(require_bits.entity, require_bits.action);
+  end if;
+  return bits;
+end
+$$;
+comment on function access.require_bits(bigint, bigint[], text, text) is 'The bits of rules that hold. RH403 when these and others are none.';
+
+create or replace function access.refuse_row(entity text, action text) returns boolean
+language plpgsql set search_path = '' as $$
+begin
+  perform rowhouse.fail(403, format('You may not %s this record of %s', refuse_row.action, refuse_row.entity),
+    'Your rights cover other records, or not what this one would become: a condition of your roles or a policy of the site does not hold for it.', 'forbidden');
+  return false;
+end
+$$;
+comment on function access.refuse_row(text, text) is 'Raises RH403: rules hold for the caller, but not for this record.';
+
+create or replace function access.require_right(entity_id uuid, action text) returns void
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  execute (select 'select ' || access.right_predicate(e, require_right.action, true) from data.entities e where e.id = require_right.entity_id);
+end
+$$;
+comment on function access.require_right(uuid, text) is 'Raises RH403 unless the caller may do action with some record of an entity.';

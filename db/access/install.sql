@@ -1,0 +1,119 @@
+-- Putting what was compiled into effect.
+
+create or replace function access.policy_predicates(entity data.entities) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  _alias text := quote_ident(data.storage_name(entity));
+  _path text := access.entity_path(entity);
+  _read text := access.row_predicate(entity, 'read', _alias);
+  _out jsonb;
+begin
+  _out := jsonb_build_object('may_read', jsonb_build_object('for', 'select', 'using', _read
+    || coalesce(' and ' || data.alive_condition(entity.schema, _alias), '')));
+  if not access.is_special(entity) then
+    return _out || jsonb_build_object(
+      'may_create', jsonb_build_object('for', 'insert', 'check', access.row_predicate(entity, 'create', _alias, true)),
+      'may_update', jsonb_build_object('for', 'update', 'using', access.row_predicate(entity, 'update', _alias, true)),
+      'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true)));
+  end if;
+  -- What is written must be one's own to write, and a change must not take a record out of its writer's sight.
+  return _out || jsonb_build_object(
+    'may_create', jsonb_build_object('for', 'insert', 'check', format('case when %s then true else access.refuse_row(%L, ''create'') end', access.row_predicate(entity, 'create', _alias, true), _path)),
+    'may_update', jsonb_build_object('for', 'update', 'using', access.row_predicate(entity, 'update', _alias, true),
+      'check', format('case when (%s) and (%s) then true else access.refuse_row(%L, ''update'') end', access.row_predicate(entity, 'update', _alias), _read, _path)),
+    'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true)));
+end
+$$;
+comment on function access.policy_predicates(data.entities) is 'The row-level security of an entity''s storage: {policy: {"for", "using", "check"}} as SQL.';
+
+create or replace function access.build_policies(entity data.entities, table_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _p record;
+  _predicates jsonb := access.policy_predicates(entity);
+begin
+  perform data.drop_policies(build_policies.table_name);
+  for _p in select key as name, value->>'for' as command, value->>'using' as using, value->>'check' as "check" from jsonb_each(_predicates) loop
+    execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
+      coalesce(' using (' || _p.using || ')', ''), coalesce(' with check (' || _p."check" || ')', ''));
+  end loop;
+  update data.entities e set rights_sql = _predicates where e.id = entity.id;
+end
+$$;
+comment on function access.build_policies(data.entities, text) is 'Installs the row-level security of an entity''s storage; nobody else may use the table at that time.';
+
+-- Everything an entity''s storage is guarded by, from the roles and policies there are; while it is defined.
+create or replace function access.guard(entity data.entities, table_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform access.save_rules(entity);
+  if access.is_special(entity) then
+    perform access.build_rights(entity);
+  end if;
+  perform access.build_policies(entity, guard.table_name);
+  if not access.is_special(entity) then
+    execute format('drop function if exists %s(text, int)', access.rights_function(entity));
+  end if;
+end
+$$;
+comment on function access.guard(data.entities, text) is 'Compiles the rules of an entity and installs them, on a storage that is being built.';
+
+create or replace function access.compile_entity(entity_id uuid) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _entity data.entities;
+  _schema_name name;
+  _before boolean;
+  _fields text;
+begin
+  select e.* into _entity from data.entities e where e.id = compile_entity.entity_id for no key update;
+  select a.schema_name into _schema_name from tenancy.apps a where a.id = _entity.app_id;
+  _before := to_regprocedure(access.rights_function(_entity) || '(text, int)') is not null;
+  _fields := data.column_list(_entity, 't');
+  perform access.save_rules(_entity);
+  if access.is_special(_entity) then
+    perform access.build_rights(_entity);
+  end if;
+  if _entity.rights_sql is distinct from access.policy_predicates(_entity) then
+    perform data.lock_tables(array[data.storage_table(_entity, _schema_name)]);
+    perform access.build_policies(_entity, data.storage_table(_entity, _schema_name));
+  end if;
+  if _fields <> data.column_list(_entity, 't') then
+    perform data.build_front(_entity, _schema_name);
+  end if;
+  if _before and not access.is_special(_entity) then
+    execute format('drop function %s(text, int)', access.rights_function(_entity));
+  end if;
+end
+$$;
+comment on function access.compile_entity(uuid) is
+  'Puts the roles and policies of a site into effect for one entity. Mostly that replaces a function; where conditions on records change, the storage is locked for as long as a catalog update takes, in bursts of 100 ms. RH409 a condition that does not fit, RH503 busy.';
+
+create or replace function access.compile_entities(entity_ids uuid[]) returns void
+language sql set search_path = '' as $$
+  select access.compile_entity(e.id) from data.entities e where e.id = any (compile_entities.entity_ids) order by e.id
+$$;
+comment on function access.compile_entities(uuid[]) is 'Puts the roles and policies of a site into effect for entities.';
+
+create or replace function access.concerned_entities(role_ids uuid[]) returns uuid[]
+language sql stable set search_path = '' as $$
+  select coalesce(array_agg(distinct e.id), '{}')
+  from access.permissions p
+  join tenancy.apps a on a.site_id = p.site_id
+  join data.entities e on e.app_id = a.id
+  where p.role_id = any (concerned_entities.role_ids) and p.entity = any (access.patterns(a.name || '/' || e.name))
+    and (not p.is_plain or p.fields is not null and access.protects_fields(e.schema))
+$$;
+comment on function access.concerned_entities(uuid[]) is 'The entities for which permissions of roles have to be compiled, because they depend on something.';
+
+create or replace function access.lock_model(site_id uuid, exclusive boolean default false) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if exclusive then
+    perform pg_advisory_xact_lock(hashtextextended('access.define/' || lock_model.site_id, 0));
+  else
+    perform pg_advisory_xact_lock_shared(hashtextextended('access.define/' || lock_model.site_id, 0));
+  end if;
+end
+$$;
+comment on function access.lock_model(uuid, boolean) is 'Until commit, no role or policy of a site changes while an entity is defined, and no entity while they are.';

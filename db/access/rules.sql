@@ -1,0 +1,106 @@
+-- What the roles and policies of a site mean for one entity: rules, allow or deny, each with the condition on the record that it
+-- asks for. Rules that ask the same and show the same fields are one, and have one bit.
+
+create or replace function access.conjuncts(condition jsonb) returns setof jsonb
+language sql immutable set search_path = '' as $$
+  with recursive part (value) as (
+    select jsonb_build_object(k.key, k.value) from jsonb_each(coalesce(condition, '{}')) k
+    union all
+    select jsonb_build_object(k.key, k.value) from part p, jsonb_array_elements(p.value->'$and') a, jsonb_each(a) k where p.value ? '$and'
+  )
+  select p.value from part p where not p.value ? '$and'
+$$;
+comment on function access.conjuncts(jsonb) is 'The conditions of one key each that together are a condition.';
+
+create or replace function access.conjunction(conditions jsonb[]) returns jsonb
+language sql immutable set search_path = '' as $$
+  select case cardinality(conditions) when 0 then null when 1 then conditions[1] else jsonb_build_object('$and', to_jsonb(array(select c from unnest(conditions) c order by c::text))) end
+$$;
+comment on function access.conjunction(jsonb[]) is 'The condition that all conditions hold; null for none.';
+
+create or replace function access.entity_path(entity data.entities) returns text
+language sql stable set search_path = '' as $$ select a.name || '/' || (entity).name from tenancy.apps a where a.id = (entity).app_id $$;
+comment on function access.entity_path(data.entities) is 'An entity as permissions name it, app/entity.';
+
+create or replace function access.rules_of(entity data.entities)
+returns table (action text, effect text, row_condition jsonb, fields jsonb, subject jsonb, role_ids uuid[], permission_ids uuid[], policy_id uuid)
+language sql stable set search_path = '' as $$
+  with path (path) as (select access.entity_path(entity)),
+  given as (
+    select p.action as actions, 'allow' as effect, p.own, p.condition,
+      case when access.protects_fields(entity.schema) then p.fields else nullif(p.fields - 'unmasked', '{}') end as fields, p.role_id, p.id as permission_id, null::uuid as policy_id, p.is_plain
+    from path, access.permissions p
+    where p.site_id = entity.site_id and p.entity = any (access.patterns(path)) and p.action in ('create', 'read', 'update', 'delete', '*')
+    union all
+    select a, p.effect, false, nullif(p.condition, '{}'), p.fields, null, null, p.id, false
+    from path, access.effective_policies(entity.site_id, path) p, unnest(p.actions) a
+  ),
+  each as (
+    select x.action, g.effect, case when g.own and x.action <> 'create' then access.both_conditions(g.condition, '{"created_by": "$account.id"}') else g.condition end as condition,
+      g.fields, g.role_id, g.permission_id, g.policy_id, g.is_plain
+    from given g, unnest(case g.actions when '*' then array['create', 'read', 'update', 'delete'] else array[g.actions] end) x (action)
+  )
+  select e.action, e.effect, access.conjunction(s.of_row), e.fields, access.conjunction(s.of_subject), array_agg(distinct e.role_id) filter (where e.role_id is not null),
+    array_agg(e.permission_id) filter (where e.permission_id is not null), e.policy_id
+  from each e, lateral (
+    select array(select c from access.conjuncts(e.condition) c where access.condition_uses(c) && '{record}' order by c::text) as of_row,
+      array(select c from access.conjuncts(e.condition) c where not access.condition_uses(c) && '{record}' order by c::text) as of_subject) s
+  -- What is plain is asked of the tables at run time: a new role with it needs nothing to be installed.
+  where not (e.is_plain and e.fields is null)
+  group by e.action, e.effect, e.fields, e.policy_id, s.of_row, s.of_subject
+$$;
+comment on function access.rules_of(data.entities) is
+  'What permissions that depend on something and policies say about each action on an entity, with conditions on the record apart from those on the account and its circumstances.';
+
+create or replace function access.protects_fields(schema jsonb) returns boolean
+language sql immutable set search_path = '' as $$
+  select jsonb_path_exists(protects_fields.schema, '$.properties.*."x-pii" ? (@ == true)') or jsonb_path_exists(protects_fields.schema, '$.properties.*."x-mask"')
+$$;
+comment on function access.protects_fields(jsonb) is 'Whether an entity''s schema marks a property with x-pii or x-mask.';
+
+-- A condition on a field that the entity does not have: of a rule for many entities it is never true, of one for this entity it
+-- is an error.
+create or replace function access.applies_to(entity data.entities, condition jsonb, policy_id uuid, permission_ids uuid[]) returns boolean
+language plpgsql stable set search_path = '' as $$
+declare
+  _errors jsonb := access.condition_violations(entity.site_id, entity.id, applies_to.condition);
+  _path text := access.entity_path(entity);
+  _by text;
+begin
+  if applies_to.condition is null or _errors = '[]' then
+    return true;
+  end if;
+  select coalesce(
+    (select format('the policy %s', access.policy_path(p)) from access.policies p where p.id = applies_to.policy_id and _path = any (p.entities)),
+    (select format('the role %s', access.role_path(r)) from access.permissions p join access.roles r on r.id = p.role_id
+      where p.id = any (applies_to.permission_ids) and p.entity = _path limit 1)) into _by;
+  if _by is not null then
+    perform rowhouse.fail(409, format('%s of %s has a condition that does not fit %s: %s %s', upper(left(_by, 1)) || substr(_by, 2), 'this site', _path,
+      _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'Change that condition, or keep the field.', 'condition_does_not_fit', _errors);
+  end if;
+  return false;
+end
+$$;
+comment on function access.applies_to(data.entities, jsonb, uuid, uuid[]) is
+  'Whether a rule''s condition can be asked of an entity''s records. RH409 when the rule names the entity and it cannot.';
+
+create or replace function access.save_rules(entity data.entities) returns void
+language plpgsql set search_path = '' as $$
+begin
+  delete from access.rules r where r.entity_id = entity.id;
+  with found as materialized (
+    select r.*, dense_rank() over (partition by r.action, r.effect order by r.row_condition::text nulls first, r.fields::text nulls first)
+      -- 1 is the plain permission.
+      + case r.effect when 'allow' then 1 else 0 end as number
+    from access.rules_of(entity) r
+    where access.applies_to(entity, r.row_condition, r.policy_id, r.permission_ids)
+  ),
+  rules as (
+    insert into access.rules (entity_id, site_id, action, effect, number, row_condition, fields)
+    select distinct on (f.action, f.effect, f.number) entity.id, entity.site_id, f.action, f.effect, f.number, f.row_condition, f.fields from found f
+  )
+  insert into access.rule_sources (entity_id, site_id, action, effect, number, subject, role_ids, permission_ids, policy_id)
+  select entity.id, entity.site_id, f.action, f.effect, f.number, f.subject, f.role_ids, f.permission_ids, f.policy_id from found f;
+end
+$$;
+comment on function access.save_rules(data.entities) is 'Writes the rules of an entity anew from the roles and policies of its site. RH409.';
