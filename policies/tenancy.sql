@@ -2,6 +2,7 @@ grant usage on schema rowhouse, tenancy to rowhouse_account, rowhouse_data, rowh
 revoke all on all functions in schema rowhouse, tenancy from public;
 revoke all on all procedures in schema tenancy from public;
 grant execute on function rowhouse.fail(int, text, text, text, jsonb) to rowhouse_account, rowhouse_data, rowhouse_gateway;
+grant execute on function rowhouse.env() to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function tenancy.site_id() to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function
   tenancy.create_organization(text, text), tenancy.add_organization_member(text, text, text), tenancy.remove_organization_member(text, text),

@@ -81,6 +81,12 @@ export const SETTINGS = {
     "domain",
     "acme.<base domain> reaches site acme; empty turns that off.",
   ),
+  ROWHOUSE_TRUST_PROXY: setting(
+    whole(0, 20),
+    "0",
+    "proxies",
+    "How many proxies in front of the gateway may tell the client's address by X-Forwarded-For; 0 believes none.",
+  ),
   ROWHOUSE_LOG_LEVEL: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
     "info",

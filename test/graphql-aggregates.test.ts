@@ -83,15 +83,21 @@ beforeAll(async () => {
     const claims = JSON.parse(
       Buffer.from(crm.tokens[who]?.split(".")[1] ?? "", "base64url").toString(),
     ) as Claims;
-    graphql.appHandler({ site, app: "crm", claims, requestId: "r" }, req, res).catch((error: unknown) => {
-      sendProblem(
+    graphql
+      .appHandler(
+        { site, app: "crm", claims, env: { ip: null, user_agent: null, origin: null, request_id: "r" } },
+        req,
         res,
-        error instanceof Problem
-          ? error
-          : new Problem((error as { code: string }).code === "RH404" ? 404 : 500, String(error)),
-        "r",
-      );
-    });
+      )
+      .catch((error: unknown) => {
+        sendProblem(
+          res,
+          error instanceof Problem
+            ? error
+            : new Problem((error as { code: string }).code === "RH404" ? 404 : 500, String(error)),
+          "r",
+        );
+      });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -775,7 +775,17 @@ describe("documents that are too much are refused, fast", () => {
     const issuer = await openTokens({ pool, masterKey, settings: readSettings({}) });
     const claims = issuer.verify(tokens.ann as string);
     const other = createServer(
-      (req, res) => void appHandler({ site: "acme", app: "crm", claims, requestId: "r" }, req, res),
+      (req, res) =>
+        void appHandler(
+          {
+            site: "acme",
+            app: "crm",
+            claims,
+            env: { ip: null, user_agent: null, origin: null, request_id: "r" },
+          },
+          req,
+          res,
+        ),
     );
     await new Promise<void>((done) => other.listen(0, "127.0.0.1", done));
     const response = await fetch(`http://127.0.0.1:${(other.address() as AddressInfo).port}`, {

@@ -1,6 +1,7 @@
 import express from "express";
+import { envText } from "../http/env.ts";
 import { Problem } from "../http/problem.ts";
-import { bearerToken, readJsonText } from "../http/request.ts";
+import { bearerToken, readJsonText, requests } from "../http/request.ts";
 import type { Database } from "./signing-keys.ts";
 import type { Session, Tokens } from "./tokens.ts";
 
@@ -20,20 +21,20 @@ export function authRoutes({ pool, tokens }: { pool: Database; tokens: Tokens })
 
   router.post("/api/v1/auth/signup", async (req, res) => {
     const { email, password, site } = await readTexts(req, ["email", "password"], ["site"]);
-    const session = await opened(pool, "select auth.sign_up($1, $2, $3) as outcome", [email, password, site]);
+    const session = await opened(req, pool, "auth.sign_up($2, $3, $4)", [email, password, site]);
     send(res, 201, tokens.issue(session));
   });
 
   router.post("/api/v1/auth/login", async (req, res) => {
     const { email, password, site } = await readTexts(req, ["email", "password"], ["site"]);
-    const session = await opened(pool, "select auth.log_in($1, $2, $3) as outcome", [email, password, site]);
+    const session = await opened(req, pool, "auth.log_in($2, $3, $4)", [email, password, site]);
     send(res, 200, tokens.issue(session));
   });
 
   router.post("/api/v1/auth/refresh", async (req, res) => {
     const { refresh_token } = await readTexts(req, ["refresh_token"], []);
     const { jti } = tokens.verifyRefresh(refresh_token);
-    const session = await opened(pool, "select auth.refresh($1) as outcome", [jti]);
+    const session = await opened(req, pool, "auth.refresh($2)", [jti]);
     send(res, 200, tokens.issue(session));
   });
 
@@ -43,7 +44,7 @@ export function authRoutes({ pool, tokens }: { pool: Database; tokens: Tokens })
     const { sid } = bearer
       ? tokens.verify(bearer)
       : tokens.verifyRefresh((await readTexts(req, ["refresh_token"], [])).refresh_token);
-    await pool.query("select auth.log_out($1)", [sid]);
+    await call(req, pool, "auth.log_out($2)", [sid]);
     res.status(204).end();
   });
 
@@ -54,9 +55,23 @@ export function authRoutes({ pool, tokens }: { pool: Database; tokens: Tokens })
   return router;
 }
 
-async function opened(pool: Database, statement: string, values: unknown[]): Promise<Session> {
-  const { rows } = await pool.query(statement, values);
-  const { outcome } = rows[0] as { outcome: Outcome };
+/** Calls a function that knows where the request came from; its values begin with $2. */
+async function call(req: express.Request, pool: Database, call: string, values: unknown[]): Promise<unknown> {
+  const { env } = requests.get(req) ?? {};
+  const { rows } = await pool.query(`select ${call} as outcome from set_config('rowhouse.env', $1, true)`, [
+    env ? envText(env, null) : "",
+    ...values,
+  ]);
+  return (rows[0] as { outcome: unknown }).outcome;
+}
+
+async function opened(
+  req: express.Request,
+  pool: Database,
+  name: string,
+  values: unknown[],
+): Promise<Session> {
+  const outcome = (await call(req, pool, name, values)) as Outcome;
   if ("session" in outcome) return outcome.session;
   const { status, message, hint, code, retry_after } = outcome.problem;
   throw new Problem(status, message, {

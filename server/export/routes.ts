@@ -4,6 +4,7 @@ import type { Pool } from "pg";
 import type { Claims } from "../http/context.ts";
 import { planQuery } from "../http/plan.ts";
 import { Problem, problemOf } from "../http/problem.ts";
+import { callerOf } from "../http/query.ts";
 import type { Request } from "../http/request.ts";
 import { headersOf } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
@@ -56,18 +57,19 @@ export class Transfers {
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
+    const caller = callerOf(claims, request.env);
     const entity = rest.length === 1 ? null : (rest[0] as string);
     if (entity?.includes("/")) throw new Problem(404, "There is no such entity", { code: "not_found" });
     if (entity !== null && rest[1] === "import") {
       if (req.method !== "POST") throw notAllowed("POST, OPTIONS");
-      return handleImport(this.#sessions, this.#limits, entity, request, tenant, claims, req, res);
+      return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, req, res);
     }
     if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
     const { format, wanted } = readWanted(entity, request.queryString);
     const left = new AbortController();
     res.on("close", () => left.abort());
     try {
-      await this.#sessions.run("read only", claims, tenant, left.signal, async (client, app) => {
+      await this.#sessions.run("read only", caller, tenant, left.signal, async (client, app) => {
         const asked = wanted(app.id);
         const statements = await exportStatements(client, asked);
         const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;

@@ -1,6 +1,6 @@
 import type { Pool, PoolClient } from "pg";
-import type { Claims } from "../http/context.ts";
 import { Problem } from "../http/problem.ts";
+import type { Caller } from "../http/query.ts";
 import type { Tenant } from "../http/tenant.ts";
 
 /** What bounds exports and imports: how many at once, for how long, and for how long nothing may move (both in seconds). */
@@ -31,7 +31,7 @@ export class Sessions {
    */
   async run<T>(
     mode: "read only" | "read write",
-    claims: Claims,
+    caller: Caller,
     tenant: Tenant,
     left: AbortSignal,
     work: (client: PoolClient, app: OpenApp) => Promise<T>,
@@ -49,7 +49,7 @@ export class Sessions {
       left.addEventListener("abort", leave);
       try {
         if (left.aborted) throw new Problem(400, "The request was given up", { code: "aborted" });
-        const app = await this.#begin(client, mode, claims, tenant);
+        const app = await this.#begin(client, mode, caller, tenant);
         const result = await work(client, app);
         await client.query("commit");
         end(false);
@@ -66,7 +66,7 @@ export class Sessions {
     }
   }
 
-  async #begin(client: PoolClient, mode: string, claims: Claims, tenant: Tenant): Promise<OpenApp> {
+  async #begin(client: PoolClient, mode: string, caller: Caller, tenant: Tenant): Promise<OpenApp> {
     const milliseconds = this.#bounds.seconds * 1000;
     await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} ${mode};
       set local statement_timeout = ${milliseconds};
@@ -74,9 +74,9 @@ export class Sessions {
       set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
     const { rows } = await client.query<OpenApp>(
       `select r.app_id as id, concat(r.site_name, '/', r.app_name) as path, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
-         set_config('role', r.role_name, true)
+         set_config('rowhouse.env', $5::text, true), set_config('role', r.role_name, true)
        from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r`,
-      [claims.sid, claims.sub, tenant.site, tenant.app],
+      [caller.session, caller.account, tenant.site, tenant.app, caller.env],
     );
     return rows[0] as OpenApp;
   }

@@ -12,7 +12,7 @@ const preparedOn = new WeakMap<PoolClient, LRUCache<string, true>>();
 const readingStatement: Statement = {
   name: "reading",
   text: `select set_config('transaction_read_only', 'on', true), set_config('rowhouse.account', $1::text, true),
-    set_config('rowhouse.site', $2::text, true), set_config('role', $3::text, true)`,
+    set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true), set_config('role', $3::text, true)`,
 };
 
 /**
@@ -63,7 +63,12 @@ function reader(
 ): PgClient {
   const context = {
     statement: readingStatement,
-    values: [settings["rowhouse.account"], settings["rowhouse.site"], settings.role],
+    values: [
+      settings["rowhouse.account"],
+      settings["rowhouse.site"],
+      settings.role,
+      settings["rowhouse.env"] ?? "",
+    ],
   };
   const client: PgClient = {
     rawClient: undefined,

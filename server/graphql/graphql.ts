@@ -5,6 +5,7 @@ import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { GraphQLError } from "postgraphile/graphql";
 import type { Claims, ControlContext, GraphqlHandlers, RequestContext } from "../http/context.ts";
+import { envText } from "../http/env.ts";
 import { Problem, unauthenticated } from "../http/problem.ts";
 import { readJsonText } from "../http/request.ts";
 import { sendJson } from "../http/response.ts";
@@ -61,7 +62,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
   async function answer(
     req: IncomingMessage,
     res: ServerResponse,
-    context: { claims: Claims | null; requestId: string },
+    context: ControlContext,
     open: (claims: Claims) => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
   ): Promise<void> {
     if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
@@ -77,10 +78,10 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     const { endpoint, claims } = await open(context.claims);
     const { data, errors, executed } = await endpoint.run(request, claims);
     const formatted = errors.map((error) =>
-      formatError(error, context.requestId, ({ message, cause }) =>
+      formatError(error, context.env.request_id, ({ message, cause }) =>
         log.error(
           {
-            request_id: context.requestId,
+            request_id: context.env.request_id,
             err: cause instanceof Error ? { message: cause.message, stack: cause.stack } : undefined,
           },
           message,
@@ -100,7 +101,12 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
         const app = await openApp(pool, claims, context);
         return {
           endpoint: await instances.of(app),
-          claims: { "rowhouse.account": claims.sub, "rowhouse.site": app.site_id, role: app.role_name },
+          claims: {
+            "rowhouse.account": claims.sub,
+            "rowhouse.site": app.site_id,
+            "rowhouse.env": envText(context.env, claims.sid),
+            role: app.role_name,
+          },
         };
       }),
     controlHandler: (context: ControlContext, req, res) =>
@@ -111,6 +117,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
           claims: {
             "rowhouse.account": claims.sub,
             "rowhouse.site": claims.tenant_id ?? "",
+            "rowhouse.env": envText(context.env, claims.sid),
             role: "rowhouse_account",
           },
         };

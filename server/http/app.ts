@@ -9,7 +9,7 @@ import type { Settings } from "../settings.ts";
 import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
 import { Problem, problemOf, unauthenticated } from "./problem.ts";
-import { bearerToken, type Request, readRequest } from "./request.ts";
+import { bearerToken, type Request, readRequest, requests } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { isPart, Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
@@ -20,7 +20,11 @@ export type AppParts = {
   pool: Pool;
   settings: Pick<
     Settings,
-    "ROWHOUSE_BODY_LIMIT" | "ROWHOUSE_CACHE" | "ROWHOUSE_BASE_DOMAIN" | "ROWHOUSE_DOCS"
+    | "ROWHOUSE_BODY_LIMIT"
+    | "ROWHOUSE_CACHE"
+    | "ROWHOUSE_BASE_DOMAIN"
+    | "ROWHOUSE_DOCS"
+    | "ROWHOUSE_TRUST_PROXY"
   > &
     TransferSettings;
   log: Logger;
@@ -33,8 +37,6 @@ export type AppParts = {
 
 /** An address within /api/v1: the tenant as the path names it, if it does, and what follows. */
 type Address = { tenant: Tenant | null; rest: string[] };
-
-const requests = new WeakMap<IncomingMessage, Request>();
 
 /** The gateway: request → tenant → plan → query → response. */
 export function createApp(parts: AppParts): RequestListener {
@@ -66,9 +68,9 @@ export function createApp(parts: AppParts): RequestListener {
     const tenant = found instanceof Promise ? await found : found;
     request.site = tenant.site;
     request.app = tenant.app;
-    if (isGraphql) return graphql.appHandler({ ...tenant, claims, requestId: request.id }, req, res);
+    if (isGraphql) return graphql.appHandler({ ...tenant, claims, env: request.env }, req, res);
     if (claims && entity === "openapi.json" && id === undefined)
-      return serveOpenapi(pool, tenant, claims, req, res);
+      return serveOpenapi(pool, request, tenant, claims, req, res);
     if (claims && entity === "transaction" && id === undefined)
       return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
     if (claims && transfers.takes(address.rest))
@@ -82,12 +84,12 @@ export function createApp(parts: AppParts): RequestListener {
     const address = addressOf(segments);
     if (address) return serveApp(address, request, req, res);
     if (request.path.startsWith("/graphql/assets/")) {
-      return graphql.controlHandler({ claims: null, requestId: request.id }, req, res);
+      return graphql.controlHandler({ claims: null, env: request.env }, req, res);
     }
     if (settings.ROWHOUSE_DOCS && method === "GET" && serveDocsAsset(request.path, res)) return;
     switch (request.path) {
       case "/graphql":
-        return graphql.controlHandler({ claims: claimsOf(req), requestId: request.id }, req, res);
+        return graphql.controlHandler({ claims: claimsOf(req), env: request.env }, req, res);
       case "/health":
         requireGet(method);
         return sendJson(res, 200, '{"status":"ok"}');
@@ -124,7 +126,7 @@ export function createApp(parts: AppParts): RequestListener {
   }
 
   return (req, res) => {
-    const request = readRequest(req);
+    const request = readRequest(req, settings.ROWHOUSE_TRUST_PROXY);
     headersOf(res)["x-request-id"] = request.id;
     res.on("close", () => logRequest(log, request, res));
     serve(request, req, res, () => {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Claims } from "../auth/tokens.ts";
+import type { Env } from "./env.ts";
 
 export type { Claims };
 
@@ -10,11 +11,11 @@ export type RequestContext = {
   site: string | null;
   /** Name or UUID, as the request gave it. */
   app: string;
-  requestId: string;
+  env: Env;
 };
 
 /** A request that belongs to no app: the control plane. */
-export type ControlContext = { claims: Claims | null; requestId: string };
+export type ControlContext = { claims: Claims | null; env: Env };
 
 /** Verifies access tokens; throws a 401 Problem when one is not valid. */
 export type Tokens = { verify(token: string): Claims };

@@ -1,10 +1,14 @@
 import type { Pool } from "pg";
 import { type Bound, runWithin, type Statement, type Texts } from "../database/pipelined.ts";
+import type { Claims } from "./context.ts";
+import { type Env, envText } from "./env.ts";
 
 export type { Statement, Texts };
 
+// The role comes last: it may not set anything. rowhouse.env costs 2 µs (17.1 with it, 15.2 without).
 const context = (from: string, role: string) => `select set_config('rowhouse.account', $2::text, true),
-  set_config('rowhouse.site', r.site_id::text, true), set_config('role', ${role}, true)
+  set_config('rowhouse.env', $5::text, true), set_config('rowhouse.site', r.site_id::text, true),
+  set_config('role', ${role}, true)
 from ${from}`;
 
 /** For an app by name or UUID: raises what is wrong. */
@@ -23,8 +27,13 @@ const reopenStatement: Statement = {
   ),
 };
 
-/** Who asks: a session and its account. */
-export type Caller = { session: string; account: string };
+/** Who asks and from where: a session, its account, and the setting rowhouse.env. */
+export type Caller = { session: string; account: string; env: string };
+
+/** Who asks, by the claims of a token and where the request came from. */
+export function callerOf(claims: Claims, env: Env): Caller {
+  return { session: claims.sid, account: claims.sub, env: envText(env, claims.sid) };
+}
 
 /** The app that a statement is for: as a request names it, or as it was when a statement was compiled. */
 export type AppAsked = { site: string | null; app: string } | { appId: string; version: string };
@@ -36,14 +45,14 @@ export type AppAsked = { site: string | null; app: string } | { appId: string; v
  */
 export async function queryAs(
   pool: Pool,
-  { session, account }: Caller,
+  { session, account, env }: Caller,
   app: AppAsked,
   statement: Statement,
   values: Texts,
 ): Promise<Texts[]> {
   const context: Bound =
     "appId" in app
-      ? { statement: reopenStatement, values: [session, account, app.appId, app.version] }
-      : { statement: openStatement, values: [session, account, app.site, app.app] };
+      ? { statement: reopenStatement, values: [session, account, app.appId, app.version, env] }
+      : { statement: openStatement, values: [session, account, app.site, app.app, env] };
   return (await runWithin(pool, context, { statement, values }, false)).rows;
 }

@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import { type Env, readEnv } from "./env.ts";
 import { Problem } from "./problem.ts";
 
 /** A request as the gateway sees it: what the log line tells, and what routing needs. */
@@ -13,23 +14,29 @@ export type Request = {
   /** The path's segments, decoded; null when they cannot be. */
   segments: string[] | null;
   startedAt: number;
+  env: Env;
   site: string | null;
   app: string | null;
 };
 
-/** Reads a request's address. Its id is the caller's X-Request-Id where that is a sane one. */
-export function readRequest(req: IncomingMessage): Request {
+/** What was read of the requests that Express serves. */
+export const requests = new WeakMap<IncomingMessage, Request>();
+
+/** Reads a request's address; `proxies` as readEnv takes them. Its id is the caller's X-Request-Id where that is a sane one. */
+export function readRequest(req: IncomingMessage, proxies: number): Request {
   const url = req.url ?? "/";
   const mark = url.indexOf("?");
   const path = mark < 0 ? url : url.slice(0, mark);
   const given = req.headers["x-request-id"];
+  const id = typeof given === "string" && /^[\w.:-]{1,64}$/.test(given) ? given : randomUUID();
   return {
-    id: typeof given === "string" && /^[\w.:-]{1,64}$/.test(given) ? given : randomUUID(),
+    id,
     method: req.method ?? "GET",
     path,
     queryString: mark < 0 ? "" : url.slice(mark + 1),
     segments: splitPath(path),
     startedAt: performance.now(),
+    env: readEnv(req, proxies, id),
     site: null,
     app: null,
   };

@@ -5,7 +5,7 @@ import { etagOf, sendRead } from "./conditional.ts";
 import type { Claims } from "./context.ts";
 import { type Operation, planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
-import { type Caller, queryAs, type Statement, type Texts } from "./query.ts";
+import { type Caller, callerOf, queryAs, type Statement, type Texts } from "./query.ts";
 import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import { type Result, Results } from "./results.ts";
@@ -108,7 +108,7 @@ export class Rest {
       operation,
       shape,
       parameters,
-      claims,
+      callerOf(claims, request.env),
     );
     if (result) return sendRead(req, res, result.text, result.etag, { "x-cache": isHit ? "hit" : "miss" });
     const [answer, version, id] = row;
@@ -143,9 +143,8 @@ export class Rest {
     operation: Operation,
     shape: string,
     parameters: Texts,
-    claims: Claims,
+    caller: Caller,
   ): Promise<Answer> {
-    const caller: Caller = { session: claims.sid, account: claims.sub };
     const appKey = `${tenant.site ?? ""}/${tenant.app}`;
     const planKey = `${operation} ${entity} ${shape}`;
     for (let attempt = 1; ; attempt++) {

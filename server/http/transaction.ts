@@ -3,7 +3,7 @@ import type { Pool } from "pg";
 import type { Claims } from "./context.ts";
 import { planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
-import { queryAs } from "./query.ts";
+import { callerOf, queryAs } from "./query.ts";
 import { type Request, readJsonText } from "./request.ts";
 import { sendJson } from "./response.ts";
 import type { Tenant } from "./tenant.ts";
@@ -29,7 +29,7 @@ export async function serveTransaction(
   }
   planQuery("insert", request.queryString); // takes no parameters
   const parameters = [tenant.app, await readJsonText(req, bodyLimit)];
-  const caller = { session: claims.sid, account: claims.sub };
+  const caller = callerOf(claims, request.env);
   const rows = await queryAs(pool, caller, tenant, statement, parameters).catch((error: unknown) => {
     throw problemOf(error, parameters);
   });

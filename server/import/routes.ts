@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Sessions } from "../export/session.ts";
-import type { Claims } from "../http/context.ts";
 import { Problem, problemOf } from "../http/problem.ts";
+import type { Caller } from "../http/query.ts";
 import type { Request } from "../http/request.ts";
 import { sendJson } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
@@ -27,7 +27,7 @@ export async function handleImport(
   entity: string,
   request: Request,
   tenant: Tenant,
-  claims: Claims,
+  caller: Caller,
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {
@@ -41,7 +41,7 @@ export async function handleImport(
     lineLimit: limits.line,
   });
   try {
-    const imported = await sessions.run("read write", claims, tenant, left.signal, (client, app) =>
+    const imported = await sessions.run("read write", caller, tenant, left.signal, (client, app) =>
       importBatches(client, `${app.path}/${entity}`, body, query),
     );
     sendJson(res, 200, JSON.stringify(imported));

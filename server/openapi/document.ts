@@ -3,7 +3,8 @@ import type { Pool } from "pg";
 import { etagOf, sendRead } from "../http/conditional.ts";
 import type { Claims } from "../http/context.ts";
 import { Problem, problemOf } from "../http/problem.ts";
-import { queryAs } from "../http/query.ts";
+import { callerOf, queryAs } from "../http/query.ts";
+import type { Request } from "../http/request.ts";
 import type { Tenant } from "../http/tenant.ts";
 
 const statement = {
@@ -14,6 +15,7 @@ const statement = {
 /** Serves the OpenAPI document of an app as SQL makes it; 304 when the caller has it. Throws Problems. */
 export async function serveOpenapi(
   pool: Pool,
+  request: Request,
   tenant: Tenant,
   claims: Claims,
   req: IncomingMessage,
@@ -25,10 +27,11 @@ export async function serveOpenapi(
       hint: "Allowed: GET, HEAD.",
       headers: { allow: "GET, HEAD, OPTIONS" },
     });
-  const caller = { session: claims.sid, account: claims.sub };
-  const rows = await queryAs(pool, caller, tenant, statement, [tenant.app]).catch((error: unknown) => {
-    throw problemOf(error, [tenant.app]);
-  });
+  const rows = await queryAs(pool, callerOf(claims, request.env), tenant, statement, [tenant.app]).catch(
+    (error: unknown) => {
+      throw problemOf(error, [tenant.app]);
+    },
+  );
   const document = rows[0]?.[0] ?? "{}";
   sendRead(req, res, document, etagOf(document));
 }
