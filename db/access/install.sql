@@ -46,6 +46,7 @@ comment on function access.build_policies(data.entities, text) is 'Installs the 
 create or replace function access.guard(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform access.save_ready_made(entity);
   perform access.save_rules(entity);
   if access.is_special(entity) then
     perform access.build_rights(entity);

@@ -42,10 +42,10 @@ $$;
 comment on function access.roles_of(uuid, uuid) is
   'The roles that an account holds in a site now: assigned to it or to a group of its, valid at this time and under these circumstances, with what they inherit; authenticated for every member and anonymous for everybody.';
 
--- The gateway sets rowhouse.roles in the statement that opens a request; elsewhere the tables are asked.
+-- The gateway sets rowhouse.roles in the statement that opens a request; anybody else's setting is not believed: the tables are asked.
 create or replace function access.role_ids() returns uuid[]
 language sql stable parallel safe set search_path = '' as $$
-  select case when current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
+  select case when session_user = 'rowhouse_gateway' and current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
     else access.roles_of(tenancy.site_id(), auth.account_id()) end
 $$;
 comment on function access.role_ids() is 'The roles that the account of the claims holds in the site of the claims at this moment.';

@@ -190,6 +190,7 @@ language sql stable set search_path = '' as $$
       || data.search_violations(definition_violations.schema)
       || data.index_violations(definition_violations.schema)
       || data.alias_violations(definition_violations.schema)
+      || access.ready_made_violations(definition_violations.schema)
   end
   from (select data.schema_violations(definition_violations.schema) || data.option_violations(definition_violations.schema)) x (e)) y (d)
 $$;

@@ -28,16 +28,18 @@ comment on function data.rollup_properties(jsonb) is 'What a schema''s rollups h
 -- Kept in the stored schema, so that everything that reads it meets properties like any other.
 create or replace function data.with_options(schema jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
-  select case when jsonb_typeof(with_options.schema->'properties') = 'object' and o <> '{}' then
+  select (case when jsonb_typeof(with_options.schema->'properties') = 'object' and o <> '{}' then
       jsonb_set(with_options.schema, '{properties}', (with_options.schema->'properties') || (
         select jsonb_object_agg(p.key, case jsonb_typeof(with_options.schema->'properties'->p.key)
           when 'object' then p.value || (with_options.schema->'properties'->p.key) || case p.key when 'expires_at' then '{"x-index": true}' else '{}'::jsonb end
           else coalesce(with_options.schema->'properties'->p.key, p.value) end) from jsonb_each(o) p))
     else with_options.schema end
+    || case when jsonb_typeof(with_options.schema->'policies') = 'array' and not with_options.schema ? 'x-policies'
+      then jsonb_build_object('x-policies', with_options.schema->'policies') else '{}' end) - 'policies'
   from (select data.option_properties(with_options.schema) || data.rollup_properties(with_options.schema)) x (o)
 $$;
 comment on function data.with_options(jsonb) is
-  'A schema with the properties that its options bring; one that names them itself may add to them, a description for instance.';
+  'A schema with the properties that its options bring; one that names them itself may add to them, a description for instance. policies is another name of x-policies.';
 
 create or replace function data.ttl_seconds(schema jsonb) returns bigint
 language sql immutable parallel safe set search_path = '' as $$

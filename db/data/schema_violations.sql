@@ -23,7 +23,7 @@ language sql immutable parallel safe set search_path = '' as $$
         'dependentSchemas', 'minProperties', 'maxProperties', 'unevaluatedProperties']
       when kind = 'any' then data.schema_keywords()
       else '{}' end
-    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl', 'x-rules', 'x-indexes'] || data.option_keywords() else '{}' end
+    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl', 'x-rules', 'x-indexes', 'x-policies'] || data.option_keywords() else '{}' end
 $$;
 comment on function data.allowed_keywords(text, int) is 'The keywords that a property of this kind may have; depth 0 is the entity itself.';
 

@@ -8,6 +8,7 @@ export type { Statement, Texts };
 // The role comes last: it may not set anything. rowhouse.env costs 2 µs (17.1 with it, 15.2 without).
 const context = (from: string, role: string) => `select set_config('rowhouse.account', $2::text, true),
   set_config('rowhouse.env', $5::text, true), set_config('rowhouse.site', r.site_id::text, true),
+  set_config('rowhouse.roles', access.roles_of(r.site_id, $2::uuid)::text, true),
   set_config('role', ${role}, true)
 from ${from}`;
 

@@ -1,0 +1,52 @@
+import { type Crm, startCrm } from "./crm.ts";
+
+// acme's blog in both storages: posts of two authors in two regions.
+
+export const storages = ["jsonb", "flat"] as const;
+
+const posts = {
+  type: "object",
+  required: ["title"],
+  properties: {
+    title: { type: "string" },
+    region: { type: "string", "x-index": true },
+    status: { type: "string" },
+    score: { type: "integer" },
+  },
+};
+
+/** A crm whose app crm also has posts_jsonb_kind and posts_flat_kind, written by ann (editor) and pat (author). */
+export async function startPosts(): Promise<Crm & { entity(storage: string): string }> {
+  const crm = await startCrm();
+  const entity = (storage: string) => `posts_${storage}_kind`;
+  for (const email of ["pat@acme.test", "quinn@acme.test"]) {
+    await crm.db.account(email);
+    await crm.db.query("select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')", [email]);
+  }
+  await crm.db.query("select access.create_role('acme', 'writer', '{crm/*:read,crm/*:create}')");
+  for (const storage of storages) {
+    await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
+      entity(storage),
+      { ...posts, "x-storage": storage },
+    ]);
+    for (const [email, titles] of [
+      ["ann@acme.test", ["a1 north draft 1", "a2 south published 2"]],
+      ["pat@acme.test", ["p1 north published 3", "p2 south draft 4"]],
+    ] as const) {
+      await crm.db.query("select access.assign_role('acme', $1, 'writer')", [email]);
+      await crm.db.as("acme", email, (client) =>
+        client.query("select data.insert($1, $2)", [
+          `acme/crm/${entity(storage)}`,
+          JSON.stringify(
+            titles.map((text) => {
+              const [title, region, status, score] = text.split(" ");
+              return { title, region, status, score: Number(score) };
+            }),
+          ),
+        ]),
+      );
+      await crm.db.query("select access.revoke_role('acme', $1, 'writer')", [email]);
+    }
+  }
+  return { ...crm, entity };
+}
