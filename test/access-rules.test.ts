@@ -244,7 +244,7 @@ describe("what is not a role or policy is refused, saying where", () => {
     ["no effect", { name: "p" }, "/effect"],
     ["an unknown action", { name: "p", effect: "deny", actions: ["fly"] }, "/actions/0"],
     ["a scope that is none", { name: "p", effect: "deny", scope: "../x" }, "/scope"],
-    ["a condition that is none", { name: "p", effect: "deny", condition: "region =" }, "region ="],
+    ["a condition that is none", { name: "p", effect: "deny", condition: "region =" }, "position 9"],
   ])("a policy with %s", async (_what, definition, word) => {
     const error = await refusal(policy(definition));
     expect(error.code).toBe("RH400");

@@ -22,18 +22,18 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.is_special(data.entities) is 'Whether who may do what with an entity''s records depends on more than plain permissions.';
 
-create or replace function access.subject_sql(entity_id uuid, subject jsonb, role_ids uuid[], action text) returns text
+create or replace function access.subject_sql(subject jsonb, role_ids uuid[], action text, effect text) returns text
 language sql stable set search_path = '' as $$
   select array_to_string(array_remove(array[
     case when subject_sql.role_ids is not null then format('_roles && %L::uuid[]', subject_sql.role_ids) end,
-    case when subject_sql.subject is not null then '(' || access.compile_condition(null, subject_sql.subject, null, '_account', '_env', subject_sql.action) || ')' end], null), ' and ')
+    case when subject_sql.subject is not null then '(' || access.compile_condition(null, subject_sql.subject, null, '_account', '_env', subject_sql.action, subject_sql.effect) || ')' end], null), ' and ')
 $$;
-comment on function access.subject_sql(uuid, jsonb, uuid[], text) is 'What a rule asks of the account and its circumstances, as SQL over _roles, _account and _env; empty for nothing.';
+comment on function access.subject_sql(jsonb, uuid[], text, text) is 'What a rule asks of the account and its circumstances, as SQL over _roles, _account and _env; empty for nothing.';
 
 create or replace function access.compile_rights(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   with source as (
-    select s.*, r.row_condition, access.subject_sql(s.entity_id, s.subject, s.role_ids, s.action) as sql
+    select s.*, r.row_condition, access.subject_sql(s.subject, s.role_ids, s.action, s.effect) as sql
     from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
   ),
   action (action) as (values ('create'), ('read'), ('update'), ('delete')),
@@ -112,7 +112,7 @@ create or replace function access.row_bits(entity data.entities, action text, ef
 language sql stable set search_path = '' as $$
   select concat_ws(' | ', coalesce(bit_or(access.bit(r.number)) filter (where r.row_condition is null), 0)::text || '::bigint',
     string_agg(format('case when %s then %s::bigint else 0 end',
-      access.compile_condition((entity).id, r.row_condition, row_bits.alias, action => row_bits.action), access.bit(r.number)), ' | ' order by r.number) filter (where r.row_condition is not null))
+      access.compile_condition((entity).id, r.row_condition, row_bits.alias, action => row_bits.action, effect => row_bits.effect), access.bit(r.number)), ' | ' order by r.number) filter (where r.row_condition is not null))
   from (
     select 1 as number, null::jsonb as row_condition where row_bits.effect = 'allow' and row_bits.word = 1
     union all
@@ -136,7 +136,7 @@ begin
   select string_agg(case when b ~ 'case when' then format('((select %s) & (%s)) <> 0', f, b) else format('(select %s & %s <> 0)', f, b) end, ' or ' order by w)
   into _allowed
   from unnest(_words) w, lateral (select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),
-    case when must_hold then format('access.require_bits(%s(%L, %s), array[%s], %L, %2$L)', _function, row_predicate.action, w,
+    case when must_hold then format('access.require_bits(%s(%L, %s), array[%s]::bigint[], %L, %2$L)', _function, row_predicate.action, w,
         (select string_agg(format('%s(%L, %s)', _function, row_predicate.action, o), ', ') from unnest(_words) o where o <> w) , access.entity_path(entity))
       else format('%s(%L, %s)', _function, row_predicate.action, w) end) x (b, f);
   select string_agg(format('((select %s(%L, %s)) & (%s)) = 0', _function, row_predicate.action, -w, access.row_bits(entity, row_predicate.action, 'deny', w, row_predicate.alias)), ' and ' order by w)

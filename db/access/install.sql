@@ -33,9 +33,9 @@ declare
   _predicates jsonb := access.policy_predicates(entity);
 begin
   perform data.drop_policies(build_policies.table_name);
-  for _p in select key as name, value->>'for' as command, value->>'using' as using, value->>'check' as "check" from jsonb_each(_predicates) loop
+  for _p in select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(_predicates) loop
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
-      coalesce(' using (' || _p.using || ')', ''), coalesce(' with check (' || _p."check" || ')', ''));
+      coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;
   update data.entities e set rights_sql = _predicates where e.id = entity.id;
 end
