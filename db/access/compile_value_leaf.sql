@@ -8,9 +8,9 @@ declare
   _operand jsonb := leaf->'operand';
   _term record := access.term(_name, context->'attributes');
   _reference text := case when access.is_reference(_operand) then _operand #>> '{}' end;
-  _other record;
+  _other record := access.term(coalesce(_reference, '$action'), context->'attributes');
   _source text := access.term_source(_term.scope, _term.path, context->>'account', context->>'env', context->>'action');
-  _kind text := _term.kind;
+  _kind text;
   _sql_type text;
   _left text;
   _value text;
@@ -20,11 +20,8 @@ begin
   if context ? 'strict' and _term.scope = 'account' then
     perform access.check_declared(_name, _term);
   end if;
-  if _reference is not null then
-    _other := access.term(_reference, context->'attributes');
-    if context ? 'strict' and _other.scope = 'account' then
-      perform access.check_declared(_reference, _other);
-    end if;
+  if context ? 'strict' and _other.scope = 'account' then
+    perform access.check_declared(_reference, _other);
   end if;
   _kind := access.compared_kind(_name, _term.kind, _operator, _operand, _other.kind, context ? 'strict');
   _sql_type := case when _kind = 'array' then 'array' when _kind in ('integer', 'number', 'decimal') then 'numeric'

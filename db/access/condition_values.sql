@@ -31,7 +31,7 @@ comment on function access.values_as(jsonb, text, boolean) is
 
 create or replace function access.ip_in(ip text, networks text[]) returns boolean
 language sql immutable parallel safe set search_path = '' as $$
-  select case when not pg_input_is_valid(a, 'inet') or networks is null then null
+  select case when pg_input_is_valid(a, 'inet') is not true or networks is null then null
     when exists (select from unnest(networks) n where pg_input_is_valid(n, 'inet') and a::inet <<= n::inet) then true
     when (select bool_and(pg_input_is_valid(n, 'inet')) from unnest(networks) n) is not false then false end
   from regexp_replace(ip, '^::ffff:(?=\d+\.\d+\.\d+\.\d+$)', '', 'i') x (a)

@@ -74,6 +74,18 @@ $$;
 comment on function access.parse_condition(text) is
   'A condition written as text, author_id = current_user.id and status in (''draft'', ''review''), as a filter. It knows = <> < <= > >=, like, ilike, in, between, is null, contains, in cidr ''10.0.0.0/8'', and, or, not; fields (address.city), current_user.id, .email, .roles, .groups, .attributes.x, env.ip, .time, .weekday, .now, .user_agent, .origin, and action. RH400 names the position of what cannot be a condition.';
 
+create or replace function access.refuse_tree(tree jsonb, expected text) returns void
+language plpgsql immutable set search_path = '' as $$
+begin
+  perform data.refuse_expression(case
+      when tree->>'operator' in ('+', '-', '*', '/', '%', '||', 'negate') then format('%s computes, and a condition compares', replace(tree->>'operator', 'negate', '-'))
+      when tree ? 'function' then format('%s() cannot be used in a condition', left(tree->>'function', 40))
+      else format('expected %s, found %s', expected, case when tree ? 'operator' then 'a comparison' when tree ? 'field' then 'a field' else 'a value' end) end,
+    (tree->>'at')::int, 'Conditions compare fields with values: status in (''draft'', ''review'') and author_id = current_user.id. What has to be computed can be a computed field.');
+end
+$$;
+comment on function access.refuse_tree(jsonb, text) is 'Raises RH400 for a part of a syntax tree that cannot stand where it does, with its position.';
+
 create or replace function access.tree_condition(tree jsonb) returns jsonb
 language plpgsql immutable set search_path = '' as $$
 declare
@@ -99,9 +111,7 @@ begin
   elsif _operator in ('=', '!=', '<', '<=', '>', '>=', 'in', 'between', 'like', 'ilike') then
     return access.tree_comparison(_operator, _arguments);
   end if;
-  perform data.refuse_expression(case when _operator is not null then format('%s computes, and a condition compares', _operator)
-      when tree ? 'function' then format('%s() cannot be used in a condition', left(tree->>'function', 40)) else 'expected a comparison, found a value' end,
-    (tree->>'at')::int, 'Conditions compare fields with values: status in (''draft'', ''review'') and author_id = current_user.id. What has to be computed can be a computed field.');
+  perform access.refuse_tree(tree, 'a comparison');
 end
 $$;
 comment on function access.tree_condition(jsonb) is 'A syntax tree of data.parse_operators as a filter. RH400 with the position of what a filter cannot say.';
@@ -146,7 +156,7 @@ declare
   _rest text := array_to_string(_path[2:], '.');
 begin
   if _path = '{}' then
-    perform data.refuse_expression('expected a field', (tree->>'at')::int, 'The left side of a comparison is a field, current_user.…, env.… or action.');
+    perform access.refuse_tree(tree, 'a field');
   elsif exists (select from unnest(_path) p where p ~ '[.$]' and p <> _path[1] or p ~ '\.' or p = '') then
     perform data.refuse_expression('a name has no dot or dollar in it', (tree->>'at')::int);
   elsif _first in ('current_user', '$account') and _rest <> '' then
@@ -170,8 +180,7 @@ create or replace function access.tree_literal(tree jsonb) returns jsonb
 language plpgsql immutable set search_path = '' as $$
 begin
   if not tree ? 'literal' or tree->>'type' = 'null' then
-    perform data.refuse_expression('expected a value in quotes, a number, true or false', (tree->>'at')::int,
-      'A list has values alone: status in (''draft'', ''review''). Of several fields, say a = b or a = c.');
+    perform access.refuse_tree(tree, 'a value in quotes, a number, true or false');
   end if;
   return access.literal_operand(tree->'literal');
 end
