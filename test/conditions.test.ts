@@ -23,7 +23,15 @@ const properties = {
   company_id: { type: "string", format: "uuid", "x-relation": { entity: "companies", field: "id" } },
 };
 const records: Record<string, Json>[] = [
-  { region: "north", status: "draft", level: 1, amount: 1.5, active: true, due: "2026-01-01", tags: ["a", "b"] },
+  {
+    region: "north",
+    status: "draft",
+    level: 1,
+    amount: 1.5,
+    active: true,
+    due: "2026-01-01",
+    tags: ["a", "b"],
+  },
   { region: "south", status: "it's", level: 2, active: false, owner_id: uuid(1), address: { city: "Oslo" } },
   { region: "", level: 3, amount: 0, tags: [], due: "2026-06-30", owner_id: uuid(2) },
   { status: "north", level: -1, amount: -0.5, address: { city: "north", floor: 3 }, tags: ["north"] },
@@ -76,7 +84,11 @@ const quoted = (value: unknown) => `'${JSON.stringify(value).replaceAll("'", "''
 const world = (account: Json, env: Json = {}, action = "read"): World => ({ account, env, action }) as World;
 
 /** The numbers of the records that each question's predicate lets pass, the same in both storages. */
-async function ask(questions: [condition: unknown, effect: string][], { account, env, action }: World, wrap = true) {
+async function ask(
+  questions: [condition: unknown, effect: string][],
+  { account, env, action }: World,
+  wrap = true,
+) {
   const as = (value: unknown) => (wrap ? `(select ${quoted(value)})` : quoted(value));
   const compiled = await db.query<{ sql: string }>(
     `select format('select %s::int as q, %L as t, n::int from acme_crm.%I t where %s', q.n, s.t, s.t, access.compile_condition(s.id, q.c, 't', $3, $4, $5, q.e)) as sql
@@ -89,10 +101,15 @@ async function ask(questions: [condition: unknown, effect: string][], { account,
       action,
     ],
   );
-  const rows = await db.query<{ q: number; t: string; n: number }>(compiled.map((row) => row.sql).join(" union all "));
+  const rows = await db.query<{ q: number; t: string; n: number }>(
+    compiled.map((row) => row.sql).join(" union all "),
+  );
   return questions.map((_, q) => {
     const [one, other] = storages.map(([, t]) =>
-      rows.filter((row) => row.q === q && row.t === t).map((row) => row.n).sort(),
+      rows
+        .filter((row) => row.q === q && row.t === t)
+        .map((row) => row.n)
+        .sort(),
     );
     expect(one).toEqual(other);
     return one;
@@ -128,19 +145,30 @@ describe("a condition written as text is a filter, and the filter says itself as
     ["$env.ip in cidr '10.0.0.0/8'", { "$env.ip": { $cidr: "10.0.0.0/8" } }],
     ["env.ip not in cidr '10.0.0.0/8'", { $not: { "$env.ip": { $cidr: "10.0.0.0/8" } } }],
     ["env.weekday in (1, 2) and action = 'read'", { "$env.weekday": { $in: [1, 2] }, $action: "read" }],
-    ["tags contains 'x' or not tags contains current_user.email", { $or: [{ tags: { $contains: "x" } }, { $not: { tags: { $contains: "$account.email" } } }] }],
+    [
+      "tags contains 'x' or not tags contains current_user.email",
+      { $or: [{ tags: { $contains: "x" } }, { $not: { tags: { $contains: "$account.email" } } }] },
+    ],
     ["name like 'A%' and name not ilike '%b'", { name: { $like: "A%" }, $not: { name: { $ilike: "%b" } } }],
     ["address.city = 'O''slo' and company.city = 'x'", { "address.city": "O'slo", "company.city": "x" }],
     [`"action" = 1 and "In" = 2 and $record.env = 3`, { action: 1, In: 2, env: 3 }],
-    ["name = '$account.id' and tags contains '$x'", { name: { $literal: "$account.id" }, tags: { $contains: { $literal: "$x" } } }],
+    [
+      "name = '$account.id' and tags contains '$x'",
+      { name: { $literal: "$account.id" }, tags: { $contains: { $literal: "$x" } } },
+    ],
     ["price = '$5' and since = date '2026-01-31'", { price: "$5", since: "2026-01-31" }],
     ["true", {}],
     ["not true", { $not: {} }],
   ];
   test.each(cases)("%s", async (text, condition) => {
     expect(await parse(text)).toEqual(condition);
-    const [said] = await db.query<{ t: string }>("select access.condition_text($1) as t", [JSON.stringify(condition)]);
-    const [again] = await db.query<{ t: string }>("select access.condition_text(access.parse_condition($1)) as t", [said?.t]);
+    const [said] = await db.query<{ t: string }>("select access.condition_text($1) as t", [
+      JSON.stringify(condition),
+    ]);
+    const [again] = await db.query<{ t: string }>(
+      "select access.condition_text(access.parse_condition($1)) as t",
+      [said?.t],
+    );
     expect(again?.t).toBe(said?.t);
   });
 
@@ -161,7 +189,7 @@ describe("a condition written as text is a filter, and the filter says itself as
     ["a in (b, 1)", 7, "found a field"],
     ["a in cidr", 6, null],
     ["'x'", 1, "expected a comparison"],
-    ["\"a.b\" = 1", 1, "no dot"],
+    ['"a.b" = 1', 1, "no dot"],
     [`${"(".repeat(60)}a = 1${")".repeat(60)}`, 51, "50 levels"],
     [`a = '${"x".repeat(1_000_000)}'`, 20001, "at most 20,000 characters"],
     [`a in (${"1,".repeat(4000)}1)`, 4004, "at most 4,000 words"],
@@ -244,11 +272,35 @@ describe("what a condition allows, in both storages; deny denies whatever is not
   });
 });
 
-const text = fc.constantFrom("north", "south", "", "it's", "Oslo", "a", "100%", "$account.id", '"; drop table', "$1", "%1$I", "$body$");
+const text = fc.constantFrom(
+  "north",
+  "south",
+  "",
+  "it's",
+  "Oslo",
+  "a",
+  "100%",
+  "$account.id",
+  '"; drop table',
+  "$1",
+  "%1$I",
+  "$body$",
+);
 const number = fc.constantFrom(-1, 0, 1, 2, 3, 1.5, 1e30);
-const junk = fc.oneof(text, number, fc.boolean(), fc.constant(null), fc.array(fc.oneof(text, number, fc.constant(null)), { maxLength: 3 }), fc.constantFrom(uuid(1), "2026-01-01", "now", "NaN"));
-const literalText = text.map((value) => (value.startsWith("$a") || value.startsWith("$b") ? { $literal: value } : value));
-const attribute = fc.constantFrom("region", "regions", "level", "flag").map((name) => `$account.attributes.${name}`);
+const junk = fc.oneof(
+  text,
+  number,
+  fc.boolean(),
+  fc.constant(null),
+  fc.array(fc.oneof(text, number, fc.constant(null)), { maxLength: 3 }),
+  fc.constantFrom(uuid(1), "2026-01-01", "now", "NaN"),
+);
+const literalText = text.map((value) =>
+  value.startsWith("$a") || value.startsWith("$b") ? { $literal: value } : value,
+);
+const attribute = fc
+  .constantFrom("region", "regions", "level", "flag")
+  .map((name) => `$account.attributes.${name}`);
 const order = fc.constantFrom("$eq", "$ne", "$gt", "$gte", "$lt", "$lte");
 const comparison = (field: string, operator: fc.Arbitrary<string>, operand: fc.Arbitrary<unknown>) =>
   fc.tuple(operator, operand).map(([op, value]) => ({ [field]: { [op]: value } }));
@@ -260,7 +312,9 @@ const leaf = fc.oneof(
     comparison(field, member, fc.oneof(fc.array(literalText, { minLength: 1, maxLength: 3 }), attribute)),
     comparison(field, fc.constant("$contains"), literalText),
   ]),
-  ...["level", "twice"].map((field) => comparison(field, order, fc.oneof(fc.constantFrom(-1, 0, 2, 3), attribute))),
+  ...["level", "twice"].map((field) =>
+    comparison(field, order, fc.oneof(fc.constantFrom(-1, 0, 2, 3), attribute)),
+  ),
   comparison("level", member, fc.oneof(fc.array(fc.constantFrom(-1, 1, 2), { minLength: 1 }), attribute)),
   comparison("amount", order, fc.oneof(number, attribute)),
   comparison("due", order, fc.oneof(fc.constantFrom("2026-01-01", "2026-03-01"), attribute)),
@@ -268,13 +322,19 @@ const leaf = fc.oneof(
   comparison("tags", fc.constant("$contains"), fc.oneof(literalText, attribute)),
   comparison("active", equal, fc.oneof(fc.boolean(), attribute)),
   comparison("region", equal, fc.constantFrom("$record.status", "$record.address.city")),
-  ...["region", "amount", "tags", "$account.attributes.region"].map((field) => comparison(field, fc.constant("$exists"), fc.boolean())),
+  ...["region", "amount", "tags", "$account.attributes.region"].map((field) =>
+    comparison(field, fc.constant("$exists"), fc.boolean()),
+  ),
   comparison("$account.attributes.level", order, number),
   comparison("$account.attributes.region", fc.oneof(equal, fc.constant("$contains")), literalText),
   comparison("$account.attributes.region", member, fc.array(literalText, { minLength: 1, maxLength: 3 })),
   comparison("$account.attributes.flag", equal, fc.boolean()),
   comparison("$account.attributes.region", equal, fc.constantFrom("$env.origin", "$record.status")),
-  comparison("$account.roles", fc.constant("$contains"), fc.oneof(literalText, fc.constantFrom("$record.region", "$account.attributes.region"))),
+  comparison(
+    "$account.roles",
+    fc.constant("$contains"),
+    fc.oneof(literalText, fc.constantFrom("$record.region", "$account.attributes.region")),
+  ),
   comparison("$env.ip", fc.constant("$cidr"), fc.constantFrom("10.0.0.0/8", ["10.1.0.0/16", "::/0"])),
   comparison("$action", equal, fc.constantFrom("read", "update")),
 );
@@ -293,19 +353,41 @@ const anyWorld = fc.record({
     attributes: fc.record({ region: junk, regions: junk, level: junk, flag: junk }, { requiredKeys: [] }),
     roles: fc.array(text, { maxLength: 3 }),
   }),
-  env: fc.record({ ip: fc.constantFrom("10.1.2.3", "::ffff:10.9.9.9", "2001:db8::1", "8.8.8.8", "x"), origin: text }, { requiredKeys: [] }),
+  env: fc.record(
+    { ip: fc.constantFrom("10.1.2.3", "::ffff:10.9.9.9", "2001:db8::1", "8.8.8.8", "x"), origin: text },
+    { requiredKeys: [] },
+  ),
   action: fc.constantFrom("read", "update"),
 }) as unknown as fc.Arbitrary<World>;
 
 test("any condition means the same in SQL, over both storages, as in a plain evaluator, and as its own text", async () => {
   await fc.assert(
     fc.asyncProperty(condition, anyWorld, fc.boolean(), async (tree, someone, wrap) => {
-      const results = records.map((record) => evaluate(tree, { ...record, twice: typeof record.level === "number" ? record.level * 2 : null }, someone));
-      const where = (test: (result: boolean | null) => boolean) => results.flatMap((result, n) => (test(result) ? [n] : []));
+      const results = records.map((record) =>
+        evaluate(
+          tree,
+          { ...record, twice: typeof record.level === "number" ? record.level * 2 : null },
+          someone,
+        ),
+      );
+      const where = (test: (result: boolean | null) => boolean) =>
+        results.flatMap((result, n) => (test(result) ? [n] : []));
       const allowed = where((result) => result === true);
       const denied = where((result) => result !== false);
-      const [said] = await db.query<{ c: Json }>("select access.parse_condition(access.condition_text($1)) as c", [JSON.stringify(tree)]);
-      const found = await ask([[tree, "allow"], [tree, "deny"], [said?.c, "allow"], [said?.c, "deny"]], someone, wrap);
+      const [said] = await db.query<{ c: Json }>(
+        "select access.parse_condition(access.condition_text($1)) as c",
+        [JSON.stringify(tree)],
+      );
+      const found = await ask(
+        [
+          [tree, "allow"],
+          [tree, "deny"],
+          [said?.c, "allow"],
+          [said?.c, "deny"],
+        ],
+        someone,
+        wrap,
+      );
       expect(found).toEqual([allowed, denied, allowed, denied]);
     }),
     { numRuns: Number(process.env.RUNS ?? 200) },

@@ -26,7 +26,11 @@ const types: Record<string, string> = {
 };
 
 /** Whether a condition holds for a record: the reference that the SQL compiler is compared with. */
-export function evaluate(condition: Record<string, unknown>, record: Record<string, Json>, world: World): Truth {
+export function evaluate(
+  condition: Record<string, unknown>,
+  record: Record<string, Json>,
+  world: World,
+): Truth {
   return all(
     Object.entries(condition).map(([key, value]) => {
       if (key === "$and") return all((value as never[]).map((c) => evaluate(c, record, world)));
@@ -47,10 +51,12 @@ function all(parts: Truth[]): Truth {
 const not = (truth: Truth): Truth => (truth === null ? null : !truth);
 
 function lookUp(path: string, from: Json | undefined): Json {
-  const found = path.split(".").reduce<Json | undefined>(
-    (value, key) => (value && typeof value === "object" && !Array.isArray(value) ? value[key] : undefined),
-    from,
-  );
+  const found = path
+    .split(".")
+    .reduce<Json | undefined>(
+      (value, key) => (value && typeof value === "object" && !Array.isArray(value) ? value[key] : undefined),
+      from,
+    );
   return found ?? null;
 }
 
@@ -62,8 +68,10 @@ function compare(key: string, op: string, operand: Json, record: Record<string, 
     const flipped = op === "$contains" ? "$in" : op;
     return compare(reference.slice(8), flipped, key, record, world);
   }
-  const plain = (value: Json): Json => (value && typeof value === "object" && "$literal" in value ? (value.$literal as Json) : value);
-  const value = key === "$action" ? world.action : lookUp(key.replace(/^\$/, ""), key.startsWith("$") ? world : record);
+  const plain = (value: Json): Json =>
+    value && typeof value === "object" && "$literal" in value ? (value.$literal as Json) : value;
+  const value =
+    key === "$action" ? world.action : lookUp(key.replace(/^\$/, ""), key.startsWith("$") ? world : record);
   if (op === "$exists") return (value !== null) === operand;
   const right = reference
     ? lookUp(reference.replace(/^\$(record\.)?/, ""), reference.startsWith("$record.") ? record : world)
@@ -95,7 +103,8 @@ function compareKnown(key: string, op: string, value: Json, right: Json): Truth 
     return value.includes(right);
   }
   const example = op === "$in" ? (right as Json[])[0] : key === "$account.attributes.region" ? "" : right;
-  if (typeof value !== typeof example || value === null || right === null || typeof right === "undefined") return null;
+  if (typeof value !== typeof example || value === null || right === null || typeof right === "undefined")
+    return null;
   if (op === "$in") return (right as Json[]).includes(value);
   return typeof right === typeof example ? holds(op, value, right) : null;
 }
