@@ -72,7 +72,8 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.compile_union_aggregate(text, jsonb, text[]), data.find_union(text, jsonb), data.aggregate_union(text, jsonb),
   data.filter_entities(uuid, jsonb), data.plan_rows(jsonb), data.estimated_count(text, text[], text[]),
   data.compile_count(data.entities, text, jsonb, text, text, text[]),
-  data.compile_comparison(text, text, text, text, text, text, jsonb, text[])
+  data.compile_comparison(text, text, text, text, text, text, jsonb, text[]), data.comparison(text, text, text, text, text, text, text),
+  data.comparison_type(text, text, text, text), data.field_path(data.fields, text[], text), data.time_literal(text, text)
 to rowhouse_account;
 grant execute on function data.index_advice(text), data.explain(text, jsonb, boolean), data.plan_steps(data.entities, text, jsonb, jsonb), data.plan_nodes(jsonb), data.any_sort(jsonb),
   data.read_message(text, numeric, text, boolean, boolean, numeric, numeric, numeric, numeric), data.missing_words(data.entities, text, jsonb, text[]),

@@ -1,14 +1,42 @@
 -- The filter language: JSON in, a native predicate out. Names come from data.fields and are quoted; values are
 -- parameters ($1, $2 …, bound as text and cast to the field's type) or, for psql, quoted literals.
 
+create or replace function data.field_path(
+  field data.fields, parts text[], base text, out expression text, out kind text, out item_kind text, out is_required boolean, out sql_type text
+)
+language plpgsql immutable set search_path = '' as $$
+declare
+  _schema jsonb := field.schema;
+begin
+  expression := base;
+  kind := field.kind;
+  sql_type := field.sql_type;
+  is_required := field.is_required;
+  if cardinality(parts) > 1 then
+    for i in 2 .. cardinality(parts) loop
+      _schema := _schema->'properties'->parts[i];
+    end loop;
+    is_required := false;
+    kind := coalesce(data.kind(_schema), 'string');
+    sql_type := case when _schema is null then 'text' else data.sql_type(_schema) end;
+    expression := case when sql_type = 'jsonb' then format('(%s #> %L)', base, parts[2:])
+      when sql_type = 'text' then format('(%s #>> %L)', base, parts[2:])
+      else format('(%s #>> %L)::%s', base, parts[2:], sql_type) end;
+  end if;
+  item_kind := coalesce(data.kind(_schema->'items'), 'string');
+end
+$$;
+comment on function data.field_path(data.fields, text[], text) is
+  'The SQL expression, kind and type of a field whose value is the expression base, or of a path into it ({address,city}).';
+
 create or replace function data.field_expression(
   entity_id uuid, path text, alias text, out expression text, out kind text, out item_kind text, out is_required boolean, out sql_type text
 )
 language plpgsql stable set search_path = '' as $$
 declare
   _parts text[] := string_to_array(path, '.');
-  _schema jsonb;
   _field data.fields;
+  _found record;
 begin
   if path = any (data.system_columns()) then
     expression := format('%s.%I', alias, path);
@@ -24,23 +52,12 @@ begin
         || ', ' || array_to_string(data.system_columns(), ', ') || '. Inside objects: address.city. Relations: '
         || data.relation_names(field_expression.entity_id) || '.', 'unknown_field');
   end if;
-  expression := format('%s.%I', alias, _field.name);
-  kind := _field.kind;
-  sql_type := _field.sql_type;
-  is_required := _field.is_required;
-  _schema := _field.schema;
-  if cardinality(_parts) > 1 then
-    for i in 2 .. cardinality(_parts) loop
-      _schema := _schema->'properties'->_parts[i];
-    end loop;
-    is_required := false;
-    kind := coalesce(data.kind(_schema), 'string');
-    sql_type := case when _schema is null then 'text' else data.sql_type(_schema) end;
-    expression := case when sql_type = 'jsonb' then format('(%s #> %L)', expression, _parts[2:])
-      when sql_type = 'text' then format('(%s #>> %L)', expression, _parts[2:])
-      else format('(%s #>> %L)::%s', expression, _parts[2:], sql_type) end;
-  end if;
-  item_kind := coalesce(data.kind(_schema->'items'), 'string');
+  _found := data.field_path(_field, _parts, format('%s.%I', alias, _field.name));
+  expression := _found.expression;
+  kind := _found.kind;
+  item_kind := _found.item_kind;
+  is_required := _found.is_required;
+  sql_type := _found.sql_type;
 end
 $$;
 comment on function data.field_expression(uuid, text, text) is
@@ -60,42 +77,60 @@ end
 $$;
 comment on function data.filter_value(jsonb, text, text[]) is 'A placeholder {"$param": n} as a typed parameter, or as a quoted literal when parameters are given.';
 
+create or replace function data.comparison_type(operator text, kind text, item_kind text, sql_type text) returns text
+language sql immutable parallel safe
+return case
+  when operator in ('$in', '$nin') then sql_type || '[]'
+  when operator = '$exists' then 'boolean'
+  when operator in ('$like', '$ilike') then 'text'
+  when operator = '$contains' then case when sql_type = 'text' or kind = 'array' and item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then 'text' else 'jsonb' end
+  else sql_type end;
+comment on function data.comparison_type(text, text, text, text) is 'The SQL type of the value that an operator compares an expression of a kind and type with.';
+
+create or replace function data.comparison(expression text, kind text, item_kind text, sql_type text, path text, operator text, value text)
+returns text
+language plpgsql stable set search_path = '' as $$
+begin
+  if operator in ('$in', '$nin') then
+    return format(case operator when '$in' then '%s = any (%s)' else '(%s = any (%s)) is not true' end, expression, value);
+  elsif operator = '$exists' then
+    return format('(%s is not null) = %s', expression, value);
+  elsif operator in ('$like', '$ilike') then
+    if sql_type <> 'text' then
+      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, kind), 'Compare it with $eq, $gt or $in instead.', 'invalid_filter');
+    end if;
+    return format('%s %s %s', expression, case operator when '$like' then 'like' else 'ilike' end, value);
+  elsif operator = '$contains' then
+    if sql_type not in ('text', 'jsonb') then
+      perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, kind), 'Compare it with $eq or $in instead.', 'invalid_filter');
+    end if;
+    return format(case when sql_type = 'text' then 'strpos(%s, %s) > 0' when data.comparison_type(operator, kind, item_kind, sql_type) = 'text' then '%s ? %s' else '%s @> %s' end,
+      expression, value);
+  elsif operator in ('$eq', '$ne', '$gt', '$gte', '$lt', '$lte') then
+    return format('%s %s %s', expression, case operator when '$eq' then '=' when '$ne' then 'is distinct from' when '$gt' then '>'
+      when '$gte' then '>=' when '$lt' then '<' else '<=' end, value);
+  end if;
+  perform rowhouse.fail(400, format('%L is not an operator', left(operator, 40)),
+    'Operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $like, $ilike, $contains, $exists, $and, $or, $not.', 'unknown_operator');
+end
+$$;
+comment on function data.comparison(text, text, text, text, text, text, text) is
+  'An expression of a kind and type, called path, compared by an operator with value, SQL of data.comparison_type. RH400 for operators that do not fit it.';
+
 create or replace function data.compile_comparison(
   expression text, kind text, item_kind text, sql_type text, path text, operator text, operand jsonb, parameters text[]
 )
 returns text
 language plpgsql stable set search_path = '' as $$
-declare
-  _v text;
 begin
   if operator in ('$eq', '$ne') and operand = 'null' then
     return format('%s is %s null', expression, case operator when '$eq' then '' else 'not' end);
   elsif operator in ('$in', '$nin') then
-    _v := data.filter_value(operand, 'jsonb', parameters);
-    return format(case operator when '$in' then '%s = any ((select array(select jsonb_array_elements_text(%s)))::%s[])'
-      else '(%s = any ((select array(select jsonb_array_elements_text(%s)))::%s[])) is not true' end, expression, _v, sql_type);
-  elsif operator = '$exists' then
-    return format('(%s is not null) = %s', expression, data.filter_value(operand, 'boolean', parameters));
-  elsif operator in ('$like', '$ilike') then
-    if sql_type <> 'text' then
-      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, kind), 'Compare it with $eq, $gt or $in instead.', 'invalid_filter');
-    end if;
-    return format('%s %s %s', expression, case operator when '$like' then 'like' else 'ilike' end, data.filter_value(operand, 'text', parameters));
-  elsif operator = '$contains' then
-    if sql_type = 'text' then
-      return format('strpos(%s, %s) > 0', expression, data.filter_value(operand, 'text', parameters));
-    elsif kind = 'array' and item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then
-      return format('%s ? %s', expression, data.filter_value(operand, 'text', parameters));
-    elsif sql_type = 'jsonb' then
-      return format('%s @> %s', expression, data.filter_value(operand, 'jsonb', parameters));
-    end if;
-    perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, kind), 'Compare it with $eq or $in instead.', 'invalid_filter');
-  elsif operator in ('$eq', '$ne', '$gt', '$gte', '$lt', '$lte') then
-    return format('%s %s %s', expression, case operator when '$eq' then '=' when '$ne' then 'is distinct from' when '$gt' then '>'
-      when '$gte' then '>=' when '$lt' then '<' else '<=' end, data.filter_value(operand, sql_type, parameters));
+    return data.comparison(expression, kind, item_kind, sql_type, path, operator,
+      format('(select array(select jsonb_array_elements_text(%s)))::%s[]', data.filter_value(operand, 'jsonb', parameters), sql_type));
   end if;
-  perform rowhouse.fail(400, format('%L is not an operator', left(operator, 40)),
-    'Operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $like, $ilike, $contains, $exists, $and, $or, $not.', 'unknown_operator');
+  return data.comparison(expression, kind, item_kind, sql_type, path, operator,
+    data.filter_value(operand, data.comparison_type(operator, kind, item_kind, sql_type), parameters));
 end
 $$;
 comment on function data.compile_comparison(text, text, text, text, text, text, jsonb, text[]) is

@@ -1,7 +1,7 @@
 -- The typed view of an entity: what GraphQL, REST, psql and BI tools see.
 
 drop function if exists data.column_list(uuid, text);
-create or replace function data.column_list(entity data.entities, source text) returns text
+create or replace function data.view_columns(entity data.entities, source text) returns table ("position" int, name text, expression text)
 language sql stable set search_path = '' as $$
   with stored (position, name, expression) as materialized (
     select 0, 'id', source || '.id'
@@ -21,14 +21,18 @@ language sql stable set search_path = '' as $$
     union all
     select r.* from base b, data.rollup_columns(entity, b.columns) r
   )
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position)
-  from (
-    select * from stored
-    union all
-    select f.position, v.name, v.expression from virtual v join data.fields f on f.entity_id = entity.id and f.name = v.name
-    union all
-    select f.position, f.name, s.expression from data.fields f join stored s on s.name = f.schema->>'x-alias' where f.entity_id = entity.id
-  ) x
+  select * from stored
+  union all
+  select f.position, v.name, v.expression from virtual v join data.fields f on f.entity_id = entity.id and f.name = v.name
+  union all
+  select f.position, f.name, s.expression from data.fields f join stored s on s.name = f.schema->>'x-alias' where f.entity_id = entity.id
+$$;
+comment on function data.view_columns(data.entities, text) is
+  'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source).';
+
+create or replace function data.column_list(entity data.entities, source text) returns text
+language sql stable set search_path = '' as $$
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position) from data.view_columns(entity, source) x
 $$;
 comment on function data.column_list(data.entities, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does.';

@@ -1,0 +1,47 @@
+-- Who asks, and under which circumstances: what conditions call $account and $env.
+
+create or replace function access.account_value(path text[]) returns jsonb
+language sql stable security definer parallel safe set search_path = '' as $$
+  select case path[1]
+    when 'id' then to_jsonb(auth.account_id())
+    when 'email' then (select to_jsonb(a.email) from auth.accounts a where a.id = auth.account_id())
+    when 'attributes' then (
+      select a.attributes #> path[2:] from access.account_attributes a where a.site_id = tenancy.site_id() and a.account_id = auth.account_id())
+    when 'roles' then (
+      select coalesce(jsonb_agg(distinct r.name), '[]') from access.assignments a join access.roles r on r.id = a.role_id
+      where a.site_id = tenancy.site_id() and a.account_id = auth.account_id())
+    when 'groups' then '[]'
+  end
+$$;
+comment on function access.account_value(text[]) is
+  'One part of access.account() without reading the others: {id}, {email}, {roles}, {groups}, {attributes,region}; null when there is none.';
+
+create or replace function access.account() returns jsonb
+language sql stable security definer parallel safe set search_path = '' as $$
+  select jsonb_build_object('id', access.account_value('{id}'), 'email', access.account_value('{email}'),
+    'attributes', coalesce(access.account_value('{attributes}'), '{}'), 'roles', access.account_value('{roles}'), 'groups', access.account_value('{groups}'))
+$$;
+comment on function access.account() is
+  'The account of the claims in the site of the claims, as conditions see it: {id, email, attributes, roles, groups}, roles and groups by their names.';
+
+-- The gateway's own address says nothing of who asks: without rowhouse.env a connection of the gateway has no address.
+create or replace function access.env() returns jsonb
+language plpgsql stable security definer parallel safe set search_path = '' as $$
+declare
+  _text text := coalesce(current_setting('rowhouse.env', true), '');
+  _given jsonb := '{}';
+  _zone text := (select s.settings->>'time_zone' from tenancy.sites s where s.id = tenancy.site_id());
+  _local timestamp;
+begin
+  if length(_text) between 2 and 20000 and pg_input_is_valid(_text, 'jsonb') then
+    _given := case jsonb_typeof(_text::jsonb) when 'object' then _text::jsonb else '{}' end;
+  elsif _text = '' and session_user <> 'rowhouse_gateway' and inet_client_addr() is not null then
+    _given := jsonb_build_object('ip', host(inet_client_addr()));
+  end if;
+  _local := now() at time zone case when pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
+  return (select coalesce(jsonb_object_agg(k, _given->k), '{}') from unnest(array['ip', 'user_agent', 'origin']) k where jsonb_typeof(_given->k) = 'string')
+    || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
+end
+$$;
+comment on function access.env() is
+  'The circumstances of a statement, as conditions see them: {now, time, weekday, ip, user_agent, origin}. time (09:30) and weekday (1 Monday to 7 Sunday) are in the time zone of the site''s settings, else UTC; what is not known is left out.';
