@@ -14,7 +14,8 @@ afterAll(() => crm.stop());
 const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
 const define = (role: object) => run("select access.define_role('acme', $1)", [role]);
 const policy = (policy: object) => run("select access.define_policy('acme', $1)", [policy]);
-const assign = (email: string, role: string) => run("select access.assign_role('acme', $1, $2)", [email, role]);
+const assign = (email: string, role: string) =>
+  run("select access.assign_role('acme', $1, $2)", [email, role]);
 
 /** The titles that an account sees in the view, in order. */
 const seen = (email: string, storage: string) =>
@@ -33,8 +34,8 @@ const as = (email: string, sql: string, values: unknown[] = []) =>
   );
 
 beforeEach(async () => {
-  for (const { path, scope, name } of await run("select scope, name from access.policies"))
-    await run("select access.drop_policy('acme', $1, $2)", [name, scope, path].slice(0, 2));
+  for (const { scope, name } of await run("select scope, name from access.policies"))
+    await run("select access.drop_policy('acme', $1, $2)", [name, scope]);
   await run("delete from access.assignments a using access.roles r where r.id = a.role_id and not r.system");
   for (const { path } of await run(
     "select access.role_path(r) as path from access.roles r where not r.system and r.name <> 'writer' and not r.is_internal order by r.created_at desc",
@@ -49,13 +50,46 @@ describe.each(storages)("in %s storage", (storage) => {
     ["all", { permissions: [`crm/${entity}:read`] }, "a1 a2 p1 p2"],
     ["of any app by its name", { permissions: [`${entity}:read`] }, "a1 a2 p1 p2"],
     ["one's own", { permissions: [`${entity}:read:own`] }, "p1 p2"],
-    ["by a filter", { permissions: [{ permission: `${entity}:read`, condition: { region: "north" } }] }, "a1 p1"],
-    ["by the filter's text", { permissions: [{ permission: "crm/*:read", condition: "score > 2 or region = 'north'" }] }, "a1 p1 p2"],
-    ["own or published", { permissions: [`${entity}:read:own`, { permission: `${entity}:read`, condition: { status: "published" } }] }, "a2 p1 p2"],
-    ["own and published", { permissions: [{ permission: `${entity}:read:own`, condition: { status: "published" } }] }, "p1"],
-    ["by the short form", { permissions: [`${entity}:read`], data_filters: { [entity]: "created_by = current_user.id" } }, "p1 p2"],
-    ["by the account's address", { permissions: [{ permission: `${entity}:read`, condition: { "$account.email": "pat@acme.test" } }] }, "a1 a2 p1 p2"],
-    ["by another's address", { permissions: [{ permission: `${entity}:read`, condition: { "$account.email": "ann@acme.test" } }] }, ""],
+    [
+      "by a filter",
+      { permissions: [{ permission: `${entity}:read`, condition: { region: "north" } }] },
+      "a1 p1",
+    ],
+    [
+      "by the filter's text",
+      { permissions: [{ permission: "crm/*:read", condition: "score > 2 or region = 'north'" }] },
+      "a1 p1 p2",
+    ],
+    [
+      "own or published",
+      {
+        permissions: [
+          `${entity}:read:own`,
+          { permission: `${entity}:read`, condition: { status: "published" } },
+        ],
+      },
+      "a2 p1 p2",
+    ],
+    [
+      "own and published",
+      { permissions: [{ permission: `${entity}:read:own`, condition: { status: "published" } }] },
+      "p1",
+    ],
+    [
+      "by the short form",
+      { permissions: [`${entity}:read`], data_filters: { [entity]: "created_by = current_user.id" } },
+      "p1 p2",
+    ],
+    [
+      "by the account's address",
+      { permissions: [{ permission: `${entity}:read`, condition: { "$account.email": "pat@acme.test" } }] },
+      "a1 a2 p1 p2",
+    ],
+    [
+      "by another's address",
+      { permissions: [{ permission: `${entity}:read`, condition: { "$account.email": "ann@acme.test" } }] },
+      "",
+    ],
     ["nothing, by a permission to write", { permissions: [`${entity}:create`] }, ""],
     ["of another app", { permissions: ["shop/*:read"] }, ""],
   ])("a role lets its holder see %s", async (_what, role, expected) => {
@@ -68,7 +102,10 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 
   test("a role has what those have from which it inherits, and loses it with them", async () => {
-    await define({ name: "northern", permissions: [{ permission: `${entity}:read`, condition: { region: "north" } }] });
+    await define({
+      name: "northern",
+      permissions: [{ permission: `${entity}:read`, condition: { region: "north" } }],
+    });
     await define({ name: "owning", permissions: [`${entity}:read:own`], inherits: ["northern"] });
     await define({ name: "lead", permissions: [], inherits: ["owning"] });
     await assign("pat@acme.test", "lead");
@@ -80,16 +117,60 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 
   test.each<[string, object[], string]>([
-    ["deny wins over every allow", [{ name: "d", effect: "deny", actions: ["read"], condition: { region: "north" } }], "a2 p2"],
-    ["deny by what the account is", [{ name: "d", effect: "deny", condition: "current_user.email = 'ann@acme.test'" }], ""],
-    ["deny by what another is", [{ name: "d", effect: "deny", condition: "current_user.email = 'pat@acme.test'" }], "a1 a2 p1 p2"],
-    ["deny by both", [{ name: "d", effect: "deny", condition: "current_user.email = 'ann@acme.test' and status = 'draft'" }], "a2 p1"],
+    [
+      "deny wins over every allow",
+      [{ name: "d", effect: "deny", actions: ["read"], condition: { region: "north" } }],
+      "a2 p2",
+    ],
+    [
+      "deny by what the account is",
+      [{ name: "d", effect: "deny", condition: "current_user.email = 'ann@acme.test'" }],
+      "",
+    ],
+    [
+      "deny by what another is",
+      [{ name: "d", effect: "deny", condition: "current_user.email = 'pat@acme.test'" }],
+      "a1 a2 p1 p2",
+    ],
+    [
+      "deny by both",
+      [{ name: "d", effect: "deny", condition: "current_user.email = 'ann@acme.test' and status = 'draft'" }],
+      "a2 p1",
+    ],
     ["deny of another action", [{ name: "d", effect: "deny", actions: ["delete"] }], "a1 a2 p1 p2"],
     ["deny of another entity", [{ name: "d", effect: "deny", entities: ["crm/contacts"] }], "a1 a2 p1 p2"],
-    ["deny of a site, replaced further in", [{ name: "d", effect: "deny" }, { name: "d", scope: "crm", effect: "deny", condition: { region: "south" } }], "a1 p1"],
-    ["deny of a site, switched off further in", [{ name: "d", effect: "deny" }, { name: "d", scope: `crm/posts_${storage}_kind`, effect: "deny", enabled: false }], "a1 a2 p1 p2"],
-    ["deny where an allow has a higher priority", [{ name: "d", effect: "deny", condition: { region: "south" } }, { name: "a", effect: "allow", priority: 9 }], "a1 p1"],
-    ["two denials", [{ name: "d", effect: "deny", condition: { region: "south" } }, { name: "e", effect: "deny", condition: { score: { $lt: 2 } } }], "p1"],
+    [
+      "deny of a site, replaced further in",
+      [
+        { name: "d", effect: "deny" },
+        { name: "d", scope: "crm", effect: "deny", condition: { region: "south" } },
+      ],
+      "a1 p1",
+    ],
+    [
+      "deny of a site, switched off further in",
+      [
+        { name: "d", effect: "deny" },
+        { name: "d", scope: `crm/posts_${storage}_kind`, effect: "deny", enabled: false },
+      ],
+      "a1 a2 p1 p2",
+    ],
+    [
+      "deny where an allow has a higher priority",
+      [
+        { name: "d", effect: "deny", condition: { region: "south" } },
+        { name: "a", effect: "allow", priority: 9 },
+      ],
+      "a1 p1",
+    ],
+    [
+      "two denials",
+      [
+        { name: "d", effect: "deny", condition: { region: "south" } },
+        { name: "e", effect: "deny", condition: { score: { $lt: 2 } } },
+      ],
+      "p1",
+    ],
   ])("a policy: %s", async (_what, policies, expected) => {
     expect(await seen("ann@acme.test", storage)).toBe("a1 a2 p1 p2");
     for (const definition of policies) await policy(definition);
@@ -97,21 +178,62 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 
   test("a policy allows what no role does", async () => {
-    await policy({ name: "a", effect: "allow", actions: ["read"], condition: "status = 'published' and current_user.roles contains 'authenticated'" });
+    await policy({
+      name: "a",
+      effect: "allow",
+      actions: ["read"],
+      condition: "status = 'published' and current_user.roles contains 'authenticated'",
+    });
     expect(await seen("quinn@acme.test", storage)).toBe("a2 p1");
   });
 
   test.each<[string, unknown[], unknown]>([
     ["an own record is changed", ["update acme_crm.$e set status = 'seen' where title = 'p1'"], 1],
     ["another's is not there to change", ["update acme_crm.$e set status = 'seen' where title = 'a1'"], 0],
-    ["it says so where the record can be seen", ["select data.update('acme/crm/$e', (select id from acme_crm.$e where title = 'a1'), '{\"status\": \"x\"}')"], "RH403"],
-    ["it says so of a delete", ["select data.delete('acme/crm/$e', (select id from acme_crm.$e where title = 'a1'))"], "RH403"],
-    ["a record cannot be made to leave its writer's rights", ["update acme_crm.$e set region = 'south' where title = 'p1'"], "RH403"],
-    ["nor by the data function", ["select data.update('acme/crm/$e', (select id from acme_crm.$e where title = 'p1'), '{\"region\": \"south\"}')"], "RH403"],
-    ["a record in one's own region can be made", ["insert into acme_crm.$e (title, region) values ('new', 'north')"], 1],
+    [
+      "it says so where the record can be seen",
+      [
+        "select data.update('acme/crm/$e', (select id from acme_crm.$e where title = 'a1'), '{\"status\": \"x\"}')",
+      ],
+      "RH403",
+    ],
+    [
+      "it says so of a delete",
+      ["select data.delete('acme/crm/$e', (select id from acme_crm.$e where title = 'a1'))"],
+      "RH403",
+    ],
+    [
+      "a record cannot be made to leave its writer's rights",
+      ["update acme_crm.$e set region = 'south' where title = 'p1'"],
+      "RH403",
+    ],
+    [
+      "nor by the data function",
+      [
+        "select data.update('acme/crm/$e', (select id from acme_crm.$e where title = 'p1'), '{\"region\": \"south\"}')",
+      ],
+      "RH403",
+    ],
+    [
+      "a record in one's own region can be made",
+      ["insert into acme_crm.$e (title, region) values ('new', 'north')"],
+      1,
+    ],
     ["and elsewhere not", ["insert into acme_crm.$e (title, region) values ('new', 'south')"], "RH403"],
-    ["nor in a batch", ["select data.insert('acme/crm/$e', '[{\"title\": \"n1\", \"region\": \"north\"}, {\"title\": \"n2\", \"region\": \"south\"}]')"], "RH403"],
-    ["created_by is nobody's to say", ["insert into acme_crm.$e (title, region, created_by) values ('forged', 'north', uuidv7()) returning created_by = auth.account_id()"], true],
+    [
+      "nor in a batch",
+      [
+        'select data.insert(\'acme/crm/$e\', \'[{"title": "n1", "region": "north"}, {"title": "n2", "region": "south"}]\')',
+      ],
+      "RH403",
+    ],
+    [
+      "created_by is nobody's to say",
+      [
+        "insert into acme_crm.$e (title, region, created_by) values ('forged', 'north', uuidv7()) returning created_by = auth.account_id()",
+      ],
+      true,
+    ],
   ])("writing under conditions: %s", async (_what, [sql], expected) => {
     await define({
       name: "northern",
@@ -123,19 +245,29 @@ describe.each(storages)("in %s storage", (storage) => {
       ],
     });
     await assign("pat@acme.test", "northern");
-    expect(await as("pat@acme.test", `begin`)).toBe(null);
     expect(await as("pat@acme.test", (sql as string).replaceAll("$e", entity))).toEqual(expected);
     await run(`delete from acme_crm.${entity} where title in ('new', 'n1', 'n2', 'forged')`);
   });
 
   test("reading by an indexed field uses its index whatever the conditions", async () => {
-    await define({ name: "northern", permissions: [`${entity}:read:own`, { permission: `${entity}:read`, condition: { status: "published" } }] });
+    await define({
+      name: "northern",
+      permissions: [
+        `${entity}:read:own`,
+        { permission: `${entity}:read`, condition: { status: "published" } },
+      ],
+    });
     await assign("pat@acme.test", "northern");
-    await policy({ name: "d", effect: "deny", condition: "score = 77 and current_user.email = 'pat@acme.test'" });
+    await policy({
+      name: "d",
+      effect: "deny",
+      condition: "score = 77 and current_user.email = 'pat@acme.test'",
+    });
     const plan = await crm.db.as("acme", "pat@acme.test", async (client) => {
-      await client.query("set local enable_seqscan = off");
       await client.query("set enable_seqscan = off");
-      const { rows } = await client.query(`explain select * from acme_crm.${entity} where region = 'north' order by created_at, id limit 20`);
+      const { rows } = await client.query(
+        `explain select * from acme_crm.${entity} where region = 'north' order by created_at, id limit 20`,
+      );
       await client.query("reset enable_seqscan");
       return rows.map((row) => row["QUERY PLAN"]).join("\n");
     });
@@ -144,7 +276,9 @@ describe.each(storages)("in %s storage", (storage) => {
 });
 
 test("what is assigned to a group its members hold", async () => {
-  await run("select access.create_group('acme', 'team'), access.assign_role_to_group('acme', 'team', 'viewer')");
+  await run(
+    "select access.create_group('acme', 'team'), access.assign_role_to_group('acme', 'team', 'viewer')",
+  );
   expect(await seen("pat@acme.test", "jsonb")).toBe("");
   await run("select access.add_to_group('acme', 'team', 'pat@acme.test')");
   expect(await seen("pat@acme.test", "jsonb")).toBe("a1 a2 p1 p2");
@@ -167,7 +301,10 @@ test.each<[string, string, string]>([
 
 describe("a delegation", () => {
   const delegate = (role: string, permissions: string | null = null, from = "ann@acme.test") =>
-    as(from, "select access.delegate('acme', 'pat@acme.test', $1, now() + interval '1 hour', $2)", [role, permissions]);
+    as(from, "select access.delegate('acme', 'pat@acme.test', $1, now() + interval '1 hour', $2)", [
+      role,
+      permissions,
+    ]);
 
   test("hands on what its delegator has, and ends when the delegator loses it", async () => {
     await define({ name: "half", permissions: ["crm/*:read:own", "crm/*:update:own"] });
@@ -196,13 +333,40 @@ describe("a delegation", () => {
   test.each<[string, () => Promise<unknown>, string]>([
     ["a role one does not hold", () => delegate("admin"), "RH403"],
     ["a permission the role does not have", () => delegate("editor", "{*:*}"), "RH403"],
-    ["what was delegated to oneself", async () => {
-      await delegate("editor");
-      return as("pat@acme.test", "select access.delegate('acme', 'quinn@acme.test', 'editor', now() + interval '1 hour')");
-    }, "RH403"],
-    ["for ever", () => as("ann@acme.test", "select access.delegate('acme', 'pat@acme.test', 'editor', 'infinity')"), "RH400"],
-    ["to oneself", () => as("ann@acme.test", "select access.delegate('acme', 'ann@acme.test', 'editor', now() + interval '1 hour')"), "RH404"],
-    ["to somebody of another site", () => as("ann@acme.test", "select access.delegate('acme', 'bob@beta.test', 'editor', now() + interval '1 hour')"), "RH404"],
+    [
+      "what was delegated to oneself",
+      async () => {
+        await delegate("editor");
+        return as(
+          "pat@acme.test",
+          "select access.delegate('acme', 'quinn@acme.test', 'editor', now() + interval '1 hour')",
+        );
+      },
+      "RH403",
+    ],
+    [
+      "for ever",
+      () => as("ann@acme.test", "select access.delegate('acme', 'pat@acme.test', 'editor', 'infinity')"),
+      "RH400",
+    ],
+    [
+      "to oneself",
+      () =>
+        as(
+          "ann@acme.test",
+          "select access.delegate('acme', 'ann@acme.test', 'editor', now() + interval '1 hour')",
+        ),
+      "RH404",
+    ],
+    [
+      "to somebody of another site",
+      () =>
+        as(
+          "ann@acme.test",
+          "select access.delegate('acme', 'bob@beta.test', 'editor', now() + interval '1 hour')",
+        ),
+      "RH404",
+    ],
   ])("cannot hand on %s", async (_what, attempt, expected) => {
     expect(await attempt()).toBe(expected);
   });
@@ -215,10 +379,30 @@ describe("what is not a role or policy is refused, saying where", () => {
     ["no permission", { name: "r", permissions: ["posts"] }, "RH400", "posts"],
     ["an unknown action", { name: "r", permissions: ["posts:fly"] }, "RH400", "posts:fly"],
     ["an unknown control permission", { name: "r", permissions: ["@moon:land"] }, "RH400", "@moon:land"],
-    ["an injection", { name: "r", permissions: ["posts:read'; drop table access.roles; --"] }, "RH400", "drop"],
-    ["an unknown field of an entity that is named", { name: "r", permissions: [{ permission: "crm/posts_flat_kind:read", condition: { nosuch: 1 } }] }, "RH409", "nosuch"],
-    ["an unknown operator", { name: "r", permissions: [{ permission: "crm/*:read", condition: { region: { $near: 1 } } }] }, "RH400", "$near"],
-    ["a filter that narrows nothing", { name: "r", permissions: ["crm/*:read"], data_filters: { posts: "score > 1" } }, "RH400", "posts"],
+    [
+      "an injection",
+      { name: "r", permissions: ["posts:read'; drop table access.roles; --"] },
+      "RH400",
+      "drop",
+    ],
+    [
+      "an unknown field of an entity that is named",
+      { name: "r", permissions: [{ permission: "crm/posts_flat_kind:read", condition: { nosuch: 1 } }] },
+      "RH409",
+      "nosuch",
+    ],
+    [
+      "an unknown operator",
+      { name: "r", permissions: [{ permission: "crm/*:read", condition: { region: { $near: 1 } } }] },
+      "RH400",
+      "$near",
+    ],
+    [
+      "a filter that narrows nothing",
+      { name: "r", permissions: ["crm/*:read"], data_filters: { posts: "score > 1" } },
+      "RH400",
+      "posts",
+    ],
     ["an unknown parent", { name: "r", permissions: [], inherits: ["nobody"] }, "RH404", "nobody"],
     ["itself as parent", { name: "r", permissions: [], inherits: ["r"] }, "RH400", "itself"],
     ["the role admin", { name: "admin", permissions: [] }, "RH409", "admin"],
@@ -259,27 +443,39 @@ describe("nobody takes what they were not given", () => {
     ["adding to a role one holds", "select access.grant_permission('acme', 'editor', '*:*')"],
     ["defining a policy", `select access.define_policy('acme', '{"name": "mine", "effect": "allow"}')`],
     ["making a group", "select access.create_group('acme', 'mine')"],
-    ["defining an entity", `select data.define_entity('acme/crm', 'mine', '{"type": "object", "properties": {}}')`],
+    [
+      "defining an entity",
+      `select data.define_entity('acme/crm', 'mine', '{"type": "object", "properties": {}}')`,
+    ],
   ])("%s", async (_what, sql) => {
     expect(await as("ann@acme.test", sql)).toBe("RH403");
-    expect(await as("bob@beta.test".replace("beta", "acme").replace("bob", "vic"), sql)).toBe("RH403");
+    expect(await as("vic@acme.test", sql)).toBe("RH403");
   });
 
   test("who may assign roles assigns those they hold", async () => {
     await define({ name: "helper", permissions: ["@roles:assign"], inherits: ["viewer"] });
     await assign("pat@acme.test", "helper");
-    expect(await as("pat@acme.test", "select access.assign_role('acme', 'quinn@acme.test', 'viewer') is null")).toBe(false);
-    expect(await as("pat@acme.test", "select access.assign_role('acme', 'pat@acme.test', 'admin')")).toBe("RH403");
+    expect(
+      await as("pat@acme.test", "select access.assign_role('acme', 'quinn@acme.test', 'viewer') is null"),
+    ).toBe(false);
+    expect(await as("pat@acme.test", "select access.assign_role('acme', 'pat@acme.test', 'admin')")).toBe(
+      "RH403",
+    );
     expect(await as("pat@acme.test", "select access.create_group('acme', 'crew') is null")).toBe(false);
     await run("select access.assign_role_to_group('acme', 'crew', 'admin')");
-    expect(await as("pat@acme.test", "select access.add_to_group('acme', 'crew', 'pat@acme.test')")).toBe("RH403");
-    await run("select access.drop_group('acme', 'crew'), access.revoke_role('acme', 'quinn@acme.test', 'viewer')");
+    expect(await as("pat@acme.test", "select access.add_to_group('acme', 'crew', 'pat@acme.test')")).toBe(
+      "RH403",
+    );
+    await run(
+      "select access.drop_group('acme', 'crew'), access.revoke_role('acme', 'quinn@acme.test', 'viewer')",
+    );
   });
 
   test("who may define entities of one app does so there", async () => {
     await define({ name: "modeller", permissions: ["crm/@entities:define"] });
     await assign("pat@acme.test", "modeller");
-    const sql = (app: string) => `select (data.define_entity('acme/${app}', 'things', '{"type": "object", "properties": {}}')).name`;
+    const sql = (app: string) =>
+      `select (data.define_entity('acme/${app}', 'things', '{"type": "object", "properties": {}}')).name`;
     expect(await as("pat@acme.test", sql("crm"))).toBe("things");
     expect(await as("pat@acme.test", sql("shop"))).toBe("RH403");
   });
@@ -294,11 +490,22 @@ describe("nobody takes what they were not given", () => {
   });
 
   test("a field that a condition names cannot go", async () => {
-    await policy({ name: "d", effect: "deny", scope: "crm/posts_jsonb_kind", condition: { region: "north" } });
-    const [{ schema }] = (await run("select schema from data.entities where name = 'posts_jsonb_kind'")) as [{ schema: { properties: object } }];
+    await policy({
+      name: "d",
+      effect: "deny",
+      scope: "crm/posts_jsonb_kind",
+      condition: { region: "north" },
+    });
+    const [{ schema }] = (await run("select schema from data.entities where name = 'posts_jsonb_kind'")) as [
+      { schema: { properties: object } },
+    ];
     const { region: _region, ...properties } = schema.properties as { region: object };
-    const [{ plan }] = (await run("select data.plan('acme/crm/posts_jsonb_kind', $1) as plan", [{ ...schema, properties }])) as [{ plan: { plan: string; dependents: object[] } }];
-    expect(plan.dependents).toContainEqual(expect.objectContaining({ kind: "policy", name: "crm/posts_jsonb_kind/d" }));
+    const [{ plan }] = (await run("select data.plan('acme/crm/posts_jsonb_kind', $1) as plan", [
+      { ...schema, properties },
+    ])) as [{ plan: { plan: string; dependents: object[] } }];
+    expect(plan.dependents).toContainEqual(
+      expect.objectContaining({ kind: "policy", name: "crm/posts_jsonb_kind/d" }),
+    );
     expect((await refusal(run("select data.apply($1, true)", [plan.plan]))).code).toBe("RH409");
   });
 });

@@ -1,5 +1,5 @@
 --! Previous: sha1:4048b3163d84abbce7b6b20cbbb59474132bcdcd
---! Hash: sha1:ffd6b386ad90970a06a2cc6d512dc6e569104273
+--! Hash: sha1:3a71617832264c4155e27f7952ad36e449d1f523
 --! Message: access
 
 set local role rowhouse_owner;

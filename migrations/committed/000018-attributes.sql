@@ -1,5 +1,5 @@
---! Previous: sha1:4048b3163d84abbce7b6b20cbbb59474132bcdcd
---! Hash: sha1:9028730ce1011ab8fed6aff909702608bac52137
+--! Previous: sha1:3a71617832264c4155e27f7952ad36e449d1f523
+--! Hash: sha1:36ffbb337d14cec4644434074646f7cd969a28bc
 --! Message: attributes
 
 set local role rowhouse_owner;

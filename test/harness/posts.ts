@@ -21,7 +21,10 @@ export async function startPosts(): Promise<Crm & { entity(storage: string): str
   const entity = (storage: string) => `posts_${storage}_kind`;
   for (const email of ["pat@acme.test", "quinn@acme.test"]) {
     await crm.db.account(email);
-    await crm.db.query("select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')", [email]);
+    await crm.db.query(
+      "select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')",
+      [email],
+    );
   }
   await crm.db.query("select access.create_role('acme', 'writer', '{crm/*:read,crm/*:create}')");
   for (const storage of storages) {
