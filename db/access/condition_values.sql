@@ -54,7 +54,7 @@ begin
   scope := substring(name from '^\$(account|env)\.');
   is_declared := true;
   if scope = 'env' then
-    kind := case when cardinality(path) = 1 then case path[1] when 'now' then 'date-time' when 'weekday' then 'integer' when 'time' then 'string' when 'ip' then 'string' when 'user_agent' then 'string'
+    kind := case when cardinality(path) = 1 then case path[1] when 'now' then 'date-time' when 'today' then 'date' when 'weekday' then 'integer' when 'time' then 'string' when 'ip' then 'string' when 'user_agent' then 'string'
       when 'origin' then 'string' end end;
   elsif scope = 'account' and path[1] = 'attributes' and cardinality(path) between 2 and 8 and not '' = any (path) then
     _schema := attributes;
@@ -71,7 +71,7 @@ begin
   end if;
   if kind is null then
     perform rowhouse.fail(400, format('%L is not known', left(name, 80)),
-      'There are $account.id, .email, .roles, .groups and .attributes.x, $env.ip, .time, .weekday, .now, .user_agent and .origin, $action, and $record.field.', 'invalid_condition');
+      'There are $account.id, .email, .roles, .groups and .attributes.x, $env.ip, .time, .today, .weekday, .now, .user_agent and .origin, $action, and $record.field.', 'invalid_condition');
   end if;
 end
 $$;

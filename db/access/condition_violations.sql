@@ -17,14 +17,16 @@ declare
   _item text := regexp_replace(sql_type, '\[\]$', '');
   _has text := case when _kind is null or _kind = 'any' then null when _kind in ('string', 'email') then 'text' when _kind in ('integer', 'number', 'decimal') then 'number'
     when _kind = 'date-time' then 'timestamptz' when _kind in ('array', 'object') then 'jsonb' else _kind end;
+  _wanted text := case when _item in ('int8', 'float8', 'numeric') then 'number' else _item end;
 begin
   perform access.check_declared(name, term);
   if operator = '$in' and term.kind <> 'array' and term.kind <> 'any' then
     perform rowhouse.fail(400, format('%s is no list', name), 'One value is compared with $eq.', 'invalid_condition');
   elsif operator <> '$in' and term.kind = 'array' and _item <> 'jsonb' then
     perform rowhouse.fail(400, format('%s is a list', name), 'A field is $in a list.', 'invalid_condition');
-  elsif _has <> case when _item in ('int8', 'float8', 'numeric') then 'number' else _item end and _item <> 'jsonb'
-    and not (_has in ('text', 'date', 'timestamptz', 'uuid') and _item in ('text', 'date', 'timestamptz', 'uuid'))
+  elsif _has <> _wanted and _wanted <> 'jsonb' and array[_has, _wanted] <> '{date,timestamptz}'
+    -- In JSON dates and ids are texts, and a text may be one.
+    and not ('text' in (_has, _wanted) and array[_has, _wanted] <@ '{text,date,timestamptz,uuid}')
   then
     perform rowhouse.fail(400, format('%s is %s, and what it is compared with is %s', name, _kind, _item), 'Compare what is of one type.', 'invalid_condition');
   end if;

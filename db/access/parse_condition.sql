@@ -72,7 +72,7 @@ begin
 end
 $$;
 comment on function access.parse_condition(text) is
-  'A condition written as text, author_id = current_user.id and status in (''draft'', ''review''), as a filter. It knows = <> < <= > >=, like, ilike, in, between, is null, contains, in cidr ''10.0.0.0/8'', and, or, not; fields (address.city), current_user.id, .email, .roles, .groups, .attributes.x, env.ip, .time, .weekday, .now, .user_agent, .origin, and action. RH400 names the position of what cannot be a condition.';
+  'A condition written as text, author_id = current_user.id and status in (''draft'', ''review''), as a filter. It knows = <> < <= > >=, like, ilike, in, between, is null, contains, in cidr ''10.0.0.0/8'', and, or, not; fields (address.city), current_user.id, .email, .roles, .groups, .attributes.x, env.ip, .time, .today, .weekday, .now, .user_agent, .origin, and action. RH400 names the position of what cannot be a condition.';
 
 create or replace function access.refuse_tree(tree jsonb, expected text) returns void
 language plpgsql immutable set search_path = '' as $$
@@ -169,7 +169,7 @@ begin
     return _rest;
   elsif _first in ('current_user', 'env') or _first ~ '\$' then
     perform data.refuse_expression(format('%s is not known here', left(_first, 40)), (tree->>'at')::int,
-      'There are current_user.id, .email, .roles, .groups and .attributes.x, env.ip, .time, .weekday, .now, .user_agent and .origin, and action. A field of such a name is written "env".');
+      'There are current_user.id, .email, .roles, .groups and .attributes.x, env.ip, .time, .today, .weekday, .now, .user_agent and .origin, and action. A field of such a name is written "env".');
   end if;
   return array_to_string(_path, '.');
 end
