@@ -47,7 +47,8 @@ begin
   elsif _text = '' and session_user <> 'rowhouse_gateway' and inet_client_addr() is not null then
     _given := jsonb_build_object('ip', host(inet_client_addr()));
   end if;
-  _local := now() at time zone case when pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
+  -- Nothing may fail here, and a block that catches would end parallel plans: "Mon" could stand behind a time, too.
+  _local := now() at time zone case when _zone ~ '^[A-Za-z]+/|^(GMT|CET|EET|WET|MET|EST|MST|HST)$' and pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
   return (select coalesce(jsonb_object_agg(k, _given->k), '{}') from unnest(array['ip', 'user_agent', 'origin']) k where jsonb_typeof(_given->k) = 'string')
     || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'today', to_char(_local, 'YYYY-MM-DD'), 'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
 end

@@ -84,6 +84,8 @@ begin
       'Operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $like, $ilike, $contains, $exists, $cidr, $not; of the whole, $and, $or, $not.', 'unknown_operator');
   elsif leaf->>'operator' = '$exists' and leaf->'operand' <> 'true' then
     perform rowhouse.fail(400, '$exists takes true or false', '{"email": {"$exists": true}}', 'invalid_condition');
+  elsif leaf->>'operator' in ('$like', '$ilike') and (_reference is not null or not access.is_pattern(leaf->'operand')) then
+    perform rowhouse.fail(400, 'a pattern is a text, whose last character does not escape another', '{"name": {"$like": "A%"}}; what is in an attribute is asked for with $contains.', 'invalid_condition');
   elsif _reference is not null and _reference !~ '^\$(account|env|record)\.|^\$action$' then
     perform rowhouse.fail(400, format('%L is not known', left(_reference, 80)), 'References are $account.…, $env.…, $record.… and $action; a text that begins like one is {"$literal": "$text"}.', 'invalid_condition');
   elsif _name ~ '^\$(account|env)\.|^\$action$' then
@@ -92,6 +94,8 @@ begin
     perform rowhouse.fail(400, '$cidr is asked of $env.ip', '{"$env.ip": {"$cidr": "10.0.0.0/8"}}', 'invalid_condition');
   elsif _name !~ '^[^.$]+(\.[^.$]+){0,7}$' then
     perform rowhouse.fail(400, format('%L is not the name of a field', left(_name, 80)), 'Fields are named like status or address.city.', 'invalid_condition');
+  elsif entity.id is null and not context ? 'strict' then
+    perform rowhouse.fail(400, format('%s is a field of a record, and here is none', left(_name, 80)), 'Ask for $account.… and $env.… alone.', 'invalid_condition');
   elsif entity.id is null then
     perform access.check_operand_form(leaf, _reference, context->'attributes');
     return 'true';
@@ -107,7 +111,7 @@ begin
 end
 $$;
 comment on function access.compile_leaf(jsonb, data.entities, text, jsonb) is
-  'One comparison of a condition as SQL, over a storage row, or over a view where context has "related"; without an entity only its form is checked. RH400.';
+  'One comparison of a condition as SQL, over a storage row, or over a view where context has "related"; without an entity only its form is checked, where context is strict. RH400.';
 
 create or replace function access.compile_field_leaf(
   leaf jsonb, expression text, kind text, item_kind text, sql_type text, entity data.entities, source text, context jsonb
