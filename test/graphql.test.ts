@@ -1,9 +1,4 @@
-import {
-  createHmac,
-  createPublicKey,
-  type JsonWebKey,
-  randomBytes,
-} from "node:crypto";
+import { createHmac, createPublicKey, type JsonWebKey, randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Writable } from "node:stream";
@@ -42,12 +37,7 @@ let server: Server;
 let graphql: ReturnType<typeof createGraphql>;
 let url: string;
 
-async function define(
-  app: string,
-  name: string,
-  properties: object,
-  required: string[] = [],
-): Promise<void> {
+async function define(app: string, name: string, properties: object, required: string[] = []): Promise<void> {
   await db.query("select data.define_entity($1, $2, $3)", [
     app,
     name,
@@ -55,11 +45,7 @@ async function define(
   ]);
 }
 
-async function post(
-  path: string,
-  body: string | object,
-  as: string | null = "ann",
-): Promise<Reply> {
+async function post(path: string, body: string | object, as: string | null = "ann"): Promise<Reply> {
   const response = await fetch(url + path, {
     method: "POST",
     headers: {
@@ -78,47 +64,27 @@ async function post(
   };
 }
 
-const ask = (
-  query: string,
-  variables: object = {},
-  as: string | null = "ann",
-  path = crm,
-) => post(path, { query, variables }, as);
+const ask = (query: string, variables: object = {}, as: string | null = "ann", path = crm) =>
+  post(path, { query, variables }, as);
 
 /** The data of a query that must succeed. */
-async function data(
-  query: string,
-  variables: object = {},
-  as = "ann",
-  path = crm,
-) {
+async function data(query: string, variables: object = {}, as = "ann", path = crm) {
   const reply = await ask(query, variables, as, path);
-  expect([reply.status, reply.errors, reply.data ? "" : reply.text]).toEqual([
-    200,
-    [],
-    "",
-  ]);
+  expect([reply.status, reply.errors, reply.data ? "" : reply.text]).toEqual([200, [], ""]);
   return reply.data;
 }
 
 beforeAll(async () => {
   db = await cloneDatabase();
-  for (const name of ["ann", "vic", "bob"])
-    await db.account(`${name}@example.test`);
+  for (const name of ["ann", "vic", "bob"]) await db.account(`${name}@example.test`);
   for (const site of ["acme", "beta"]) {
     await db.query("select tenancy.create_organization($1)", [site]);
     await db.query("select tenancy.create_site($1, $1)", [site]);
     await db.query("select tenancy.create_app($1, 'crm')", [site]);
   }
-  await db.query(
-    "select tenancy.add_member('acme', 'ann@example.test', 'editor')",
-  );
-  await db.query(
-    "select tenancy.add_member('acme', 'vic@example.test', 'viewer')",
-  );
-  await db.query(
-    "select tenancy.add_member('beta', 'bob@example.test', 'editor')",
-  );
+  await db.query("select tenancy.add_member('acme', 'ann@example.test', 'editor')");
+  await db.query("select tenancy.add_member('acme', 'vic@example.test', 'viewer')");
+  await db.query("select tenancy.add_member('beta', 'bob@example.test', 'editor')");
   await define(
     "acme/crm",
     "companies",
@@ -190,9 +156,7 @@ beforeAll(async () => {
     ["roamer", undefined],
   ] as const) {
     const email = `${name === "roamer" ? "ann" : name}@example.test`;
-    tokens[name] = (
-      await issueDevelopmentToken(db.pool, issuer, { email, site })
-    ).access_token;
+    tokens[name] = (await issueDevelopmentToken(db.pool, issuer, { email, site })).access_token;
   }
 }, 60_000);
 
@@ -218,10 +182,7 @@ describe("records are created, read, changed and deleted with types of their own
     });
 
     const update = `mutation ($id: UUID!, $patch: ContactPatch!) { updateContact(input: { id: $id, patch: $patch }) { contact { name age version } } }`;
-    expect(
-      (await data(update, { id, patch: { age: 37, version: 1 } })).updateContact
-        .contact,
-    ).toEqual({
+    expect((await data(update, { id, patch: { age: 37, version: 1 } })).updateContact.contact).toEqual({
       name: "Ada",
       age: "37",
       version: 2,
@@ -231,9 +192,7 @@ describe("records are created, read, changed and deleted with types of their own
       status: 409,
       code: "version_conflict",
     });
-    expect(
-      (await data(update, { id, patch: { age: null } })).updateContact.contact,
-    ).toEqual({
+    expect((await data(update, { id, patch: { age: null } })).updateContact.contact).toEqual({
       name: "Ada",
       age: null,
       version: 3,
@@ -243,17 +202,12 @@ describe("records are created, read, changed and deleted with types of their own
     expect((await data(remove, { id })).deleteContact.contact).toEqual({
       name: "Ada",
     });
-    expect(
-      (await data(`query ($id: UUID!) { contact(id: $id) { id } }`, { id }))
-        .contact,
-    ).toBeNull();
+    expect((await data(`query ($id: UUID!) { contact(id: $id) { id } }`, { id })).contact).toBeNull();
     expect((await ask(remove, { id })).errors[0]?.extensions).toMatchObject({
       status: 404,
       code: "not_found",
     });
-    expect(
-      (await ask(update, { id, patch: { age: 1 } })).errors[0]?.extensions,
-    ).toMatchObject({
+    expect((await ask(update, { id, patch: { age: 1 } })).errors[0]?.extensions).toMatchObject({
       status: 404,
     });
   });
@@ -293,20 +247,11 @@ describe("money is never rounded", () => {
   const create = `mutation ($price: BigFloat) { createContact(input: { contact: { name: "M", price: $price } }) { contact { price } } }`;
   test.each([
     ["a string", '"12345678901234567890.1234"', "12345678901234567890.1234"],
-    [
-      "a number in variables",
-      "12345678901234567890.1234",
-      "12345678901234567890.1234",
-    ],
+    ["a number in variables", "12345678901234567890.1234", "12345678901234567890.1234"],
     ["a small number in variables", "0.1", "0.1"],
   ])("%s", async (_title, price, expected) => {
-    const reply = await post(
-      crm,
-      `{"query":${JSON.stringify(create)},"variables":{"price":${price}}}`,
-    );
-    expect(reply.data.createContact.contact.price).toMatch(
-      new RegExp(`^${expected.replace(".", "\\.")}0*$`),
-    );
+    const reply = await post(crm, `{"query":${JSON.stringify(create)},"variables":{"price":${price}}}`);
+    expect(reply.data.createContact.contact.price).toMatch(new RegExp(`^${expected.replace(".", "\\.")}0*$`));
   });
 
   test("a number in the query's text", async () => {
@@ -351,18 +296,8 @@ describe("numbers in a JSON property are never rounded", () => {
           `{"c":{"name":"J","extra":${numbers}}}`,
         ),
     ],
-    [
-      "the query's text",
-      () =>
-        send(
-          create.replace("($extra: JSON)", "").replace("$extra", literal),
-          "{}",
-        ),
-    ],
-    [
-      "a variable's default",
-      () => send(create.replace("JSON", `JSON = ${literal}`), "{}"),
-    ],
+    ["the query's text", () => send(create.replace("($extra: JSON)", "").replace("$extra", literal), "{}")],
+    ["a variable's default", () => send(create.replace("JSON", `JSON = ${literal}`), "{}")],
     [
       "a variable within the query's text",
       () =>
@@ -407,10 +342,7 @@ describe("numbers in a JSON property are never rounded", () => {
   });
 
   test("a number of a million digits keeps nobody waiting", async () => {
-    const { status } = await send(
-      create,
-      `{"extra":{"n":0.1${"0".repeat(1_000_000)}1}}`,
-    );
+    const { status } = await send(create, `{"extra":{"n":0.1${"0".repeat(1_000_000)}1}}`);
     expect(status).toBeLessThan(500);
     // As many digits as PostgreSQL's numeric may have after the point come back one by one.
     const long = `1.${"0".repeat(16_000)}1`;
@@ -420,9 +352,7 @@ describe("numbers in a JSON property are never rounded", () => {
 
   test("an exponent that would fill the memory is refused", async () => {
     expect((await send(create, '{"extra":{"n":1e131071}}')).status).toBe(400);
-    expect(
-      (await send(create.replace("JSON", "JSON = {n: 1e131071}"), "{}")).status,
-    ).toBe(400);
+    expect((await send(create.replace("JSON", "JSON = {n: 1e131071}"), "{}")).status).toBe(400);
   });
 });
 
@@ -468,10 +398,7 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
     const { contacts } = await data(
       `{ contacts(filter: { or: [{ company: { name: { equalTo: "Box" } } }, { and: [{ age: { equalTo: "20" } }, { not: { name: { equalTo: "Lou" } } }] }] }, orderBy: NAME_ASC) { nodes { name } } }`,
     );
-    expect(contacts.nodes.map((node: { name: string }) => node.name)).toEqual([
-      "Lia",
-      "Lyn",
-    ]);
+    expect(contacts.nodes.map((node: { name: string }) => node.name)).toEqual(["Lia", "Lyn"]);
   });
 
   test("an empty filter filters nothing, null is refused", async () => {
@@ -479,9 +406,7 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
     const { contacts } = await data(all, { f: {} });
     expect(contacts.totalCount).toBeGreaterThan(3);
     expect((await data(all)).contacts).toEqual(contacts);
-    expect(
-      (await data(all, { f: { and: [{}, { or: [] }] } })).contacts,
-    ).toEqual(contacts);
+    expect((await data(all, { f: { and: [{}, { or: [] }] } })).contacts).toEqual(contacts);
     const { errors } = await ask(all, { f: { name: { equalTo: null } } });
     expect(errors[0]?.extensions).toMatchObject({
       status: 400,
@@ -492,8 +417,7 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
   test("pages by cursor", async () => {
     const page = `query ($after: Cursor) { contacts(first: 2, after: $after, filter: { name: { startsWith: "L" } }, orderBy: NAME_ASC) { nodes { name } pageInfo { hasNextPage endCursor } } }`;
     const first = (await data(page)).contacts;
-    const second = (await data(page, { after: first.pageInfo.endCursor }))
-      .contacts;
+    const second = (await data(page, { after: first.pageInfo.endCursor })).contacts;
     expect([first.nodes, first.pageInfo.hasNextPage, second.nodes]).toEqual([
       [{ name: "Lia" }, { name: "Lou" }],
       true,
@@ -502,8 +426,7 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
   });
 
   test("relations both ways, by id and by a unique property", async () => {
-    const { companies } =
-      await data(`{ companies(filter: { regNo: { equalTo: 1 } }) { nodes { name
+    const { companies } = await data(`{ companies(filter: { regNo: { equalTo: 1 } }) { nodes { name
       contacts(orderBy: NAME_ASC) { totalCount nodes { name company { name } } }
       sales(orderBy: NAME_ASC) { nodes { name seller { name regNo } } } } } }`);
     expect(companies.nodes).toEqual([
@@ -524,25 +447,21 @@ describe("lists are filtered, ordered, paged and follow relations both ways", ()
         },
       },
     ]);
-    expect(
-      (await data(`{ companyByRegNo(regNo: 2) { name } }`)).companyByRegNo,
-    ).toEqual({ name: "Box" });
+    expect((await data(`{ companyByRegNo(regNo: 2) { name } }`)).companyByRegNo).toEqual({ name: "Box" });
   });
 });
 
 describe("a definition change shows in the next request", () => {
   test("a new property, defined over another connection", async () => {
     await define("acme/crm", "notes", { body: { type: "string" } });
-    await data(
-      `mutation { createNote(input: { note: { body: "one" } }) { note { id } } }`,
-    );
+    await data(`mutation { createNote(input: { note: { body: "one" } }) { note { id } } }`);
     await define("acme/crm", "notes", {
       body: { type: "string" },
       stars: { type: "integer" },
     });
-    expect(
-      (await data(`{ notes { nodes { body stars } } }`)).notes.nodes,
-    ).toEqual([{ body: "one", stars: null }]);
+    expect((await data(`{ notes { nodes { body stars } } }`)).notes.nodes).toEqual([
+      { body: "one", stars: null },
+    ]);
   });
 
   test("prepared statements survive a change of a column's type", async () => {
@@ -550,25 +469,15 @@ describe("a definition change shows in the next request", () => {
     const app = "/api/v1/sites/acme/apps/types/graphql";
     await db.query("select tenancy.create_app('acme', 'types')");
     await define("acme/types", "points", { x: { type: "string" } });
-    await Promise.all(
-      Array.from({ length: 8 }, () =>
-        data(`{ points { nodes { x } } }`, {}, "ann", app),
-      ),
-    );
+    await Promise.all(Array.from({ length: 8 }, () => data(`{ points { nodes { x } } }`, {}, "ann", app)));
     await db
-      .query(
-        "select data.drop_entity('acme/types/points', 'acme/types/points')",
-      )
-      .catch(() =>
-        db.query("select data.drop_entity('acme/types/points', 'points')"),
-      );
+      .query("select data.drop_entity('acme/types/points', 'acme/types/points')")
+      .catch(() => db.query("select data.drop_entity('acme/types/points', 'points')"));
     await define("acme/types", "points", {
       x: { type: "string", format: "uuid" },
     });
     for (let n = 0; n < 10; n++)
-      expect(
-        (await data(`{ points { nodes { x } } }`, {}, "ann", app)).points.nodes,
-      ).toEqual([]);
+      expect((await data(`{ points { nodes { x } } }`, {}, "ann", app)).points.nodes).toEqual([]);
     expect(
       (
         await data(
@@ -590,31 +499,23 @@ describe("a definition change shows in the next request", () => {
       `comment on view acme_broken.items is E'@primaryKey id\n@foreignKey (label) references acme_broken.nothing (id)'`,
     );
     await define("acme/broken", "others", { label: { type: "string" } });
-    expect(
-      (await data(`{ items { totalCount } }`, {}, "ann", app)).items,
-    ).toEqual({ totalCount: 0 });
+    expect((await data(`{ items { totalCount } }`, {}, "ann", app)).items).toEqual({ totalCount: 0 });
     expect(
       log.some(
-        (line) =>
-          line.includes("the one before keeps serving") &&
-          line.includes("non-existent table"),
+        (line) => line.includes("the one before keeps serving") && line.includes("non-existent table"),
       ),
     ).toBe(true);
     await define("acme/broken", "items", {
       label: { type: "string" },
       size: { type: "integer" },
     });
-    expect(
-      (await data(`{ items { nodes { size } } }`, {}, "ann", app)).items,
-    ).toEqual({ nodes: [] });
+    expect((await data(`{ items { nodes { size } } }`, {}, "ann", app)).items).toEqual({ nodes: [] });
   });
 
   test("also while the listener is gone, and it comes back", async () => {
     const woken: string[] = [];
-    const listener = listenToDefinitions(
-      db.gatewayUrl,
-      pino({ level: "silent" }),
-      (appId) => woken.push(appId),
+    const listener = listenToDefinitions(db.gatewayUrl, pino({ level: "silent" }), (appId) =>
+      woken.push(appId),
     );
     const listening = async (count: number) => {
       for (let n = 0; n < 50; n++) {
@@ -665,11 +566,7 @@ describe("names that would collide are refused when an entity is defined", () =>
   test.each([
     ["singular and plural", "contact", { a: { type: "string" } }],
     ["GraphQL's own type", "page_infos", { a: { type: "string" } }],
-    [
-      "two properties",
-      "boxes",
-      { a1: { type: "string" }, a_1: { type: "string" } },
-    ],
+    ["two properties", "boxes", { a1: { type: "string" }, a_1: { type: "string" } }],
     [
       "a property and a relation",
       "deals",
@@ -730,15 +627,8 @@ test("words that name types elsewhere can name entities here", async () => {
       natural: { type: "string" },
       primary_key: { type: "string" },
     });
-  const { __schema } = await data(
-    `{ __schema { queryType { fields { name } } } }`,
-    {},
-    "ann",
-    app,
-  );
-  expect(
-    __schema.queryType.fields.map((field: { name: string }) => field.name),
-  ).toEqual(
+  const { __schema } = await data(`{ __schema { queryType { fields { name } } } }`, {}, "ann", app);
+  expect(__schema.queryType.fields.map((field: { name: string }) => field.name)).toEqual(
     expect.arrayContaining([
       "points",
       "point",
@@ -760,34 +650,18 @@ test("words that name types elsewhere can name entities here", async () => {
     "ann",
     app,
   ).then(() =>
-    data(
-      `{ points(orderBy: [PRIMARY_KEY_ASC, NATURAL]) { nodes { type order } } }`,
-      {},
-      "ann",
-      app,
-    ),
+    data(`{ points(orderBy: [PRIMARY_KEY_ASC, NATURAL]) { nodes { type order } } }`, {}, "ann", app),
   );
   expect(points.nodes).toEqual([{ type: "x", order: "y" }]);
 });
 
 describe("tenants do not see each other", () => {
   test("another site's app is unknown: 404, also with its own token", async () => {
-    expect((await ask(`{ contacts { totalCount } }`, {}, "bob")).status).toBe(
-      404,
-    );
+    expect((await ask(`{ contacts { totalCount } }`, {}, "bob")).status).toBe(404);
     expect(
-      (
-        await ask(
-          `{ contacts { totalCount } }`,
-          {},
-          "ann",
-          "/api/v1/sites/beta/apps/crm/graphql",
-        )
-      ).status,
+      (await ask(`{ contacts { totalCount } }`, {}, "ann", "/api/v1/sites/beta/apps/crm/graphql")).status,
     ).toBe(404);
-    expect((await ask(`{ contacts { totalCount } }`, {}, null)).status).toBe(
-      401,
-    );
+    expect((await ask(`{ contacts { totalCount } }`, {}, null)).status).toBe(401);
   });
 
   test("two apps with the same entity names have types of their own", async () => {
@@ -798,31 +672,21 @@ describe("tenants do not see each other", () => {
       "bob",
       beta,
     );
-    expect(
-      (await data(`{ contacts { nodes { secretTitle } } }`, {}, "bob", beta))
-        .contacts.nodes,
-    ).toEqual([{ secretTitle: "beta's" }]);
-    expect((await ask(`{ contacts { nodes { secretTitle } } }`)).status).toBe(
-      400,
-    );
+    expect((await data(`{ contacts { nodes { secretTitle } } }`, {}, "bob", beta)).contacts.nodes).toEqual([
+      { secretTitle: "beta's" },
+    ]);
+    expect((await ask(`{ contacts { nodes { secretTitle } } }`)).status).toBe(400);
   });
 
   test("introspection shows this app's types and nothing of the storage or of others", async () => {
-    const { __schema } = await data(
-      `{ __schema { types { name fields { name } inputFields { name } } } }`,
-    );
+    const { __schema } = await data(`{ __schema { types { name fields { name } inputFields { name } } } }`);
     const text = JSON.stringify(__schema);
     expect(text).toContain('"Contact"');
-    expect(text).not.toMatch(
-      /secretTitle|jsonb|Jsonb|violations|writeThrough|password/i,
-    );
+    expect(text).not.toMatch(/secretTitle|jsonb|Jsonb|violations|writeThrough|password/i);
   });
 
   test("a viewer's mutation is refused, and told why", async () => {
-    expect(
-      (await data(`{ contacts { totalCount } }`, {}, "vic")).contacts
-        .totalCount,
-    ).toBeGreaterThan(0);
+    expect((await data(`{ contacts { totalCount } }`, {}, "vic")).contacts.totalCount).toBeGreaterThan(0);
     const { errors } = await ask(
       `mutation { createContact(input: { contact: { name: "no" } }) { clientMutationId } }`,
       {},
@@ -841,15 +705,10 @@ describe("tenants do not see each other", () => {
 
 describe("documents that are too much are refused, fast", () => {
   const nest = (levels: number): string =>
-    levels === 0
-      ? "id"
-      : `company { contacts { nodes { ${nest(levels - 1)} } } }`;
+    levels === 0 ? "id" : `company { contacts { nodes { ${nest(levels - 1)} } } }`;
   test.each<[string, string]>([
     ["deep nesting", `{ contacts { nodes { ${nest(6)} } } }`],
-    [
-      "aliases",
-      `{ ${Array.from({ length: 1200 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`,
-    ],
+    ["aliases", `{ ${Array.from({ length: 1200 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`],
     [
       "root aliases",
       `{ ${Array.from({ length: 30 }, (_, n) => `a${n}: contacts { totalCount }`).join(" ")} }`,
@@ -872,10 +731,7 @@ describe("documents that are too much are refused, fast", () => {
     ],
     ["a long list", `{ contacts(first: 1000000) { nodes { id } } }`],
     ["a huge document", `{ contacts { totalCount } } # ${"x".repeat(200_000)}`],
-    [
-      "brackets",
-      `{ contacts(filter: ${"{ not: ".repeat(4000)}{}${"}".repeat(4000)}) { totalCount } }`,
-    ],
+    ["brackets", `{ contacts(filter: ${"{ not: ".repeat(4000)}{}${"}".repeat(4000)}) { totalCount } }`],
     ["no GraphQL", `{{{{`],
   ])("%s", async (_title, query) => {
     const started = performance.now();
@@ -885,54 +741,35 @@ describe("documents that are too much are refused, fast", () => {
     expect(reply.errors[0]?.message).toMatch(/limit is|itself|Syntax/);
   });
 
-  test.each([10, 1000, 5000, 50_000])(
-    "values nested %d levels are taken or refused",
-    async (levels) => {
-      const not = `${"{ not: ".repeat(levels)}{}${"}".repeat(levels)}`;
-      const nots = `${'{"not":'.repeat(levels)}{}${"}".repeat(levels)}`;
-      const lists = `${"[".repeat(levels)}12345678901234567890${"]".repeat(levels)}`;
-      const filter = `query ($f: ContactFilter) { contacts(filter: $f) { totalCount } }`;
-      const create = `mutation ($extra: JSON) { createContact(input: { contact: { name: "J", extra: {deep: $extra} } }) { contact { extra } } }`;
-      for (const body of [
-        JSON.stringify({
-          query: `{ contacts(filter: ${not}) { totalCount } }`,
-        }),
-        `{"query":${JSON.stringify(filter)},"variables":{"f":${nots}}}`,
-        `{"query":${JSON.stringify(create)},"variables":{"extra":${nots}}}`,
-        `{"query":${JSON.stringify(create)},"variables":{"extra":${lists}}}`,
-        JSON.stringify({
-          query: create.replace("($extra: JSON)", "").replace("$extra", lists),
-        }),
-      ]) {
-        const started = performance.now();
-        const { text } = await post(crm, body);
-        expect(performance.now() - started).toBeLessThan(3_000);
-        expect(text).toMatch(/^\{"data"|nested_too_deeply|query_too_large/);
-      }
-    },
-  );
+  test.each([10, 1000, 5000, 50_000])("values nested %d levels are taken or refused", async (levels) => {
+    const not = `${"{ not: ".repeat(levels)}{}${"}".repeat(levels)}`;
+    const nots = `${'{"not":'.repeat(levels)}{}${"}".repeat(levels)}`;
+    const lists = `${"[".repeat(levels)}12345678901234567890${"]".repeat(levels)}`;
+    const filter = `query ($f: ContactFilter) { contacts(filter: $f) { totalCount } }`;
+    const create = `mutation ($extra: JSON) { createContact(input: { contact: { name: "J", extra: {deep: $extra} } }) { contact { extra } } }`;
+    for (const body of [
+      JSON.stringify({
+        query: `{ contacts(filter: ${not}) { totalCount } }`,
+      }),
+      `{"query":${JSON.stringify(filter)},"variables":{"f":${nots}}}`,
+      `{"query":${JSON.stringify(create)},"variables":{"extra":${nots}}}`,
+      `{"query":${JSON.stringify(create)},"variables":{"extra":${lists}}}`,
+      JSON.stringify({
+        query: create.replace("($extra: JSON)", "").replace("$extra", lists),
+      }),
+    ]) {
+      const started = performance.now();
+      const { text } = await post(crm, body);
+      expect(performance.now() - started).toBeLessThan(3_000);
+      expect(text).toMatch(/^\{"data"|nested_too_deeply|query_too_large/);
+    }
+  });
 
   const limited: [keyof Settings, string, string][] = [
-    [
-      "ROWHOUSE_GRAPHQL_CHARACTERS",
-      "1000",
-      `{ contacts { totalCount } } # ${"x".repeat(1000)}`,
-    ],
-    [
-      "ROWHOUSE_GRAPHQL_TOKENS",
-      "100",
-      `{ contacts { nodes { ${"id ".repeat(100)} } } }`,
-    ],
-    [
-      "ROWHOUSE_GRAPHQL_DEPTH",
-      "3",
-      `{ contacts { nodes { company { name } } } }`,
-    ],
-    [
-      "ROWHOUSE_GRAPHQL_FIELDS",
-      "4",
-      `{ contacts { nodes { id name version } } }`,
-    ],
+    ["ROWHOUSE_GRAPHQL_CHARACTERS", "1000", `{ contacts { totalCount } } # ${"x".repeat(1000)}`],
+    ["ROWHOUSE_GRAPHQL_TOKENS", "100", `{ contacts { nodes { ${"id ".repeat(100)} } } }`],
+    ["ROWHOUSE_GRAPHQL_DEPTH", "3", `{ contacts { nodes { company { name } } } }`],
+    ["ROWHOUSE_GRAPHQL_FIELDS", "4", `{ contacts { nodes { id name version } } }`],
     [
       "ROWHOUSE_GRAPHQL_ROOT_FIELDS",
       "2",
@@ -945,74 +782,65 @@ describe("documents that are too much are refused, fast", () => {
       `{ companies(first: 5) { nodes { contacts(first: 10) { totalCount } } } }`,
     ],
   ];
-  test.each(limited)(
-    "%s=%s is a limit, and the error names it",
-    async (name, value, query) => {
-      const { appHandler, stop } = createGraphql({
-        pool,
-        settings: readSettings({ [name]: value }),
-        log: pino({ level: "silent" }),
-      });
-      const issuer = await openTokens({
-        pool,
-        masterKey,
-        settings: readSettings({}),
-      });
-      const claims = issuer.verify(tokens.ann as string);
-      const other = createServer(
-        (req, res) =>
-          void appHandler(
-            {
-              site: "acme",
-              app: "crm",
-              claims,
-              env: {
-                ip: null,
-                user_agent: null,
-                origin: null,
-                request_id: "r",
-              },
-            },
-            req,
-            res,
-          ),
-      );
-      await new Promise<void>((done) => other.listen(0, "127.0.0.1", done));
-      const response = await fetch(
-        `http://127.0.0.1:${(other.address() as AddressInfo).port}`,
-        {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify({ query }),
-        },
-      );
-      other.close();
-      await stop();
-      expect((await ask(query)).status).toBe(200);
-      expect(response.status).toBe(400);
-      expect(await response.json()).toMatchObject({
-        errors: [
+  test.each(limited)("%s=%s is a limit, and the error names it", async (name, value, query) => {
+    const { appHandler, stop } = createGraphql({
+      pool,
+      settings: readSettings({ [name]: value }),
+      log: pino({ level: "silent" }),
+    });
+    const issuer = await openTokens({
+      pool,
+      masterKey,
+      settings: readSettings({}),
+    });
+    const claims = issuer.verify(tokens.ann as string);
+    const other = createServer(
+      (req, res) =>
+        void appHandler(
           {
-            message: expect.stringContaining(`the limit is ${value} `),
-            extensions: {
-              code: "query_too_large",
-              limit: { setting: name, value: Number(value) },
+            site: "acme",
+            app: "crm",
+            claims,
+            env: {
+              ip: null,
+              user_agent: null,
+              origin: null,
+              request_id: "r",
             },
           },
-        ],
-      });
+          req,
+          res,
+        ),
+    );
+    await new Promise<void>((done) => other.listen(0, "127.0.0.1", done));
+    const response = await fetch(`http://127.0.0.1:${(other.address() as AddressInfo).port}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ query }),
+    });
+    other.close();
+    await stop();
+    expect((await ask(query)).status).toBe(200);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      errors: [
+        {
+          message: expect.stringContaining(`the limit is ${value} `),
+          extensions: {
+            code: "query_too_large",
+            limit: { setting: name, value: Number(value) },
+          },
+        },
+      ],
+    });
+  });
+
+  test.each([["[]"], ["{}"], ['{"query": 1}'], ["not json"], ['[{"query":"{ query { nodeId } }"}]']])(
+    "body %s",
+    async (body) => {
+      expect((await post(crm, body)).status).toBe(400);
     },
   );
-
-  test.each([
-    ["[]"],
-    ["{}"],
-    ['{"query": 1}'],
-    ["not json"],
-    ['[{"query":"{ query { nodeId } }"}]'],
-  ])("body %s", async (body) => {
-    expect((await post(crm, body)).status).toBe(400);
-  });
 });
 
 describe("the control plane", () => {
@@ -1023,8 +851,7 @@ describe("the control plane", () => {
       "roamer",
       "/graphql",
     );
-    const names = (type: { fields: { name: string }[] }) =>
-      type.fields.map((field) => field.name).sort();
+    const names = (type: { fields: { name: string }[] }) => type.fields.map((field) => field.name).sort();
     expect({
       query: names(__schema.queryType),
       mutation: names(__schema.mutationType),
@@ -1107,17 +934,12 @@ describe("the control plane", () => {
   });
 
   test("creates an organization, a site, an app and an entity", async () => {
-    const control = (query: string, variables = {}) =>
-      data(query, variables, "roamer", "/graphql");
-    await control(
-      `mutation { createOrganization(input: { name: "gamma" }) { result { id } } }`,
-    );
+    const control = (query: string, variables = {}) => data(query, variables, "roamer", "/graphql");
+    await control(`mutation { createOrganization(input: { name: "gamma" }) { result { id } } }`);
     await control(
       `mutation { createSite(input: { organization: "gamma", name: "gamma" }) { result { id } } }`,
     );
-    await control(
-      `mutation { createApp(input: { site: "gamma", name: "shop" }) { result { id } } }`,
-    );
+    await control(`mutation { createApp(input: { site: "gamma", name: "shop" }) { result { id } } }`);
     await control(
       `mutation ($schema: JSON!) { defineEntity(input: { app: "gamma/shop", name: "goods", schema: $schema }) { result { id version } } }`,
       {
@@ -1135,9 +957,7 @@ describe("the control plane", () => {
             {
               name: "shop",
               entities: {
-                nodes: [
-                  { name: "goods", fields: { nodes: [{ name: "title" }] } },
-                ],
+                nodes: [{ name: "goods", fields: { nodes: [{ name: "title" }] } }],
               },
             },
           ],
@@ -1145,22 +965,14 @@ describe("the control plane", () => {
       },
     ]);
     expect(
-      await data(
-        `{ goods { totalCount } }`,
-        {},
-        "roamer",
-        "/api/v1/sites/gamma/apps/shop/graphql",
-      ).catch(() => "other name"),
+      await data(`{ goods { totalCount } }`, {}, "roamer", "/api/v1/sites/gamma/apps/shop/graphql").catch(
+        () => "other name",
+      ),
     ).toBeTruthy();
   });
 
   test("one account does not see another's, and may not do what its role does not allow", async () => {
-    const { sites } = await data(
-      `{ sites { nodes { name } } }`,
-      {},
-      "bob",
-      "/graphql",
-    );
+    const { sites } = await data(`{ sites { nodes { name } } }`, {}, "bob", "/graphql");
     expect(sites.nodes).toEqual([{ name: "beta" }]);
     const { errors } = await ask(
       `mutation { createApp(input: { site: "acme", name: "evil" }) { result { id } } }`,
@@ -1208,93 +1020,76 @@ describe("tokens", () => {
         password: "a long enough passphrase 1",
       }),
     });
-    await db.query(
-      "select tenancy.add_member('acme', 'lea@example.test', 'viewer')",
-    );
-    await db.query(
-      "select tenancy.add_member('beta', 'lea@example.test', 'admin')",
-    );
+    await db.query("select tenancy.add_member('acme', 'lea@example.test', 'viewer')");
+    await db.query("select tenancy.add_member('beta', 'lea@example.test', 'admin')");
   });
 
-  test.each(both)(
-    "%s: a token ends with its session",
-    async (_title, path, query) => {
-      tokens.lea = (await logIn()).access_token;
-      expect((await ask(query, {}, "lea", path)).status).toBe(200);
-      const logout = await fetch(`${url}/api/v1/auth/logout`, {
-        method: "POST",
-        headers: { authorization: `Bearer ${tokens.lea}` },
-      });
-      expect(logout.status).toBe(204);
-      const after = await ask(query, {}, "lea", path);
-      expect([after.status, after.data]).toEqual([401, undefined]);
-    },
-  );
+  test.each(both)("%s: a token ends with its session", async (_title, path, query) => {
+    tokens.lea = (await logIn()).access_token;
+    expect((await ask(query, {}, "lea", path)).status).toBe(200);
+    const logout = await fetch(`${url}/api/v1/auth/logout`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${tokens.lea}` },
+    });
+    expect(logout.status).toBe(204);
+    const after = await ask(query, {}, "lea", path);
+    expect([after.status, after.data]).toEqual([401, undefined]);
+  });
 
-  test.each(both)(
-    "%s: no other token is taken",
-    async (_title, path, query) => {
-      const { access_token, refresh_token } = await logIn();
-      const [head = "", body = "", signature = ""] = access_token.split(".");
-      const encode = (value: object) =>
-        Buffer.from(JSON.stringify(value)).toString("base64url");
-      const header = JSON.parse(Buffer.from(head, "base64url").toString());
-      const claims = JSON.parse(Buffer.from(body, "base64url").toString());
-      const foreign = await openTokens({
-        pool,
-        masterKey,
-        settings: readSettings({ ROWHOUSE_URL: "https://other.test" }),
-      });
-      const own = await openTokens({
-        pool,
-        masterKey,
-        settings: readSettings({}),
-      });
-      const session = {
-        id: claims.sid,
-        account_id: claims.sub,
-        email: claims.email,
-        site_id: null,
-        roles: [],
-        refresh_token: null,
-        expires_in: 900,
-      };
-      const { keys } = (await (
-        await fetch(`${url}/.well-known/jwks.json`)
-      ).json()) as { keys: JsonWebKey[] };
-      const publicKey = createPublicKey({
-        key: keys[0] as JsonWebKey,
-        format: "jwk",
-      });
-      const signing = `${encode({ ...header, alg: "HS256" })}.${body}`;
-      const attacks: Record<string, string> = {
-        nonsense: "nonsense",
-        "no signature": `${head}.${body}.`,
-        "alg none": `${encode({ ...header, alg: "none" })}.${body}.`,
-        "HS256 with a public key": `${signing}.${createHmac(
-          "sha256",
-          publicKey.export({ type: "spki", format: "pem" }),
-        )
-          .update(signing)
-          .digest("base64url")}`,
-        "other claims": `${head}.${encode({ ...claims, email: "ann@example.test" })}.${signature}`,
-        "another issuer's": foreign.issue(session).access_token,
-        expired: own.issue(session, -1).access_token,
-        "a refresh token": refresh_token,
-      };
-      tokens.good = access_token;
-      expect((await ask(query, {}, "good", path)).status).toBe(200);
-      for (const [name, attack] of Object.entries(attacks)) {
-        tokens.attack = attack;
-        const reply = await ask(query, {}, "attack", path);
-        expect([name, reply.status, reply.data]).toEqual([
-          name,
-          401,
-          undefined,
-        ]);
-      }
-    },
-  );
+  test.each(both)("%s: no other token is taken", async (_title, path, query) => {
+    const { access_token, refresh_token } = await logIn();
+    const [head = "", body = "", signature = ""] = access_token.split(".");
+    const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const header = JSON.parse(Buffer.from(head, "base64url").toString());
+    const claims = JSON.parse(Buffer.from(body, "base64url").toString());
+    const foreign = await openTokens({
+      pool,
+      masterKey,
+      settings: readSettings({ ROWHOUSE_URL: "https://other.test" }),
+    });
+    const own = await openTokens({
+      pool,
+      masterKey,
+      settings: readSettings({}),
+    });
+    const session = {
+      id: claims.sid,
+      account_id: claims.sub,
+      email: claims.email,
+      site_id: null,
+      roles: [],
+      refresh_token: null,
+      expires_in: 900,
+    };
+    const { keys } = (await (await fetch(`${url}/.well-known/jwks.json`)).json()) as { keys: JsonWebKey[] };
+    const publicKey = createPublicKey({
+      key: keys[0] as JsonWebKey,
+      format: "jwk",
+    });
+    const signing = `${encode({ ...header, alg: "HS256" })}.${body}`;
+    const attacks: Record<string, string> = {
+      nonsense: "nonsense",
+      "no signature": `${head}.${body}.`,
+      "alg none": `${encode({ ...header, alg: "none" })}.${body}.`,
+      "HS256 with a public key": `${signing}.${createHmac(
+        "sha256",
+        publicKey.export({ type: "spki", format: "pem" }),
+      )
+        .update(signing)
+        .digest("base64url")}`,
+      "other claims": `${head}.${encode({ ...claims, email: "ann@example.test" })}.${signature}`,
+      "another issuer's": foreign.issue(session).access_token,
+      expired: own.issue(session, -1).access_token,
+      "a refresh token": refresh_token,
+    };
+    tokens.good = access_token;
+    expect((await ask(query, {}, "good", path)).status).toBe(200);
+    for (const [name, attack] of Object.entries(attacks)) {
+      tokens.attack = attack;
+      const reply = await ask(query, {}, "attack", path);
+      expect([name, reply.status, reply.data]).toEqual([name, 401, undefined]);
+    }
+  });
 
   test("a token for one site is good for no other, also in the control plane", async () => {
     const own = await openTokens({
@@ -1308,22 +1103,14 @@ describe("tokens", () => {
         site: "acme",
       })
     ).access_token;
-    const { sites } = await data(
-      "{ sites { nodes { name } } }",
-      {},
-      "limited",
-      "/graphql",
-    );
+    const { sites } = await data("{ sites { nodes { name } } }", {}, "limited", "/graphql");
     const made = await ask(
       `mutation { createApp(input: { site: "beta", name: "sneaked" }) { result { id } } }`,
       {},
       "limited",
       "/graphql",
     );
-    expect([sites.nodes, made.errors[0]?.extensions.status]).toEqual([
-      [{ name: "acme" }],
-      404,
-    ]);
+    expect([sites.nodes, made.errors[0]?.extensions.status]).toEqual([[{ name: "acme" }], 404]);
   });
 });
 
@@ -1339,7 +1126,5 @@ test("GraphiQL comes from this server alone", async () => {
     const script = /"([^"]+\/ruru\.js)"/.exec(html)?.[1];
     expect((await fetch(url + script)).status).toBe(200);
   }
-  expect((await fetch(`${url}/graphql/assets/../../package.json`)).status).toBe(
-    404,
-  );
+  expect((await fetch(`${url}/graphql/assets/../../package.json`)).status).toBe(404);
 });

@@ -17,10 +17,19 @@ $$;
 comment on function access.account_value(text[]) is
   'One part of access.account() without reading the others: {id}, {email}, {roles}, {groups}, {attributes,region}; null when there is none.';
 
+create or replace function access.subject(site_id uuid, account_id uuid) returns jsonb
+language sql stable security definer parallel safe set search_path = '' as $$
+  select jsonb_build_object('id', subject.account_id,
+    'email', (select a.email from auth.accounts a where a.id = subject.account_id),
+    'attributes', coalesce((select a.attributes from access.account_attributes a where a.site_id = subject.site_id and a.account_id = subject.account_id), '{}'),
+    'groups', '[]'::jsonb)
+$$;
+comment on function access.subject(uuid, uuid) is
+  'An account as conditions see it in a site, but for its roles, which may themselves depend on such a condition: {id, email, attributes, groups}.';
+
 create or replace function access.account() returns jsonb
 language sql stable security definer parallel safe set search_path = '' as $$
-  select jsonb_build_object('id', access.account_value('{id}'), 'email', access.account_value('{email}'),
-    'attributes', coalesce(access.account_value('{attributes}'), '{}'), 'roles', access.account_value('{roles}'), 'groups', access.account_value('{groups}'))
+  select access.subject(tenancy.site_id(), auth.account_id()) || jsonb_build_object('roles', access.account_value('{roles}'))
 $$;
 comment on function access.account() is
   'The account of the claims in the site of the claims, as conditions see it: {id, email, attributes, roles, groups}, roles and groups by their names.';
@@ -39,13 +48,14 @@ begin
   elsif _text = '' and session_user <> 'rowhouse_gateway' and inet_client_addr() is not null then
     _given := jsonb_build_object('ip', host(inet_client_addr()));
   end if;
-  _local := now() at time zone case when pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
+  -- Nothing may fail here, and a block that catches would end parallel plans: "Mon" could stand behind a time, too.
+  _local := now() at time zone case when _zone ~ '^[A-Za-z]+/|^(GMT|CET|EET|WET|MET|EST|MST|HST)$' and pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
   return (select coalesce(jsonb_object_agg(k, _given->k), '{}') from unnest(array['ip', 'user_agent', 'origin']) k where jsonb_typeof(_given->k) = 'string')
-    || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
+    || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'today', to_char(_local, 'YYYY-MM-DD'), 'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
 end
 $$;
 comment on function access.env() is
-  'The circumstances of a statement, as conditions see them: {now, time, weekday, ip, user_agent, origin}. time (09:30) and weekday (1 Monday to 7 Sunday) are in the time zone of the site''s settings, else UTC; what is not known is left out.';
+  'The circumstances of a statement, as conditions see them: {now, today, time, weekday, ip, user_agent, origin}. today, time (09:30) and weekday (1 Monday to 7 Sunday) are in the time zone of the site''s settings, else UTC; what is not known is left out.';
 
 -- Assignments are decided on before it is known which roles somebody holds.
 create or replace function access.subject(site_id uuid, account_id uuid) returns jsonb

@@ -6,15 +6,16 @@ create or replace function access.stored_field(
 language plpgsql stable set search_path = '' as $$
 declare
   _parts text[] := string_to_array(path, '.');
-  _found record := data.field_expression(entity.id, path, source);
+  _found record;
   _field data.fields;
   _base text;
 begin
-  if not path = any (data.system_columns()) then
-    select f.* into _field from data.fields f where f.entity_id = entity.id and f.name = _parts[1];
-    if _field.schema ? 'x-rollup' then
-      perform rowhouse.fail(400, format('%s is a rollup: it is computed from records that have rules of their own', path), 'Compare a stored field.', 'invalid_condition');
-    end if;
+  select f.* into _field from data.fields f where f.entity_id = entity.id and f.name = _parts[1];
+  if _field.name is null or cardinality(_parts) > 1 and _field.kind not in ('object', 'any') then
+    _found := data.field_expression(entity.id, path, source); -- the system's columns, or RH400
+  elsif _field.schema ? 'x-rollup' then
+    perform rowhouse.fail(400, format('%s is a rollup: it is computed from records that have rules of their own', path), 'Compare a stored field.', 'invalid_condition');
+  else
     _base := case when _field.is_promoted then format('%s.%I', source, _field.name)
       when data.is_virtual(_field.schema) then (select '(' || c.expression || ')' from data.view_columns(entity, source) c where c.name = _field.name)
       else '(' || data.column_value(_field, data.field_source(entity, _field.name, source)) || ')' end;
@@ -36,44 +37,46 @@ create or replace function access.compile_condition(
 returns text
 language plpgsql stable set search_path = '' as $$
 declare
-  _context jsonb := jsonb_build_object('account', account, 'env', env, 'action', action, 'attributes', (
-    select s.schema from access.attribute_schemas s join data.entities e on e.site_id = s.site_id where e.id = compile_condition.entity_id));
   _size int := length(condition::text);
+  _entity data.entities;
+  _context jsonb;
 begin
+  select e.* into _entity from data.entities e where e.id = compile_condition.entity_id;
+  _context := jsonb_build_object('account', account, 'env', env, 'action', action, 'attributes', (
+    select s.schema from access.attribute_schemas s where s.site_id = _entity.site_id));
   if _size > 20000 then
     perform rowhouse.fail(400, format('A condition has at most 20,000 characters, this one has %s', _size), 'Say it with attributes and roles.', 'invalid_condition');
   elsif effect = 'deny' then
     -- A deny that cannot be evaluated denies: it is passed by only where its contrary is true.
-    return format('(%s) is not true', access.compile_node(access.normal_condition(condition, true), entity_id, source, _context));
+    return format('(%s) is not true', access.compile_node(access.normal_condition(condition, true), _entity, source, _context));
   end if;
-  return access.compile_node(access.normal_condition(condition), entity_id, source, _context);
+  return access.compile_node(access.normal_condition(condition), _entity, source, _context);
 end
 $$;
 comment on function access.compile_condition(uuid, jsonb, text, text, text, text, text) is
   'A condition as a predicate over an entity''s storage row (alias source); account and env are SQL expressions of access.account() and access.env(), action is the action it is compiled for. A comparison that cannot be evaluated, because the account has no such attribute or one of another type, is not true, negated or not; with effect deny, the predicate is true unless the condition is certainly false. RH400.';
 
-create or replace function access.compile_node(node jsonb, entity_id uuid, source text, context jsonb) returns text
+create or replace function access.compile_node(node jsonb, entity data.entities, source text, context jsonb) returns text
 language plpgsql stable set search_path = '' as $$
 begin
   if node ? 'problem' then
     perform rowhouse.fail(400, format('A condition is not valid: %s %s', node->>'pointer', node->>'problem'), '{"status": {"$in": ["draft", "review"]}, "author_id": "$account.id"}',
       'invalid_condition', data.violation(node->>'pointer', node->>'problem'));
   elsif node ? 'leaf' then
-    return access.compile_leaf(node->'leaf', entity_id, source, context);
+    return access.compile_leaf(node->'leaf', entity, source, context);
   elsif node ? 'and' then
-    return coalesce((select '(' || string_agg(access.compile_node(c, entity_id, source, context), ' and ' order by n) || ')' from jsonb_array_elements(node->'and') with ordinality x (c, n)), 'true');
+    return coalesce((select '(' || string_agg(access.compile_node(c, entity, source, context), ' and ' order by n) || ')' from jsonb_array_elements(node->'and') with ordinality x (c, n)), 'true');
   end if;
-  return coalesce((select '(' || string_agg(access.compile_node(c, entity_id, source, context), ' or ' order by n) || ')' from jsonb_array_elements(node->'or') with ordinality x (c, n)), 'false');
+  return coalesce((select '(' || string_agg(access.compile_node(c, entity, source, context), ' or ' order by n) || ')' from jsonb_array_elements(node->'or') with ordinality x (c, n)), 'false');
 end
 $$;
-comment on function access.compile_node(jsonb, uuid, text, jsonb) is 'A node of a condition in normal form as SQL. RH400.';
+comment on function access.compile_node(jsonb, data.entities, text, jsonb) is 'A node of a condition in normal form as SQL. RH400.';
 
-create or replace function access.compile_leaf(leaf jsonb, entity_id uuid, source text, context jsonb) returns text
+create or replace function access.compile_leaf(leaf jsonb, entity data.entities, source text, context jsonb) returns text
 language plpgsql stable set search_path = '' as $$
 declare
   _name text := leaf->>'name';
   _reference text := case when access.is_reference(leaf->'operand') then leaf->>'operand' end;
-  _entity data.entities;
   _field record;
 begin
   if not leaf->>'operator' = any (array['$eq', '$gt', '$gte', '$lt', '$lte', '$in', '$like', '$ilike', '$contains', '$exists', '$cidr']) then
@@ -81,6 +84,8 @@ begin
       'Operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $like, $ilike, $contains, $exists, $cidr, $not; of the whole, $and, $or, $not.', 'unknown_operator');
   elsif leaf->>'operator' = '$exists' and leaf->'operand' <> 'true' then
     perform rowhouse.fail(400, '$exists takes true or false', '{"email": {"$exists": true}}', 'invalid_condition');
+  elsif leaf->>'operator' in ('$like', '$ilike') and (_reference is not null or not access.is_pattern(leaf->'operand')) then
+    perform rowhouse.fail(400, 'a pattern is a text, whose last character does not escape another', '{"name": {"$like": "A%"}}; what is in an attribute is asked for with $contains.', 'invalid_condition');
   elsif _reference is not null and _reference !~ '^\$(account|env|record)\.|^\$action$' then
     perform rowhouse.fail(400, format('%L is not known', left(_reference, 80)), 'References are $account.…, $env.…, $record.… and $action; a text that begins like one is {"$literal": "$text"}.', 'invalid_condition');
   elsif _name ~ '^\$(account|env)\.|^\$action$' then
@@ -89,23 +94,24 @@ begin
     perform rowhouse.fail(400, '$cidr is asked of $env.ip', '{"$env.ip": {"$cidr": "10.0.0.0/8"}}', 'invalid_condition');
   elsif _name !~ '^[^.$]+(\.[^.$]+){0,7}$' then
     perform rowhouse.fail(400, format('%L is not the name of a field', left(_name, 80)), 'Fields are named like status or address.city.', 'invalid_condition');
-  elsif entity_id is null then
+  elsif entity.id is null and not context ? 'strict' then
+    perform rowhouse.fail(400, format('%s is a field of a record, and here is none', left(_name, 80)), 'Ask for $account.… and $env.… alone.', 'invalid_condition');
+  elsif entity.id is null then
     perform access.check_operand_form(leaf, _reference, context->'attributes');
     return 'true';
+  elsif not data.is_field(entity.id, split_part(_name, '.', 1)) and (data.relation_of(entity.id, split_part(_name, '.', 1))).id is not null then
+    return access.compile_related_leaf(leaf, entity, source, context);
   end if;
-  select e.* into _entity from data.entities e where e.id = compile_leaf.entity_id;
-  if not data.is_field(entity_id, split_part(_name, '.', 1)) and (data.relation_of(entity_id, split_part(_name, '.', 1))).id is not null then
-    return access.compile_related_leaf(leaf, _entity, source, context);
-  elsif context ? 'related' then
-    _field := data.field_expression(entity_id, _name, source);
+  if context ? 'related' then
+    _field := data.field_expression(entity.id, _name, source);
   else
-    _field := access.stored_field(_entity, _name, source);
+    _field := access.stored_field(entity, _name, source);
   end if;
-  return access.compile_field_leaf(leaf, _field.expression, _field.kind, _field.item_kind, _field.sql_type, _entity, source, context);
+  return access.compile_field_leaf(leaf, _field.expression, _field.kind, _field.item_kind, _field.sql_type, entity, source, context);
 end
 $$;
-comment on function access.compile_leaf(jsonb, uuid, text, jsonb) is
-  'One comparison of a condition as SQL, over a storage row, or over a view where context has "related"; without an entity only its form is checked. RH400.';
+comment on function access.compile_leaf(jsonb, data.entities, text, jsonb) is
+  'One comparison of a condition as SQL, over a storage row, or over a view where context has "related"; without an entity only its form is checked, where context is strict. RH400.';
 
 create or replace function access.compile_field_leaf(
   leaf jsonb, expression text, kind text, item_kind text, sql_type text, entity data.entities, source text, context jsonb

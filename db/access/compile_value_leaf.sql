@@ -14,7 +14,6 @@ declare
   _sql_type text;
   _left text;
   _value text;
-  _known text;
   _out text;
 begin
   if context ? 'strict' and _term.scope = 'account' then

@@ -32,12 +32,19 @@ comment on function access.values_as(jsonb, text, boolean) is
 create or replace function access.ip_in(ip text, networks text[]) returns boolean
 language sql immutable parallel safe set search_path = '' as $$
   select case when pg_input_is_valid(a, 'inet') is not true or networks is null then null
-    when exists (select from unnest(networks) n where pg_input_is_valid(n, 'inet') and a::inet <<= n::inet) then true
+    when exists (select from unnest(networks) n where case when pg_input_is_valid(n, 'inet') then a::inet <<= n::inet end) then true
     when (select bool_and(pg_input_is_valid(n, 'inet')) from unnest(networks) n) is not false then false end
   from regexp_replace(ip, '^::ffff:(?=\d+\.\d+\.\d+\.\d+$)', '', 'i') x (a)
 $$;
 comment on function access.ip_in(text, text[]) is
   'Whether an IP address is in one of the networks (10.0.0.0/8, or an address); null when the address, or a network that might contain it, cannot be read.';
+
+create or replace function access.is_pattern(operand jsonb) returns boolean
+language sql immutable parallel safe set search_path = '' as $$
+  select jsonb_typeof(v) = 'string' and length(substring(v #>> '{}' from '\\*$')) % 2 = 0
+  from (select case when jsonb_typeof(operand) = 'object' then operand->'$literal' else operand end) x (v)
+$$;
+comment on function access.is_pattern(jsonb) is 'Whether an operand is a text that LIKE takes: one that ends within an escape makes a statement fail.';
 
 -- kind is null for an attribute that no schema declares: then what it is compared with says its type.
 create or replace function access.term(name text, attributes jsonb, out scope text, out path text[], out kind text, out item_kind text, out is_declared boolean)

@@ -49,8 +49,6 @@ begin
     end if;
   elsif leaf->>'operator' = '$in' and reference is null and (jsonb_typeof(_operand) <> 'array' or _operand = '[]') then
     perform rowhouse.fail(400, '$in takes a list with values in it', '{"status": {"$in": ["draft", "review"]}}', 'invalid_condition');
-  elsif leaf->>'operator' in ('$like', '$ilike') and jsonb_typeof(_operand) <> 'string' and not _operand ? '$literal' then
-    perform rowhouse.fail(400, format('%s takes a text', leaf->>'operator'), '{"name": {"$like": "A%"}}', 'invalid_condition');
   elsif leaf->>'operator' in ('$eq', '$gt', '$gte', '$lt', '$lte') and jsonb_typeof(_operand) = 'null' then
     perform rowhouse.fail(400, 'a comparison with null is never true', '{"email": {"$exists": false}}', 'invalid_condition');
   end if;
@@ -61,6 +59,7 @@ comment on function access.check_operand_form(jsonb, text, jsonb) is 'Refuses (R
 create or replace function access.condition_violations(site_id uuid, entity_id uuid, condition jsonb) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
+  _entity data.entities;
   _context jsonb;
   _tree jsonb;
   _leaf jsonb;
@@ -78,11 +77,12 @@ begin
   elsif (select count(*) from access.nodes(_tree) n where n ? 'leaf') > 100 then
     return data.violation('', 'has more than 100 comparisons');
   end if;
+  select e.* into _entity from data.entities e where e.id = condition_violations.entity_id;
   _context := jsonb_build_object('account', '$1', 'env', '$2', 'strict', true,
     'attributes', (select s.schema from access.attribute_schemas s where s.site_id = condition_violations.site_id));
   for _leaf in select n->'leaf' from access.nodes(_tree) n where n ? 'leaf' loop
     begin
-      perform access.compile_leaf(_leaf, condition_violations.entity_id, 't', _context);
+      perform access.compile_leaf(_leaf, _entity, 't', _context);
     exception when sqlstate 'RH400' then
       _out := _out || data.violation(_leaf->>'pointer', sqlerrm);
     end;

@@ -44,7 +44,7 @@ begin
       'Records of related entities are read under their own rules: these must not depend on this entity again.', 'recursive_condition');
   end if;
   _key := case when _level > 1 then format('%s.%I', source, _r.own) else (access.stored_field(entity, _r.own, source)).expression end;
-  _inner := access.compile_leaf(leaf || jsonb_build_object('name', _r.rest), _r.id, _alias, context || jsonb_build_object('related', _level, 'root', _root));
+  _inner := access.compile_leaf(leaf || jsonb_build_object('name', _r.rest), (select e from data.entities e where e.id = _r.id), _alias, context || jsonb_build_object('related', _level, 'root', _root));
   return (
     select format('(%sexists (select from %I.%I %s where %s.%I = %s and %s))', case when (leaf->>'negated')::boolean then format('%s is null or ', _key) else '' end,
       a.schema_name, _r.entity, _alias, _alias, _r.other, _key, _inner)

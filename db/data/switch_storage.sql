@@ -10,14 +10,17 @@ declare
   _statement text;
   _statements text[];
   _equal boolean;
+  _policies text[];
 begin
-  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new],
+  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new]
+    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p),
     array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
   execute format('select (select count(*) from %s) = (select count(*) from %s)', _old, _new) into _equal;
   if not _equal then
     raise exception 'The new storage of % does not hold as many records as the old one', entity.name using errcode = 'data_corrupted';
   end if;
   _statements := data.repoint_statements(_old, _new);
+  _policies := data.release_policies(schema_name, entity.name);
   perform data.drop_front(entity, schema_name);
   execute format('drop trigger %I on %s', entity.name || '_convert', _old);
   execute format('drop function %I.%I()', schema_name, entity.name || '_convert');
@@ -33,6 +36,7 @@ begin
   values (_entity.id, _entity.version, _entity.site_id, _entity.schema, auth.account_id());
   perform data.save_fields(_entity);
   perform data.build_entity(_entity, schema_name);
+  perform data.restore_policies(_entity.name, _policies);
   -- Their rules look references up in this storage.
   for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
     select from data.relations r where r.entity_id = e.id and r.target_id = _entity.id)

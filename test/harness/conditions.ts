@@ -85,14 +85,14 @@ function compare(key: string, op: string, operand: Json, record: Record<string, 
 
 /** A record's missing value is known to be missing; what the account lacks is unknown. */
 function compareField(field: string, op: string, value: Json, right: Json, isUnknownable: boolean): Truth {
-  const fit = fits[types[field] ?? "text"] as (value: Json) => boolean;
+  const isFitting = fits[types[field] ?? "text"] as (value: Json) => boolean;
   if (op === "$in") {
     if (!Array.isArray(right)) return isUnknownable ? null : false;
-    const usable = right.filter(fit);
+    const usable = right.filter(isFitting);
     if (value !== null && usable.includes(value)) return true;
     return usable.length < right.length ? null : false;
   }
-  if (isUnknownable && !fit(right)) return null;
+  if (isUnknownable && !isFitting(right)) return null;
   if (value === null || right === null) return false;
   return holds(op, value, right);
 }
