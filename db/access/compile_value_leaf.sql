@@ -53,7 +53,7 @@ declare
 begin
   if operator = '$cidr' and name <> '$env.ip' and strict then
     perform rowhouse.fail(400, '$cidr is asked of $env.ip', '{"$env.ip": {"$cidr": "10.0.0.0/8"}}', 'invalid_condition');
-  elsif operator in ('$cidr', '$like', '$ilike') then
+  elsif operator in ('$cidr', '$like', '$ilike', '$exists') then
     return 'string';
   elsif operator = '$contains' then
     return case when coalesce(kind, 'array') = 'array' then 'array' else 'string' end;

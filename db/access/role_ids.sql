@@ -6,6 +6,12 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.member_groups(uuid, uuid) is 'The groups of a site that an account is in.';
 
+create or replace function access.group_names(site_id uuid, account_id uuid) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(g.name order by g.name), '[]') from access.groups g where g.id = any (access.member_groups(group_names.site_id, group_names.account_id))
+$$;
+comment on function access.group_names(uuid, uuid) is 'The names of the groups of a site that an account is in, as a JSON array.';
+
 -- What was delegated is held as long as the delegator holds, not by a delegation, the role it was taken from.
 create or replace function access.holds_itself(site_id uuid, account_id uuid, role_id uuid) returns boolean
 language sql stable set search_path = '' as $$
