@@ -207,7 +207,7 @@ describe("a condition written as text is a filter, and the filter says itself as
 
 // biome-ignore format: a table
 describe("what a condition allows, in both storages; deny denies whatever is not certainly false", () => {
-  const me = { id: uuid(1), attributes: { region: "north", regions: ["south", 5, "north"], level: 2, levels: [1, 2], cities: "Oslo" }, roles: ["editor"], groups: [] };
+  const me = { id: uuid(1), attributes: { region: "north", regions: ["south", 5, "north"], level: 2, levels: [1, 2], since: "2026-01-01T12:00:00Z", cities: "Oslo" }, roles: ["editor"], groups: [] };
   const office = { ip: "10.1.2.3", time: "09:30", weekday: 3, user_agent: "curl/8", now: "2026-03-01T00:00:00Z" };
   const all = [0, 1, 2, 3, 4, 5];
   const cases: [string, number[], number[]?][] = [
@@ -241,6 +241,11 @@ describe("what a condition allows, in both storages; deny denies whatever is not
     ["env.user_agent like 'curl/%'", all],
     ["env.origin = 'https://x.test'", [], all],
     ["env.now > '2026-02-01'", all],
+    ["current_user.attributes.since < '2026-01-01T13:30:00+01:00'", all],
+    ["current_user.attributes.since >= '2026-01-01 12:30'", []],
+    ["current_user.attributes.since < env.now", all],
+    ["current_user.attributes.since in ('2026-01-01T13:00:00+01:00')", all],
+    ["current_user.attributes.region < '2026-01-01T13:30:00+01:00'", [], all],
     ["action in ('read', 'update')", all],
     ["action = 'delete'", []],
     ["address.city = 'Oslo' or address.floor > 2", [1, 3]],
