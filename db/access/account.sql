@@ -22,7 +22,7 @@ language sql stable security definer parallel safe set search_path = '' as $$
   select jsonb_build_object('id', subject.account_id,
     'email', (select a.email from auth.accounts a where a.id = subject.account_id),
     'attributes', coalesce((select a.attributes from access.account_attributes a where a.site_id = subject.site_id and a.account_id = subject.account_id), '{}'),
-    'groups', '[]'::jsonb)
+    'groups', (select coalesce(jsonb_agg(g.name order by g.name), '[]') from access.groups g where g.id = any (access.member_groups(subject.site_id, subject.account_id))))
 $$;
 comment on function access.subject(uuid, uuid) is
   'An account as conditions see it in a site, but for its roles, which may themselves depend on such a condition: {id, email, attributes, groups}.';
@@ -56,11 +56,3 @@ end
 $$;
 comment on function access.env() is
   'The circumstances of a statement, as conditions see them: {now, today, time, weekday, ip, user_agent, origin}. today, time (09:30) and weekday (1 Monday to 7 Sunday) are in the time zone of the site''s settings, else UTC; what is not known is left out.';
-
--- Assignments are decided on before it is known which roles somebody holds.
-create or replace function access.subject(site_id uuid, account_id uuid) returns jsonb
-language sql stable set search_path = '' as $$
-  select jsonb_build_object('id', subject.account_id, 'email', (select a.email from auth.accounts a where a.id = subject.account_id),
-    'attributes', coalesce((select a.attributes from access.account_attributes a where a.site_id = subject.site_id and a.account_id = subject.account_id), '{}'))
-$$;
-comment on function access.subject(uuid, uuid) is 'An account as the condition of an assignment sees it: {id, email, attributes}.';
