@@ -38,6 +38,8 @@ test("attributes are declared first, and then fit what was declared", async () =
     detail: { code: "no_attribute_schema" },
   });
   await declare(schema);
+  await call("acme", "own@acme.test", "select access.create_group('acme', 'sales')");
+  await call("acme", "own@acme.test", "select access.add_to_group('acme', 'sales', 'ann@acme.test')");
   await set("ANN@acme.test", { region: "north", level: 3, since: "2026-01-31" });
   expect(await call("acme", "ann@acme.test", "select access.account()")).toEqual([
     [
@@ -45,12 +47,14 @@ test("attributes are declared first, and then fit what was declared", async () =
         id: expect.any(String),
         email: "ann@acme.test",
         attributes: { region: "north", level: 3, since: "2026-01-31" },
-        roles: ["editor"],
-        groups: [],
+        roles: expect.arrayContaining(["authenticated", "editor"]),
+        groups: ["sales"],
       },
     ],
   ]);
-  expect(await call("acme", "vic@acme.test", "select access.account()->'attributes'")).toEqual([[{}]]);
+  expect(
+    await call("acme", "vic@acme.test", "select access.account()->'attributes', access.account()->'groups'"),
+  ).toEqual([[{}, []]]);
 });
 
 describe("what does not fit is refused, and says where", () => {

@@ -49,7 +49,9 @@ declare
   _value jsonb := case when jsonb_typeof(operand) = 'object' and operand ? '$literal' then operand->'$literal'
     when operator = '$in' and jsonb_typeof(operand) = 'array' then operand->0 else operand end;
   _operand_kind text := case when access.is_reference(operand) then case when operator = '$in' then null else other_kind end
-    else case jsonb_typeof(_value) when 'number' then 'decimal' when 'boolean' then 'boolean' when 'string' then 'string' when 'object' then 'string' end end;
+    else case jsonb_typeof(_value) when 'number' then 'decimal' when 'boolean' then 'boolean' when 'object' then 'string'
+      -- Moments are not in the order of their texts: 12:00Z is before 13:30+01:00.
+      when 'string' then case when _value #>> '{}' ~ '^\d{4}-\d\d-\d\d[T ]\d\d:' and data.time_literal(_value #>> '{}', 'date-time') is not null then 'date-time' else 'string' end end end;
 begin
   if operator = '$cidr' and name <> '$env.ip' and strict then
     perform rowhouse.fail(400, '$cidr is asked of $env.ip', '{"$env.ip": {"$cidr": "10.0.0.0/8"}}', 'invalid_condition');
