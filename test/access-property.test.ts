@@ -201,7 +201,7 @@ const inPsql = (email: string, sql: string): Promise<string[]> =>
     }
   });
 
-test(`at least 2,000 decisions are the same by psql, REST, GraphQL and the reference`, async () => {
+test(`at least 2,000 decisions are the same by psql, REST, GraphQL, access.explain and the reference`, async () => {
   await fc.assert(
     fc.asyncProperty(anyWorld, async (world) => {
       const entity = `things_in_${world.storage}s`;
@@ -254,6 +254,23 @@ test(`at least 2,000 decisions are the same by psql, REST, GraphQL and the refer
           deleted: those("read", "delete"),
         });
         cases += records.length * 5;
+        const explained = await run(
+          "select r as id, a as action, access.explain($1, $2, a, r)->>'outcome' as outcome from unnest($3::uuid[]) r, unnest($4::text[]) a",
+          [
+            email,
+            `acme/crm/${entity}`,
+            records.slice(0, 3).map(({ id }) => id),
+            ["read", "update", "delete"],
+          ],
+        );
+        for (const { id, action, outcome } of explained) {
+          const record = records.find((one) => one.id === id) as Record<string, Json>;
+          expect([action, outcome]).toEqual([
+            action,
+            may(model, account, action as Action, record) ? "allow" : "deny",
+          ]);
+        }
+        cases += explained.length;
         const record = records[n] as Record<string, Json>;
         const statuses = { get: 200, patch: 200, delete: 204 };
         const expected = (...actions: Action[]) => actions.every((a) => may(model, account, a, record));
