@@ -39,13 +39,13 @@ language sql stable set search_path = '' as $$
   action (action) as (values ('create'), ('read'), ('update'), ('delete')),
   line as (
     -- What forbids whatever the record is comes first: then nothing is allowed.
-    select s.action, 1 as part, 0 as number, format('if _word > 0 and (%s) then return 0; end if;', coalesce(string_agg(nullif(s.sql, ''), ') or (' order by s.sql), 'true')) as text
+    select s.action, 1 as part, 0 as number, format('if _word > 0 and (%s) then return 0; end if;', case when bool_or(s.sql = '') then 'true' else string_agg(s.sql, ') or (' order by s.sql) end) as text
     from source s where s.effect = 'deny' and s.row_condition is null group by s.action
     union all
     select a.action, 2, 1, format('if _word = 1 and access.holds_plainly(_roles, %L, %L, %L) then _bits := 1; end if;', (entity).site_id, access.entity_path(entity), a.action) from action a
     union all
     select s.action, 3, s.number, format('if _word = %s%s then _bits := _bits | %s; end if;', case s.effect when 'allow' then access.word(s.number) else -access.word(s.number) end,
-      coalesce(' and (' || nullif(string_agg(s.sql, ') or (' order by s.sql), '') || ')', ''), access.bit(s.number))
+      case when bool_or(s.sql = '') then '' else ' and ((' || string_agg(s.sql, ') or (' order by s.sql) || '))' end, access.bit(s.number))
     from source s where s.effect = 'allow' or s.row_condition is not null group by s.action, s.effect, s.number
   )
   select string_agg(format(E'  when %L then\n    %s', b.action, b.body), E'\n' order by b.action)

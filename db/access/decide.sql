@@ -1,0 +1,20 @@
+create or replace function access.allows(entity text, action text, record uuid default null) returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  _r record := data.resolve_entity(regexp_replace(allows.entity, '/[^/]*$', ''), split_part(allows.entity, '/', 3));
+  _entity data.entities := _r.entity_row;
+  _allowed boolean;
+begin
+  perform access.check_action(allows.action);
+  if allows.record is null then
+    execute 'select ' || access.right_predicate(_entity, allows.action) into _allowed;
+  else
+    execute format('select exists (select from %s t where t.id = $1 and (%s) and (%s)%s)', data.storage_table(_entity, _r.schema_name),
+      access.row_predicate(_entity, 'read', 't'), access.row_predicate(_entity, allows.action, 't'),
+      coalesce(' and ' || data.alive_condition(_entity.schema, 't'), '')) into _allowed using allows.record;
+  end if;
+  return coalesce(_allowed, false);
+end
+$$;
+comment on function access.allows(text, text, uuid) is
+  'Whether the current account may create, read, update or delete a record of an entity (acme/crm/posts), by the predicate that its row-level security has; without a record, whether it may with any. False for records it may not see. RH400, RH404.';
