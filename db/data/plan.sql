@@ -148,6 +148,9 @@ language sql stable set search_path = '' as $$
     select 'relation', e.name || '.' || r.field, format('refers to %s.%s', entity.name, r.target_field)
     from data.relations r join data.entities e on e.id = r.entity_id where r.target_id = entity.id
     union all
+    select 'relation', e.name || '.' || l.field, format('links to %s', entity.name)
+    from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id
+    union all
     select 'role', o.name, format('may %s', string_agg(p.action, ', ' order by p.action))
     from access.permissions p join access.roles o on o.id = p.role_id join tenancy.apps a on a.id = entity.app_id
     where p.site_id = entity.site_id and p.entity = any (access.patterns(a.name || '/' || entity.name)) group by o.name

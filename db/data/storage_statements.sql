@@ -129,7 +129,8 @@ begin
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || data.ttl_statements(entity, storage_statements.schema_name)
+  return array_remove(_out, null) || data.link_statements(entity, storage_statements.schema_name, storage_statements.old, renames, transforms)
+    || data.ttl_statements(entity, storage_statements.schema_name)
     || array(select s from unnest(_sets) s where s !~ '^drop index ')
     || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity)))
     || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
