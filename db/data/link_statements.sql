@@ -56,7 +56,7 @@ begin
     left join data.field_changes(entity, link_statements.old, renames) c on (c.field).name = l.field
     where l.entity_id = entity.id order by l.field
   loop
-    _was := coalesce(data.link_table(entity, link_statements.schema_name, _l.old_name), case when to_regclass(_l.dropped) is not null then _l.dropped end, _l.name);
+    _was := coalesce(case when _l.old_name is not null then data.link_table(entity, link_statements.schema_name, _l.old_name) end, case when to_regclass(_l.dropped) is not null then _l.dropped end, _l.name);
     if to_regclass(_was) is null or _l.old_name is null and _was = _l.name and link_statements.old <> '{}' then
       _out := _out || format('create table %s (source_id uuid not null, target_id uuid not null, position int not null, primary key (source_id, target_id))', _l.name)
         || format('create index on %s (target_id, source_id)', _l.name)

@@ -39,7 +39,7 @@ comment on function data.relation_from(text, record, text, text) is
 -- The list of ids and the records behind it may have one name; what asks for more than ids is about the records.
 create or replace function data.is_link_filter(entity_id uuid, path text, value jsonb) returns boolean
 language sql stable set search_path = '' as $$
-  select (path like '%.%' or jsonb_typeof(value) = 'object' and value ?| array['$some', '$none', '$every', '$exists'])
+  select (path like '%.%' or jsonb_typeof(value) = 'object' and value ?| array['$some', '$none', '$every', '$exists', '$contains'])
     and exists (select from data.links l where l.entity_id = is_link_filter.entity_id and l.name = split_part(path, '.', 1))
 $$;
 comment on function data.is_link_filter(uuid, text, jsonb) is 'Whether a filter''s condition is one on the records of a relation of many to many, and not on the list of ids.';
@@ -94,6 +94,8 @@ begin
   for _key, _operand in select * from jsonb_each(value) loop
     if _key = '$exists' then
       _out := _out || format('%s) = %s', _from, data.filter_value(_operand, 'boolean', parameters));
+    elsif _key = '$contains' and _r.link is not null then
+      _out := _out || format('%s and %s)', _from, data.compile_filter(_r.id, jsonb_build_object('id', _operand), _related, parameters, depth + 1));
     elsif _r.many and _key in ('$some', '$none', '$every') then
       _out := _out || format(case _key when '$some' then '%s and %s)' when '$none' then 'not %s and %s)' else 'not %s and (%s) is not true)' end,
         _from, data.compile_filter(_r.id, _operand, _related, parameters, depth + 1));

@@ -34,6 +34,13 @@ begin
   insert into data.entity_versions (entity_id, version, site_id, schema, created_by)
   values (_entity.id, _entity.version, _entity.site_id, _entity.schema, auth.account_id());
   perform data.save_fields(_entity);
+  -- Views look lists of links up in the old storage until now.
+  for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
+    select from data.links l where l.entity_id = e.id and l.target_id = _entity.id)
+  loop
+    perform data.build_front(_referrer, schema_name);
+  end loop;
+  execute format('drop table %s', _old);
   perform data.build_entity(_entity, schema_name);
   perform data.restore_policies(_entity.name, _policies);
   -- Their rules look references up in this storage.
@@ -42,13 +49,6 @@ begin
   loop
     perform data.build_reference_rule(_referrer, schema_name);
   end loop;
-  -- And lists of links are looked up there by the views.
-  for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
-    select from data.links l where l.entity_id = e.id and l.target_id = _entity.id)
-  loop
-    perform data.build_front(_referrer, schema_name);
-  end loop;
-  execute format('drop table %s', _old);
   perform data.publish_definition(_entity.app_id);
 end
 $$;
