@@ -57,7 +57,7 @@ grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), d
   data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
   data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
 to rowhouse_account;
-grant execute on function data.relation_from(text, record, text, text), data.is_link_filter(uuid, text, jsonb), data.is_linked(jsonb), data.link_view(text, text),
+grant execute on function data.relation_from(text, record, text, text, boolean), data.is_link_filter(uuid, text, jsonb), data.is_linked(jsonb), data.link_view(text, text),
   data.link_names(jsonb) to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;

@@ -9,11 +9,10 @@ import { startGraphql } from "./harness/graphql.ts";
 let crm: Crm;
 beforeAll(async () => {
   crm = await startCrm();
-  await crm.db.query("select access.create_role('acme', 'writers', array['crm/*:*'])");
   for (const storage of ["jsonb", "flat"]) {
     await crm.db.query("select access.create_role('acme', $1, $2)", [
       `no-labels-${storage}`,
-      [`crm/posts_${storage}s:*`],
+      [`crm/posts_${storage}s:*`, `crm/kept_${storage}s:*`],
     ]);
     await crm.db.account(`kim@${storage}.test`);
     await crm.db.query("select tenancy.add_member('acme', $1, $2)", [
@@ -365,10 +364,15 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       { tags: { old: [id.red, id.blue], new: [id.blue] } },
       undefined,
     ]);
-    await rows("select access.grant_permissions('acme', $1, $2)", [
-      `no-labels-${storage}`,
-      [`crm/${kept}:*`],
-    ]).catch(() => undefined);
+    // No id of a label is told to who may not read labels.
+    expect(JSON.stringify(await history(`kim_${storage}`))).not.toContain(id.blue);
+    const past = await send(
+      "GET",
+      `${kept}/${one}?as_of=${encodeURIComponent(new Date().toISOString())}`,
+      undefined,
+      `kim_${storage}`,
+    );
+    expect(past).toMatchObject({ note: "b", tags: [] });
     expect((await crm.send(`${base}/${kept}/${one}`, { method: "DELETE" })).status).toBe(204);
     const deleted = await send("GET", `${kept}?deleted=only`);
     expect(deleted.data).toMatchObject([{ tags: [id.blue] }]);
@@ -490,6 +494,84 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     });
     await rows("select data.drop_entity($1, $2)", [`acme/crm/${people}`, people]);
     expect(await rows("select from pg_class where relname like $1", [`${people}%`])).toEqual([]);
+  });
+
+  test("a cached list is dropped when what it is linked with goes", async () => {
+    const [things, parts] = [`things_${storage}s`, `parts_${storage}s`];
+    await define(parts, { name: { type: "string" } }, { "x-cache-ttl": 60 });
+    await define(things, { parts: { "x-relation": { entity: parts, many: true } } }, { "x-cache-ttl": 60 });
+    const [part] = await insert(parts, [{ name: "p" }]);
+    await insert(things, [{ parts: [part] }]);
+    const list = async () => {
+      const answer = await crm.send(`${base}/${things}?select=parts`);
+      return [answer.headers["x-cache"], answer.json.data];
+    };
+    await list();
+    expect(await list()).toEqual(["hit", [{ parts: [part] }]]);
+    await send("DELETE", `${parts}/${part}`);
+    expect((await list())[1]).toEqual([{ parts: [] }]);
+    const [explained] = await rows<{ e: object }>("select data.explain($1, $2) as e", [
+      `acme/crm/${things}`,
+      { filter: { parts: { $some: { name: "p" } } } },
+    ]);
+    expect(JSON.stringify(explained?.e)).toContain("read");
+    // A property that is dropped keeps nothing from being dropped.
+    const [p] = await rows<{ p: { plan: string } }>("select data.plan($1, $2) as p", [
+      `acme/crm/${things}`,
+      { type: "object", "x-storage": storage, properties: { name: { type: "string" } } },
+    ]);
+    await rows("select data.apply($1, true)", [p?.p.plan]);
+    await rows("select data.drop_entity($1, $2)", [`acme/crm/${parts}`, parts]);
+    const failure = await refusal(rows("select data.rollback($1, 1)", [`acme/crm/${things}`]));
+    expect(failure.message).toContain("There is no entity");
+    await rows("select data.drop_entity($1, $2)", [`acme/crm/${things}`, things]);
+  });
+
+  test("the longest names do, and an app with links is dropped whole", async () => {
+    await rows("select tenancy.create_app('acme', $1)", [`long-${storage}`]);
+    const app = `acme/long-${storage}`;
+    const [left, right, field] = ["l".repeat(45), "r".repeat(45), `${"f".repeat(53)}_ids`] as const;
+    const at = (entity: string, properties: object) => [
+      app,
+      entity,
+      { type: "object", "x-storage": storage, properties },
+    ];
+    const linked = { "x-relation": { entity: right, many: true, name: "rights", inverse: "lefts" } };
+    await rows("select data.define_entity($1, $2, $3)", at(right, { name: { type: "string" } }));
+    await rows(
+      "select data.define_entity($1, $2, $3)",
+      at(left, {
+        [field]: linked,
+        [`${field}2`]: { "x-relation": { ...linked["x-relation"], name: "others", inverse: "other_lefts" } },
+      }),
+    );
+    const [r] = await rows<{ id: string }>("select data.insert($1, '{\"name\": \"r\"}')->>'id' as id", [
+      `${app}/${right}`,
+    ]);
+    await rows("select data.insert($1, $2)", [
+      `${app}/${left}`,
+      { [field]: [r?.id], [`${field}2`]: [r?.id] },
+    ]);
+    const [p] = await rows<{ p: { plan: string } }>("select data.plan($1, $2) as p", [
+      `${app}/${left}`,
+      {
+        type: "object",
+        "x-storage": storage,
+        properties: {
+          [`${field}2`]: {
+            "x-relation": { ...linked["x-relation"], name: "others", inverse: "other_lefts" },
+          },
+        },
+      },
+    ]);
+    await rows("select data.apply($1, true)", [p?.p.plan]);
+    await rows("select data.rollback($1, 1)", [`${app}/${left}`]);
+    const found = await rows<{ r: { data: object[] } }>("select data.find($1, $2) as r", [
+      `${app}/${left}`,
+      { expand: ["rights"], filter: { "others.name": "r" } },
+    ]);
+    expect(found[0]?.r.data).toMatchObject([{ [field]: [r?.id], rights: [{ name: "r" }] }]);
+    await rows("select tenancy.drop_app($1, $1)", [app]);
   });
 
   test.each<[string, object, string]>([

@@ -54,7 +54,7 @@ begin
         then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$s order by %4$s%3$s.created_at, %3$s.id limit 1000) x) as %5$I'
         else '(select row_to_json(x.*) from (select %1$s from %2$s) x) as %5$I' end,
       data.parse_select(_r.id, null, _child, data.compile_expand(_r.id, schema_name, _rest, _child, depth + 1)),
-      data.relation_from(compile_expand.schema_name, _r, _child, format('%s.%I', alias, _r.own)), _child,
+      data.relation_from(compile_expand.schema_name, _r, _child, format('%s.%I', alias, _r.own), true), _child,
       case when _r.link_own = 'source_id' then format('l%s.position, ', _child) else '' end, _name);
   end loop;
   return _out;

@@ -26,15 +26,18 @@ $$;
 comment on function data.relation_of(uuid, text) is
   'A relation of an entity by its name, in either direction: whether it leads to many records, to which entity, and by which fields of both; for many to many through which view, by which of its columns; nulls for none.';
 
-create or replace function data.relation_from(schema_name text, relation record, alias text, own text) returns text
+create or replace function data.relation_from(schema_name text, relation record, alias text, own text, by_id boolean default false) returns text
 language plpgsql immutable set search_path = '' as $$
 begin
-  return case when relation.link is null then format('%I.%I %s where %3$s.%I = %s', schema_name, relation.entity, alias, relation.other, own)
+  return case
+    when relation.link is null then format('%I.%I %s where %3$s.%I = %s', schema_name, relation.entity, alias, relation.other, own)
+    when by_id then format('%I.%I l%s, lateral (select * from %1$I.%4$I %3$s where %3$s.id = l%3$s.%5$I offset 0) %3$s where l%3$s.%6$I = %7$s',
+      schema_name, relation.link, alias, relation.entity, relation.link_other, relation.link_own, own)
     else format('%I.%I l%s join %1$I.%4$I %3$s on %3$s.id = l%3$s.%5$I where l%3$s.%6$I = %7$s', schema_name, relation.link, alias, relation.entity, relation.link_other, relation.link_own, own) end;
 end
 $$;
-comment on function data.relation_from(text, record, text, text) is
-  'What stands after from for the records (alias) that a relation (data.relation_of) leads to from own, an SQL expression; links have the alias with l before it.';
+comment on function data.relation_from(text, record, text, text, boolean) is
+  'What stands after from for the records (alias) that a relation (data.relation_of) leads to from own, an SQL expression; links have the alias with l before it. by_id: for few records, whose links are looked up one by one.';
 
 -- The list of ids and the records behind it may have one name; what asks for more than ids is about the records.
 create or replace function data.is_link_filter(entity_id uuid, path text, value jsonb) returns boolean
