@@ -268,6 +268,71 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(hidden).toBe(0);
   });
 
+  test("who may read some labels, or own posts alone, is told of no link beyond them", async () => {
+    const role = async (email: string, permissions: unknown[]) => {
+      const name = (email.split("@")[0] as string).concat("-", storage);
+      await rows("select access.define_role('acme', $1)", [{ name, permissions }]);
+      await crm.db.account(email);
+      await rows(
+        "select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')",
+        [email],
+      );
+      await rows("select access.assign_role('acme', $1, $2)", [email, name]);
+      crm.tokens[name] = await crm.gateway.token(email, "acme");
+      return name;
+    };
+    const rob = await role(`rob@${storage}.test`, [
+      `crm/${posts}:read`,
+      `crm/${posts}:update`,
+      { permission: `crm/${labels}:read`, condition: { name: { $in: ["blue", "green"] } } },
+    ]);
+    const sue = await role(`sue@${storage}.test`, [
+      `crm/${posts}:read:own`,
+      `crm/${posts}:create`,
+      `crm/${labels}:read`,
+    ]);
+    expect(await send("GET", `${posts}/${id.one}?expand=tags`, undefined, rob)).toMatchObject({
+      tags: [{ name: "blue" }],
+    });
+    expect(await titles(posts, { tags: { $some: {} } }, rob)).toBe("one two");
+    expect(await titles(posts, { "tags.name": "red" }, rob)).toBe("");
+    expect(await titles(posts, { tags: { $contains: id.red } }, rob)).toBe("");
+    expect(await send("PATCH", `${posts}/${id.one}`, { tags: [id.red] }, rob)).toMatchObject({
+      code: "missing_reference",
+    });
+    expect(await send("PATCH", `${posts}/${id.one}`, { tags: [id.green] }, rob)).toMatchObject({
+      tags: [id.green],
+    });
+    expect((await send("GET", `${posts}/${id.one}`)).tags).toEqual(
+      expect.arrayContaining([id.red, id.green]),
+    );
+    await send("PATCH", `${posts}/${id.one}`, { tags: [id.red, id.blue] });
+    expect(await send("POST", posts, { title: "sue's", tags: [id.red] }, sue)).toMatchObject({
+      status: 201,
+      tags: [id.red],
+    });
+    expect(await titles(labels, { [posts]: { $some: {} } }, sue)).toBe("red");
+    expect((await send("GET", `${labels}/${id.red}?expand=${posts}`, undefined, sue))[posts]).toMatchObject([
+      { title: "sue's" },
+    ]);
+    const direct = await crm.db.as(
+      "acme",
+      `sue@${storage}.test`,
+      async (client) => (await client.query(`select target_id from acme_crm.${posts}__linked_tags`)).rows,
+    );
+    expect(direct).toEqual([{ target_id: id.red }]);
+    await rows(`delete from acme_crm.${posts} where title = $1`, ["sue's"]);
+    const failure = await refusal(
+      rows("select access.define_role('acme', $1)", [
+        {
+          name: `tagged-${storage}`,
+          permissions: [{ permission: `crm/${posts}:read`, condition: { tags: { $contains: id.red } } }],
+        },
+      ]),
+    );
+    expect(failure.message).toContain("list of links");
+  });
+
   test("a label that has expired or is deleted is in no list; restrict keeps it from being deleted", async () => {
     const [brief] = await insert(labels, [{ name: "brief" }]);
     await send("PATCH", `${posts}/${id.three}`, { tags: [brief, id.green] });
