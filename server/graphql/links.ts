@@ -1,5 +1,11 @@
-import type { PgCodec, PgCondition, PgResource, PgSelectSingleStep } from "postgraphile/@dataplan/pg";
-import { connection } from "postgraphile/grafast";
+import {
+  type PgCodec,
+  type PgCondition,
+  type PgResource,
+  type PgSelectSingleStep,
+  TYPES,
+} from "postgraphile/@dataplan/pg";
+import { ConstantStep, connection, type Step } from "postgraphile/grafast";
 import { type GraphQLInputObjectType, GraphQLNonNull, type GraphQLObjectType } from "postgraphile/graphql";
 
 type Link = { name: string; view: string; own: string; other: string; from: PgResource; to: PgResource };
@@ -82,7 +88,7 @@ export const links: GraphileConfig.Plugin = {
                 {
                   type: new GraphQLNonNull(type),
                   description: `The ${build.inflection.allRowsConnection(to as never)} it is linked with.`,
-                  plan($record: PgSelectSingleStep) {
+                  plan($record: PgSelectSingleStep, args: { getRaw(name: string): Step }) {
                     const $found = to.find();
                     const alias = sql.identifier(Symbol("link"));
                     $found.join({
@@ -94,6 +100,18 @@ export const links: GraphileConfig.Plugin = {
                         sql`${alias}.${sql.identifier(own)} = ${$found.placeholder($record.get("id"))}`,
                       ],
                     });
+                    // As it was written, where nothing else is asked for.
+                    const $orderBy = args.getRaw("orderBy");
+                    if (
+                      own === "source_id" &&
+                      $orderBy instanceof ConstantStep &&
+                      String($orderBy.data ?? "NATURAL") === "NATURAL"
+                    )
+                      $found.orderBy({
+                        fragment: sql`${alias}.position`,
+                        codec: TYPES.int,
+                        direction: "ASC",
+                      });
                     return connection($found);
                   },
                 } as never,
