@@ -467,6 +467,21 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(order.indexOf(labels)).toBeLessThan(order.indexOf(posts));
     const csv = (await crm.send(`${base}/${posts}/export?format=csv&select=title,tags&sort=title`)).text;
     expect(csv).toContain(`one,"[""${id.red}"", ""${id.blue}""]"`);
+    // What was exported, either way, is imported again: by its ids, after the links were taken away.
+    for (const [format, type] of [
+      ["csv", "text/csv"],
+      ["ndjson", "application/x-ndjson"],
+    ] as const) {
+      const file = (await crm.send(`${base}/${posts}/export?format=${format}&select=id,title,tags`)).text;
+      await rows("select data.update_where($1, '{}', '{\"tags\": []}', 100)", [`acme/crm/${posts}`]);
+      const done = await crm.send(`${base}/${posts}/import?key=id`, {
+        method: "POST",
+        headers: { "content-type": type },
+        body: Buffer.from(file),
+      });
+      expect([done.status, done.text]).toEqual([200, expect.stringContaining('"updated":')]);
+      expect(await send("GET", `${posts}/${id.one}`)).toMatchObject({ tags: [id.red, id.blue] });
+    }
     const [types] = await rows<{ t: string }>("select data.typescript_types('acme/crm') as t");
     expect(types?.t).toMatch(
       new RegExp(
