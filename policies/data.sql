@@ -57,6 +57,8 @@ grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), d
   data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
   data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
 to rowhouse_account;
+grant execute on function data.relation_from(text, record, text, text, boolean), data.is_link_filter(uuid, text, jsonb), data.is_linked(jsonb), data.link_view(text, text),
+  data.link_names(jsonb) to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
 grant usage on schema data to rowhouse_worker;
 grant execute on function data.run_step(uuid), data.resume_operations(), data.expire_step(jsonb) to rowhouse_worker;
@@ -81,7 +83,7 @@ grant execute on function data.index_advice(text), data.explain(text, jsonb, boo
   data.is_indexable(uuid, text), data.wanted_fields(uuid, text[], text[], text[]), data.is_served(data.entities, text, text[], text[]), data.index_snippet(text[]),
   data.count_words(numeric), data.is_virtual(jsonb), data.storage_table(data.entities, text), data.storage_name(data.entities)
 to rowhouse_account;
-grant select on data.entities, data.fields, data.relations, data.entity_versions, data.plans, data.operations, data.expirations to rowhouse_account;
+grant select on data.entities, data.fields, data.relations, data.links, data.entity_versions, data.plans, data.operations, data.expirations to rowhouse_account;
 
 alter table data.changes enable row level security;
 alter table data.changes force row level security;
@@ -92,7 +94,7 @@ do $$
 declare
   _table text;
 begin
-  foreach _table in array array['entities', 'fields', 'relations', 'entity_versions', 'plans', 'operations', 'expirations'] loop
+  foreach _table in array array['entities', 'fields', 'relations', 'links', 'entity_versions', 'plans', 'operations', 'expirations'] loop
     execute format('alter table data.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on data.%I', _table);
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);

@@ -21,6 +21,7 @@ const properties = {
   total: { type: "number", format: "decimal", "x-computed": "price * quantity" },
   label: { ...text, "x-computed": { expression: "upper(title)", stored: true } },
   company_id: { "x-relation": { entity: "companies" } },
+  guest_ids: { "x-relation": { entity: "contacts", many: true } },
 };
 const options = {
   required: ["title"],
@@ -57,11 +58,16 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
         price: 2.5,
         quantity: 3,
         company_id: crm.ids.company,
+        guest_ids: [crm.ids.Bea, crm.ids.Ada],
       },
     });
     expect([made.status, made.json]).toEqual([
       201,
-      expect.objectContaining({ total: 7.5, label: "RUNNING LATE" }),
+      expect.objectContaining({
+        total: 7.5,
+        label: "RUNNING LATE",
+        guest_ids: [crm.ids.Bea, crm.ids.Ada],
+      }),
     ]);
     id = made.json.id;
     const wrong = await crm.send(base, { method: "POST", body: { title: "", price: -1, quantity: "x" } });
@@ -77,6 +83,8 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(found.json.data[0]).toMatchObject({ title: "Running late" });
     const sorted = await crm.send(`${base}?sort=company.city&select=title,company.city`);
     expect(sorted.json.data).toEqual([{ title: "Running late", "company.city": "Oslo" }]);
+    const linked = await crm.send(`${base}?filter={"guests.name":"Ada"}&expand=guests`);
+    expect(linked.json.data).toMatchObject([{ guests: [{ name: "Bea" }, { name: "Ada" }] }]);
     const groups = await crm.send(`${base}/aggregate?group=room&aggregate=revenue:sum(total)`);
     expect(groups.json.data).toEqual([{ room: "A", revenue: 7.5 }]);
     await crm.send(`${base}/${id}`, { method: "PATCH", body: { quantity: 4 } });
@@ -112,7 +120,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect(
       await crm.db.query("select state, error from data.operations order by created_at desc limit 1"),
     ).toEqual([{ state: "done", error: null }]);
-    expect(await record()).toMatchObject({ cost: 3, total: 12 });
+    expect(await record()).toMatchObject({ cost: 3, total: 12, guest_ids: [crm.ids.Bea, crm.ids.Ada] });
     expect((await crm.send(`${base}?q=late`)).json.data).toHaveLength(1);
     const before = await crm.send(`${base}/${id}/history`);
     expect([before.status, before.text]).toEqual([200, expect.stringContaining("quantity")]);
@@ -125,7 +133,11 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     ).toEqual([{ storage: other, said: other }]);
     await crm.db.query("select data.compact($1)", [`acme/crm/${e}`]);
     await crm.db.query("call data.run_operations()");
-    expect(await record()).toMatchObject({ total: 12, label: "RUNNING LATE" });
+    expect(await record()).toMatchObject({
+      total: 12,
+      label: "RUNNING LATE",
+      guest_ids: [crm.ids.Bea, crm.ids.Ada],
+    });
   });
 
   test("it is deleted, restored and expires", async () => {
@@ -133,6 +145,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     expect((await crm.send(`${base}/${id}`)).status).toBe(404);
     expect((await crm.send(`${base}?q=late`)).json.data).toEqual([]);
     expect((await crm.send(`${base}/${id}/restore`, { method: "POST" })).status).toBeLessThan(300);
+    expect(await record()).toMatchObject({ guest_ids: [crm.ids.Bea, crm.ids.Ada] });
     expect((await crm.send(`${base}?q=late`)).json.data).toHaveLength(1);
     const expired = await crm.send(`${base}/${id}`, {
       method: "PATCH",

@@ -15,6 +15,8 @@ begin
     _found := data.field_expression(entity.id, path, source); -- the system's columns, or RH400
   elsif _field.schema ? 'x-rollup' then
     perform rowhouse.fail(400, format('%s is a rollup: it is computed from records that have rules of their own', path), 'Compare a stored field.', 'invalid_condition');
+  elsif data.is_linked(_field.schema) then
+    perform rowhouse.fail(400, format('%s is a list of links, whose other ends have rules of their own', path), 'Compare a stored field.', 'invalid_condition');
   else
     _base := case when _field.is_promoted then format('%s.%I', source, _field.name)
       when data.is_virtual(_field.schema) then (select '(' || c.expression || ')' from data.view_columns(entity, source) c where c.name = _field.name)

@@ -67,7 +67,7 @@ language plpgsql set search_path = '' as $$
 declare
   _view text := format('%I.%I', build_batch_functions.schema_name, entity.name);
   _table text := data.storage_table(entity, build_batch_functions.schema_name);
-  _columns text := data.column_list(entity, 't');
+  _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
   _function text;
 begin
@@ -129,7 +129,7 @@ begin
       end if;
       return query delete from %3$s t using unnest(_ids, _versions) m (id, version) where t.id = m.id and t.version = m.version returning %4$s;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_delete_many'), _view, _table, _columns, entity.name);
+    format('%I.%I', schema_name, entity.name || '_delete_many'), _view, _table, data.column_list(entity, 't'), entity.name);
   perform data.build_upsert_function(entity, schema_name);
 
   for _function in

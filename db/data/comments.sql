@@ -24,6 +24,9 @@ begin
     select format('@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s|@foreignSingleFieldName %3$s',
       r.field, comment_view.schema_name, t.name, r.target_field, rowhouse.camel(r.name), rowhouse.camel(r.inverse_name))
     from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id order by r.field);
+  _tags := _tags || array(
+    select format('@link %s|%s|%s|%s', rowhouse.camel(l.name), rowhouse.camel(l.inverse_name), data.link_view(entity.name, l.field), t.name)
+    from data.links l join data.entities t on t.id = l.target_id where l.entity_id = entity.id order by l.field);
   if data.is_searched(entity.id) then
     _tags := _tags || format('@search %s', entity.name || '_search');
   end if;
@@ -32,7 +35,10 @@ begin
   for _comment in
     select f.name, case when f.is_required then array['@notNull'] else '{}' end
       || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end
-      || case when f.schema ? 'x-computed' then array['@behavior -attribute:insert -attribute:update'] else '{}' end as tags,
+      || case when f.schema ? 'x-computed' then array['@behavior -attribute:insert -attribute:update'] else '{}' end
+      -- The records take the name of the list of their ids, which is only written; no filter compares lists.
+      || case when exists (select from data.links l where l.entity_id = f.entity_id and l.field = f.name and l.name = f.name) then array['@behavior -attribute:select -attribute:filterBy -attribute:orderBy']
+        when data.is_linked(f.schema) then array['@behavior -attribute:filterBy -attribute:orderBy'] else '{}' end as tags,
       coalesce(f.schema->>'description', f.schema->>'title') as description
     from data.fields f where f.entity_id = entity.id
     union all

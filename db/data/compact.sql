@@ -62,6 +62,7 @@ begin
   for _column in select a.attname from pg_catalog.pg_attribute a where a.attrelid = to_regclass(_table) and not a.attisdropped and a.attname ~ '@' loop
     execute format('alter table %s drop column %I', _table, _column);
   end loop;
+  perform data.drop_dropped_links(entity, schema_name);
   update data.entities e set oldest_version = e.version where e.id = entity.id returning e.* into _entity;
   _policies := data.release_policies(schema_name, entity.name);
   perform data.build_entity(_entity, schema_name);

@@ -9,10 +9,10 @@ comment on function data.computed_expression(jsonb) is 'The expression of a comp
 
 create or replace function data.is_virtual(property jsonb) returns boolean
 language sql immutable parallel safe set search_path = '' as $$
-  select property ? 'x-alias' or property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false) and not coalesce(property->'x-unique' = 'true', false)
+  select property ? 'x-alias' or data.is_linked(property) or property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false) and not coalesce(property->'x-unique' = 'true', false)
     and not coalesce(property #> '{x-computed,stored}' = 'true', false)
 $$;
-comment on function data.is_virtual(jsonb) is 'Whether a property is computed when it is read, or another name of one, and not stored.';
+comment on function data.is_virtual(jsonb) is 'Whether a property is not stored in the record: computed when it is read, another name of one, or a list of links.';
 
 create or replace function data.computed_names(schema jsonb) returns text[]
 language sql immutable parallel safe set search_path = '' as $$

@@ -58,9 +58,11 @@ declare
 begin
   select array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped']
       || case target.storage when 'jsonb' then '{data}'::text[] else '{}' end
+      || case data.link_names(entity.schema) when '{}' then '{}'::text[] else '{_links}' end
       || coalesce(array_agg(quote_ident(f.name) order by f.position), '{}'),
     array[alias || '.id', alias || '.created_at', alias || '.updated_at', alias || '.version', alias || '.created_by', entity.version::text, _dropped]
       || case target.storage when 'jsonb' then array[_record] else '{}' end
+      || case data.link_names(entity.schema) when '{}' then '{}' else array[alias || '._links'] end
       || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
   into columns, expressions
   from data.fields f

@@ -128,6 +128,7 @@ begin
   perform data.drop_kept_front(entity, schema_name);
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
+  perform data.drop_link_views(entity, schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
   perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
@@ -154,6 +155,8 @@ begin
   perform data.build_make_room(entity, schema_name);
   perform data.build_write_rule(entity, schema_name);
   perform data.build_search(entity, schema_name);
+  perform data.build_link_rule(entity, schema_name);
+  perform data.build_link_views(entity, schema_name);
   perform data.build_rollups(entity, schema_name);
   perform data.build_view(entity, schema_name);
   perform data.build_write_functions(entity, schema_name);
@@ -180,7 +183,7 @@ language sql stable set search_path = '' as $$
           when k.key = any (data.system_columns()) then 'is a system column that every entity has; choose another name'
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
           when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
-          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
+          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and not data.is_linked(k.value) and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
       ) p where p.message is not null), '[]')
@@ -191,6 +194,7 @@ language sql stable set search_path = '' as $$
       || data.index_violations(definition_violations.schema)
       || data.alias_violations(definition_violations.schema)
       || access.ready_made_violations(definition_violations.schema)
+      || data.link_violations(definition_violations.schema)
   end
   from (select data.schema_violations(definition_violations.schema) || data.option_violations(definition_violations.schema)) x (e)) y (d)
 $$;
@@ -207,7 +211,7 @@ begin
   perform tenancy.require_confirmation(_entity.name, drop_entity.confirm);
   select a.* into _app from tenancy.apps a where a.id = _entity.app_id for update;
   select string_agg(e.name || '.' || r.field, ', ') into _by
-  from data.relations r join data.entities e on e.id = r.entity_id
+  from (select entity_id, field, target_id from data.relations union all select entity_id, field, target_id from data.links) r join data.entities e on e.id = r.entity_id
   where r.target_id = _entity.id and r.entity_id <> _entity.id;
   if _by is not null then
     perform rowhouse.fail(409, format('Other entities refer to %s: %s', _entity.name, _by), 'Remove those relations first.', 'still_referenced');
@@ -215,12 +219,14 @@ begin
   perform data.end_operation(o, _entity, 'cancelled') from data.operations o where o.entity_id = _entity.id and o.state in ('waiting', 'running');
   perform data.drop_search(_entity, _app.schema_name);
   delete from data.relations r where r.entity_id = _entity.id;
+  delete from data.links l where l.entity_id = _entity.id;
   delete from data.entities e where e.id = _entity.id;
   perform data.drop_kept_front(_entity, _app.schema_name);
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   perform data.drop_rollups(_entity, _app.schema_name);
+  perform data.drop_links(_entity, _app.schema_name);
   execute format('drop table %s', data.storage_table(_entity, _app.schema_name));
   perform data.refuse_broken_rollups(_app.id);
   perform data.drop_kept(_entity, _app.schema_name);

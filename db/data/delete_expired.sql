@@ -107,9 +107,12 @@ comment on function data.expire_batch(data.entities, text, text, timestamptz, uu
 
 create or replace function data.restricted_condition(entity data.entities, schema_name text, alias text) returns text
 language sql stable set search_path = '' as $$
-  select coalesce(string_agg(format('exists (select from %s r where r.%I = %s.%I)', data.storage_table(s, restricted_condition.schema_name), r.field, alias, r.target_field), ' or '
-    order by s.name, r.field), 'false')
-  from data.relations r join data.entities s on s.id = r.entity_id where r.target_id = entity.id and r.on_delete = 'restrict'
+  select coalesce(string_agg(c, ' or ' order by c), 'false') from (
+    select format('exists (select from %s r where r.%I = %s.%I)', data.storage_table(s, restricted_condition.schema_name), r.field, alias, r.target_field)
+    from data.relations r join data.entities s on s.id = r.entity_id where r.target_id = entity.id and r.on_delete = 'restrict'
+    union all
+    select format('exists (select from %s l where l.target_id = %s.id)', data.link_table(s, restricted_condition.schema_name, l.field), alias)
+    from data.links l join data.entities s on s.id = l.entity_id where l.target_id = entity.id and l.on_delete = 'restrict') x (c)
 $$;
 comment on function data.restricted_condition(data.entities, text, text) is 'The SQL that is true for storage rows (alias) that others refer to in a way that keeps them.';
 

@@ -45,7 +45,7 @@ begin
     coalesce(entity.schema->'required', '[]') ? p.key, u, i or r, u or i or r or entity.storage = 'flat' and not data.is_virtual(p.value)
       or p.key = any (data.indexed_together(entity.schema)) or exists (select from data.unique_sets(entity.schema) s where p.key = any (s.fields))
   from jsonb_each(entity.schema->'properties') p,
-    lateral (select coalesce((p.value->>'x-unique')::boolean, false), p.value ? 'x-relation',
+    lateral (select coalesce((p.value->>'x-unique')::boolean, false), p.value ? 'x-relation' and not data.is_linked(p.value),
       coalesce((p.value->>'x-index')::boolean, false)) flags (u, r, i)
   on conflict (entity_id, name) do update set schema = excluded.schema, kind = excluded.kind, sql_type = excluded.sql_type,
     is_required = excluded.is_required, is_unique = excluded.is_unique, is_indexed = excluded.is_indexed,
@@ -55,7 +55,7 @@ begin
     from data.fields where entity_id = entity.id) o
   where f.entity_id = entity.id and f.name = o.name;
 
-  for _field in select * from data.fields f where f.entity_id = entity.id and f.schema ? 'x-relation' loop
+  for _field in select * from data.fields f where f.entity_id = entity.id and f.schema ? 'x-relation' and not data.is_linked(f.schema) loop
     _relation := _field.schema->'x-relation';
     select e.* into _target from data.entities e where e.app_id = entity.app_id and e.name = _relation->>'entity';
     select f.* into _target_field from data.fields f where f.entity_id = _target.id and f.name = _relation->>'field';
@@ -82,6 +82,7 @@ begin
     values (entity.id, _field.name, entity.site_id, _target.id, coalesce(_relation->>'field', 'id'),
       coalesce(_relation->>'onDelete', 'restrict'), _name, _inverse);
   end loop;
+  perform data.save_links(entity);
 end
 $$;
 comment on function data.save_fields(data.entities) is 'Writes the fields and relations that an entity''s schema describes. RH400 names what is wrong with a relation.';

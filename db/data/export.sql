@@ -86,7 +86,8 @@ begin
     with recursive reach (entity_id, depth) as (
       select e.id, 0 from data.entities e where e.app_id = _app_id
       union
-      select r.entity_id, p.depth + 1 from reach p join data.relations r on r.target_id = p.entity_id
+      select r.entity_id, p.depth + 1 from reach p
+      join (select entity_id, target_id from data.relations union all select entity_id, target_id from data.links) r on r.target_id = p.entity_id
       where r.entity_id <> r.target_id and p.depth < 30
     )
     select e.name from reach p join data.entities e on e.id = p.entity_id group by e.name order by max(p.depth), e.name;

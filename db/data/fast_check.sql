@@ -22,10 +22,13 @@ begin
   end if;
   _parts := array[format('not (%s)', data.type_test(_kind, _value)), data.all_pass(_s, _kind, _value, _text, _value || '::numeric')];
   if _kind = 'array' and _s ? 'items' then
-    if coalesce(_items, '') not in ('string', 'boolean') or (_s->'items') - array['type', 'title', 'description', 'examples', '$comment'] <> '{}' then
+    if coalesce(_items, '') not in ('string', 'boolean', 'uuid') or (_s->'items') - array['type', case _items when 'uuid' then 'format' end, 'title', 'description', 'examples', '$comment'] <> '{}' then
       return null;
     end if;
-    _parts := _parts || format('not jsonb_path_exists(%s, %L)', _value, format('$[*] ? (@.type() != "%s")', _items));
+    -- strict, or a list in the list would be looked into.
+    _parts := _parts || format('not jsonb_path_exists(%s, %L, silent => true)', _value, 'strict $[*] ? (' || case _items
+      when 'uuid' then '@.type() != "string" || !(@ like_regex "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")'
+      else format('@.type() != "%s"', _items) end || ')');
   elsif _kind in ('array', 'object') and cardinality(path) = 1 then
     _parts := _parts || format('not %s', data.number_is_extreme(_value));
   end if;

@@ -178,7 +178,7 @@ begin
     elsif _key like '$%' then
       perform rowhouse.fail(400, format('%L is not an operator here', left(_key, 40)),
         'A filter has fields, $and, $or and $not at its top; operators stand under a field: {"age": {"$gte": 18}}.', 'unknown_operator');
-    elsif not data.is_field(entity_id, split_part(_key, '.', 1)) and (data.relation_of(entity_id, split_part(_key, '.', 1))).id is not null then
+    elsif data.is_link_filter(entity_id, _key, _value) or not data.is_field(entity_id, split_part(_key, '.', 1)) and (data.relation_of(entity_id, split_part(_key, '.', 1))).id is not null then
       _out := _out || data.compile_relation_filter(entity_id, _key, _value, alias, parameters, depth);
     elsif jsonb_typeof(_value) = 'object' and not _value ? '$param' then
       if _value = '{}' then

@@ -53,6 +53,13 @@ begin
     select r.name, r.target_id as id, false as many, rowhouse.camel(r.name) <> _key as only_exists into _relation
     from data.relations r where r.entity_id = graphql_filter.entity_id and _key in (rowhouse.camel(r.name), rowhouse.camel(r.name) || 'Exists');
     if _relation.id is null then
+      select l.name, l.id, true as many, rowhouse.camel(l.name) <> _key as only_exists into _relation
+      from (select name, target_id as id from data.links where links.entity_id = graphql_filter.entity_id
+        union all select inverse_name, links.entity_id from data.links where target_id = graphql_filter.entity_id) l
+      where _key in (rowhouse.camel(l.name), rowhouse.camel(l.name) || 'Exist');
+      _field := case when _relation.id is null then _field end; -- the list of ids, in whose place its records are
+    end if;
+    if _relation.id is null then
       select r.inverse_name as name, r.entity_id as id, true as many, rowhouse.camel(r.inverse_name) <> _key as only_exists into _relation
       from data.relations r where r.target_id = graphql_filter.entity_id
         and _key in (rowhouse.camel(r.inverse_name), rowhouse.camel(r.inverse_name) || 'Exist', rowhouse.camel(r.inverse_name) || 'Exists');

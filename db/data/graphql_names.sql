@@ -54,6 +54,10 @@ language sql stable set search_path = '' as $$
     select r.*, s.name as source, s.type as source_type, t.name as target, t.type as target_type
     from data.relations r join entities s on s.id = r.entity_id join entities t on t.id = r.target_id
   ),
+  links as (
+    select l.*, s.name as source, s.type as source_type, t.name as target, t.type as target_type
+    from data.links l join entities s on s.id = l.entity_id join entities t on t.id = l.target_id
+  ),
   members (type, name, used_by) as (
     select e.type, rowhouse.camel(f.name), format('property %s of %s', f.name, e.name)
     from entities e join data.fields f on f.entity_id = e.id
@@ -64,7 +68,9 @@ language sql stable set search_path = '' as $$
     select r.source_type, rowhouse.camel(r.name), format('relation %s of %s (x-relation name)', r.name, r.source) from relations r
     union all
     select r.target_type, rowhouse.camel(r.inverse_name), format('relation %s of %s (x-relation inverse of %s.%s)', r.inverse_name, r.target, r.source, r.field)
-    from relations r
+    from (select inverse_name, target, target_type, source, field from relations union all select inverse_name, target, target_type, source, field from links) r
+    union all
+    select l.source_type, rowhouse.camel(l.name), format('relation %s of %s (x-relation name)', l.name, l.source) from links l where l.name <> l.field
   )
   select 'Query', n, format('entity %s', e.name) from entities e, unnest(array[e.one, e.many]) n
   union all
@@ -90,7 +96,8 @@ language sql stable set search_path = '' as $$
   from entities e, unnest(array['Create', 'Update', 'Delete', 'Upsert']) v, unnest(array['Input', 'Payload']) s
   union all
   select distinct 'the schema', format('%sToMany%sFilter', r.target_type, r.source_type), format('relations from %s to %s', r.source, r.target)
-  from relations r
+  from (select target_type, source_type, source, target from relations union all select target_type, source_type, source, target from links
+    union all select source_type, target_type, target, source from links) r
   union all
   select 'the schema', t || s, 'GraphQL itself'
   from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'UUID', 'JSON',
@@ -108,6 +115,10 @@ language sql stable set search_path = '' as $$
   union all
   select r.target_type, rowhouse.camel(r.inverse_name) || s, format('the filter on relation %s of %s', r.inverse_name, r.target)
   from relations r, unnest(array['Exist', 'Exists']) s
+  union all
+  select l.target_type, rowhouse.camel(l.inverse_name) || 'Exist', format('the filter on relation %s of %s', l.inverse_name, l.target) from links l
+  union all
+  select l.source_type, rowhouse.camel(l.name) || 'Exist', format('the filter on relation %s of %s', l.name, l.source) from links l
 $$;
 comment on function data.graphql_names(uuid) is
   'Every name the GraphQL schema of an app has: the type it belongs to, the name and what asks for it. A name twice in one scope is a collision.';

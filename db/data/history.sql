@@ -62,10 +62,10 @@ begin
       select s.* from (
         select %3$s from %4$s t where t.id = _id and t.updated_at <= _at
         union all
-        select %3$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t where %7$s
+        select %8$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t where %7$s
       ) s where not (%6$s) order by s.version desc limit 1 $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_as_of'), _view, data.column_list(entity, 't'), _storage,
-    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'));
+    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'), data.column_list(entity, 't', 'kept'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, timestamptz)', entity.name || '_as_of'));
 
   perform rowhouse.create_function($sql$
@@ -74,7 +74,7 @@ begin
       _out jsonb;
     begin
       with states as (
-        select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, u.data
+        select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %8$s as data
         from %2$s k, lateral %3$s(k.data, k._dropped, k._schema_version) u where k.id = _id and not (%4$s)
         union all
         select null, null, null, t.version, t.created_at, t.created_by, %5$s from %6$s t where t.id = _id
@@ -99,7 +99,8 @@ begin
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), _history, format('%I.%I', build_history_functions.schema_name, entity.name || '_upgraded'),
-    _gone, data.record_source(entity, 't'), _storage, entity.name);
+    _gone, data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
+      else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), _storage, entity.name, data.with_visible_lists(entity, 'u.data'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));
 end
 $$;

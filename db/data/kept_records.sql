@@ -16,11 +16,16 @@ create or replace function data.kept_columns() returns text
 language sql immutable parallel safe as $$ select 'id, created_at, updated_at, version, created_by, _schema_version, _dropped, data, expires_at' $$;
 comment on function data.kept_columns() is 'The columns of a kept record that are its own.';
 
+create or replace function data.stored_source(entity data.entities, alias text) returns text
+language sql stable set search_path = '' as $$ select case entity.storage when 'jsonb' then alias || '.data' else data.record_source(entity, alias) end $$;
+comment on function data.stored_source(data.entities, text) is 'The SQL expression for the data of a storage row (alias) under the definition it was written under.';
+
 create or replace function data.kept_values(entity data.entities, alias text) returns text
 language sql stable set search_path = '' as $$
   select array_to_string(case entity.storage
-      when 'jsonb' then (select array_agg(format('%s.%s', alias, c)) from unnest(array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped', 'data']) c)
-      else (data.copy_list(entity, data.with_storage(entity, 'jsonb'), alias)).expressions[1:8] end
+      when 'jsonb' then (select array_agg(format('%s.%s', alias, c)) from unnest(array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped']) c)
+      else (data.copy_list(entity, data.with_storage(entity, 'jsonb'), alias)).expressions[1:7] end
+    || case data.link_names(entity.schema) when '{}' then data.stored_source(entity, alias) else format('data.with_written_lists(%s, %s._links)', data.stored_source(entity, alias), alias) end
     || case when not entity.schema ? 'x-ttl' then 'null::timestamptz'
       when data.ttl_seconds(entity.schema) is null then alias || '.expires_at'
       else format('coalesce(%1$s.expires_at, %1$s.%2$I + interval ''%3$s s'')', alias, data.ttl_from(entity.schema), data.ttl_seconds(entity.schema)) end, ', ')

@@ -36,7 +36,7 @@ language sql immutable parallel safe set search_path = '' as $$
     else with_options.schema end
     || case when jsonb_typeof(with_options.schema->'policies') = 'array' and not with_options.schema ? 'x-policies'
       then jsonb_build_object('x-policies', with_options.schema->'policies') else '{}' end) - 'policies'
-  from (select data.option_properties(with_options.schema) || data.rollup_properties(with_options.schema)) x (o)
+  from (select data.option_properties(with_options.schema) || data.rollup_properties(with_options.schema) || data.link_properties(with_options.schema)) x (o)
 $$;
 comment on function data.with_options(jsonb) is
   'A schema with the properties that its options bring; one that names them itself may add to them, a description for instance. policies is another name of x-policies.';

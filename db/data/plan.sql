@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (indexes that a worker builds afterwards), "locks", "records", "rewrites", "loses_data", "offenders", "dependents"}. A property with "x-renamed-from" continues another. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (indexes that a worker builds afterwards), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Site owners and admins only. RH400, RH403, RH404, RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -43,10 +43,19 @@ comment on function data.refuse_storage(data.entities) is 'Raises RH409 for a sc
 create or replace function data.save_plan(path text, old data.entities, schema jsonb, renames jsonb, changes jsonb) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
-  _trial jsonb := data.try_definition(old, save_plan.schema, renames, save_plan.changes);
-  _loses boolean := exists (select from jsonb_array_elements(save_plan.changes) c where (c->>'loses_data')::boolean);
+  _trial jsonb;
+  _loses boolean;
   _id uuid;
 begin
+  perform data.require_conversions(old.schema, save_plan.schema, save_plan.changes);
+  _trial := data.try_definition(old, save_plan.schema, renames, save_plan.changes);
+  select jsonb_agg(case when l.value is null then c.value else c.value || jsonb_build_object('loses_data', true, 'message', format('%s; records whose value would not come back by %s: %s',
+      c.value->>'message', coalesce(c.value->>'back', 'the automatic conversion'), l.value->>'records')) end order by c.n)
+  into save_plan.changes
+  from jsonb_array_elements(save_plan.changes) with ordinality c (value, n)
+  left join jsonb_array_elements(_trial->'losses') l on l.value->'field' = c.value->'field' and c.value ? 'expression';
+  save_plan.changes := coalesce(save_plan.changes, '[]');
+  _loses := exists (select from jsonb_array_elements(save_plan.changes) c where (c->>'loses_data')::boolean);
   insert into data.plans (site_id, entity_id, base_version, base_storage, schema, changes, loses_data, created_by)
   values (old.site_id, old.id, old.version, old.storage, save_plan.schema,
     jsonb_build_object('renames', renames, 'changes', save_plan.changes, 'statements', _trial->'statements'), _loses, auth.account_id())
@@ -68,8 +77,13 @@ declare
   _deferred text[];
   _offenders jsonb;
   _records bigint;
+  _losses jsonb;
+  _before text;
 begin
   begin
+    if jsonb_path_exists(changes, '$[*] ? (exists (@.expression))') then
+      _before := data.keep_upgrade(old, _schema_name);
+    end if;
     _entity := data.save_definition(old, try_definition.schema, data.schema_transforms(changes));
     perform data.refuse_collisions(old.app_id);
     _statements := data.storage_statements(_entity, _schema_name, _fields, renames, data.schema_transforms(changes));
@@ -81,17 +95,20 @@ begin
       _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
         || data.key_offenders(_entity, _schema_name, changes);
     end if;
+    if _before is not null then
+      _losses := data.conversion_losses(old, _entity, _schema_name, changes, _before);
+    end if;
     raise exception 'taken back' using errcode = 'RH002'; -- 'RH000' would catch every RH error: it names their class
   exception when sqlstate 'RH002' then
     null;
   end;
-  return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'records', _records,
+  return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'losses', coalesce(_losses, '[]'), 'records', _records,
     'rewrites', case when exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
     'locks', data.statement_locks(old, _schema_name, _statements));
 end
 $$;
 comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
-  'What a definition would do to storage and records: {statements, deferred (what a worker does afterwards), offenders (up to 20 a kind), records, rewrites (records written), locks}.';
+  'What a definition would do to storage and records: {statements, deferred (what a worker does afterwards), offenders (up to 20 a kind), losses (data.conversion_losses), records, rewrites (records written), locks}.';
 
 create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb) returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -147,6 +164,9 @@ language sql stable set search_path = '' as $$
   from (
     select 'relation', e.name || '.' || r.field, format('refers to %s.%s', entity.name, r.target_field)
     from data.relations r join data.entities e on e.id = r.entity_id where r.target_id = entity.id
+    union all
+    select 'relation', e.name || '.' || l.field, format('links to %s', entity.name)
+    from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id
     union all
     select 'role', o.name, format('may %s', string_agg(p.action, ', ' order by p.action))
     from access.permissions p join access.roles o on o.id = p.role_id join tenancy.apps a on a.id = entity.app_id

@@ -1,5 +1,6 @@
 -- A query (q, filter, sort, select, expand, limit, offset, cursor) becomes one statement that returns JSON text.
 
+-- What is expanded under the name of a field, the records of a list of links, takes its place.
 create or replace function data.parse_select(entity_id uuid, "select" jsonb, alias text, extra text[] default '{}') returns text
 language plpgsql stable set search_path = '' as $$
 declare
@@ -9,13 +10,14 @@ begin
     select string_agg(format('%s.%I', alias, c.name), ', ' order by c.n) into _out from (
       select 0, 'id' union all select f.position, f.name from data.fields f where f.entity_id = parse_select.entity_id
       union all select 10000 + o, s from unnest(array['created_at', 'updated_at', 'version', 'created_by']) with ordinality u (s, o)
-    ) c (n, name);
+    ) c (n, name) where not exists (select from unnest(extra) x where x like '%) as ' || quote_ident(c.name));
   elsif jsonb_typeof("select") <> 'array' or jsonb_path_exists("select", '$[*] ? (@.type() != "string")') or "select" = '[]' then
     perform rowhouse.fail(400, 'select is a list of fields', 'select=id,name or select=["id","name"]', 'invalid_select');
   else
     select string_agg(case when s.path like '%.%' then format('%s as %I', e.expression, s.path) else e.expression end, ', ' order by s.n) into _out
     from (select path, min(n) as n from jsonb_array_elements_text("select") with ordinality j (path, n) group by path) s,
-      data.path_value(parse_select.entity_id, s.path, alias) e;
+      data.path_value(parse_select.entity_id, s.path, alias) e
+    where not exists (select from unnest(extra) x where x like '%) as ' || quote_ident(s.path));
     if jsonb_path_exists("select", '$[*] ? (@ like_regex "^.{64}")') then
       perform rowhouse.fail(400, 'A path in select is longer than 63 characters', 'Use expand for the whole related record.', 'invalid_select');
     end if;
@@ -49,10 +51,11 @@ begin
         'Relations: ' || data.relation_names(compile_expand.entity_id), 'unknown_relation');
     end if;
     _out := _out || format(case when _r.many
-        then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I order by %4$s.created_at, %4$s.id limit 1000) x) as %8$I'
-        else '(select row_to_json(x.*) from (select %1$s from %2$I.%3$I %4$s where %4$s.%5$I = %6$s.%7$I) x) as %8$I' end,
+        then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$s order by %4$s%3$s.created_at, %3$s.id limit 1000) x) as %5$I'
+        else '(select row_to_json(x.*) from (select %1$s from %2$s) x) as %5$I' end,
       data.parse_select(_r.id, null, _child, data.compile_expand(_r.id, schema_name, _rest, _child, depth + 1)),
-      schema_name, _r.entity, _child, _r.other, alias, _r.own, _name);
+      data.relation_from(compile_expand.schema_name, _r, _child, format('%s.%I', alias, _r.own), true), _child,
+      case when _r.link_own = 'source_id' then format('l%s.position, ', _child) else '' end, _name);
   end loop;
   return _out;
 end

@@ -45,6 +45,7 @@ begin
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;
   perform data.save_fields(_entity);
+  perform data.refuse_relinking(old, _fields, data.schema_renames(old.schema, save_definition.schema));
   perform data.defer_indexes(_entity, _fields, save_definition.transforms);
   return _entity;
 end

@@ -78,7 +78,7 @@ begin
       else 'coalesce(sum(c.%I::numeric), 0)' end, _of.name)
     when 'last' then format('c.%I', _of.name)
     else format('%s(c.%I)', _function, _of.name) end;
-  return format('select %s from %I.%I c where c.%I = _key%s%s', _value, compile_rollup.schema_name, _relation.entity, _relation.other, _where,
+  return format('select %s from %s%s%s', _value, data.relation_from(compile_rollup.schema_name, _relation, 'c', '_key'), _where,
     case _function when 'last' then ' order by c.created_at desc, c.id desc limit 1' else '' end);
 end
 $$;

@@ -15,7 +15,7 @@ comment on function data.schema_renames(jsonb, jsonb) is
 create or replace function data.tightens(keyword text, old jsonb, new jsonb) returns boolean
 language sql immutable set search_path = '' as $$
   select case
-    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-renamed-from') then false
+    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-renamed-from', 'x-convert', 'x-convert-back') then false
     when tightens.new is null then keyword not in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minLength', 'maxLength', 'minItems', 'maxItems',
       'pattern', 'enum', 'required', 'format', 'precision', 'x-unique', 'x-relation')
     when tightens.old is null then true
@@ -29,7 +29,8 @@ $$;
 comment on function data.tightens(text, jsonb, jsonb) is
   'Whether existing records may no longer fit when a keyword''s value changes from old to new (null: absent). True where that is not certain.';
 
-create or replace function data.schema_changes(old data.entities, schema jsonb, renames jsonb, restores jsonb default '{}') returns jsonb
+drop function if exists data.schema_changes(data.entities, jsonb, jsonb, jsonb);
+create or replace function data.schema_changes(old data.entities, schema jsonb, renames jsonb, restores jsonb default '{}', backs jsonb default '{}') returns jsonb
 language sql stable set search_path = '' as $$
   with was as (
     select p.key as name, p.value as s, data.kind(p.value) as kind, coalesce(old.schema->'required', '[]') ? p.key as required
@@ -58,8 +59,11 @@ language sql stable set search_path = '' as $$
     from pairs p where p.old_name is null and not restores ? p.name
     union all
     select 5, p.name, jsonb_build_object('change', 'convert', 'field', p.name, 'from', k, 'to', p.kind, 'checks', true,
-      'message', format('%s was %s and becomes %s', p.name, k, p.kind))
-    from pairs p, coalesce(p.old_kind, restores #>> array[p.name, 'kind']) k where p.kind <> k
+      'expression', x, 'back', case when x is not null then coalesce(p.schema->'x-convert-back', p.old_schema->'x-convert') end, 'old_field', case when x is not null then p.old_name end,
+      'message', format('%s was %s and becomes %s', p.name, k, p.kind) || coalesce(' by ' || x, ''))
+    from pairs p, coalesce(p.old_kind, restores #>> array[p.name, 'kind']) k,
+      lateral (select case when p.old_name is not null then coalesce(backs->>p.name, data.conversion_expression(p.old_schema, p.schema)) end) e (x)
+    where p.kind <> k or x is not null
     union all
     select 6, p.name, jsonb_build_object('change', case when p.required then 'require' else 'unrequire' end, 'field', p.name, 'checks', p.required,
       'default', case when p.required then p.schema->'default' end,
@@ -71,7 +75,7 @@ language sql stable set search_path = '' as $$
       'checks', p.schema ? 'x-computed' or data.tightens(k, p.old_schema->k, p.schema->k), 'loses_data', k = 'x-computed' and not p.old_schema ? k,
       'message', format('%s of %s is %s', k, p.name, coalesce(left((p.schema->k)::text, 200), 'taken away')))
     from pairs p, lateral (select jsonb_object_keys(p.old_schema || p.schema) k) k
-    where p.schema->k is distinct from p.old_schema->k and k <> 'x-renamed-from' and (k not in ('type', 'format') or p.kind = p.old_kind)
+    where p.schema->k is distinct from p.old_schema->k and k not in ('x-renamed-from', 'x-convert', 'x-convert-back') and (k not in ('type', 'format') or p.kind = p.old_kind)
     union all
     select 8, k, jsonb_build_object('change', 'option', 'option', k, 'from', old.schema->k, 'to', schema_changes.schema->k,
       'loses_data', k = 'x-history' and old.schema->k = 'true',
@@ -81,8 +85,8 @@ language sql stable set search_path = '' as $$
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('loses_data', false, 'checks', false) || c.change) order by c.rank, c.name), '[]') from changes c
 $$;
-comment on function data.schema_changes(data.entities, jsonb, jsonb, jsonb) is
-  'What a new schema changes: a JSON array of {change, field, from, to, message, loses_data, checks}. checks: existing records may not fit and have to be read. renames is {new: old}, restores {field: {from, version, kind}} what data.trace_field found.';
+comment on function data.schema_changes(data.entities, jsonb, jsonb, jsonb, jsonb) is
+  'What a new schema changes: a JSON array of {change, field, from, to, message, loses_data, checks}. checks: existing records may not fit and have to be read. renames is {new: old}, restores {field: {from, version, kind}} and backs {field: expression} what data.trace_field found.';
 
 -- JSON writes some kinds alike.
 create or replace function data.schema_transforms(changes jsonb) returns jsonb
@@ -93,7 +97,9 @@ language sql immutable set search_path = '' as $$
       when 'drop' then jsonb_build_object('op', 'drop', 'field', c->'field')
       when 'rename' then jsonb_build_object('op', 'rename', 'from', c->'from', 'to', c->'field')
       when 'restore' then jsonb_build_object('op', 'restore', 'field', c->'field', 'from', c->'from', 'version', c->'version')
-      when 'convert' then case when (c->>'from', c->>'to') not in (('string', 'email'), ('email', 'string'), ('integer', 'number'), ('integer', 'decimal'), ('number', 'decimal'))
+      when 'convert' then case
+        when c ? 'expression' then jsonb_build_object('op', 'convert', 'field', c->'field', 'from', c->'from', 'to', c->'to', 'expression', c->'expression')
+        when (c->>'from', c->>'to') not in (('string', 'email'), ('email', 'string'), ('integer', 'number'), ('integer', 'decimal'), ('number', 'decimal'))
         then jsonb_build_object('op', 'convert', 'field', c->'field', 'from', c->'from', 'to', c->'to') end
       when 'require' then case when c ? 'default' then jsonb_build_object('op', 'default', 'field', c->'field', 'value', c->'default') end
     end as transform

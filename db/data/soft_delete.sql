@@ -56,7 +56,7 @@ begin
   execute format('create or replace trigger %I after delete on %s referencing old table as gone for each statement
     when (not data.is_maintenance() and not data.is_expiring()) execute function %s()', entity.name || '_keep_deleted', _storage, _keep);
 
-  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view, data.column_list(entity, 't'),
+  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view, data.column_list(entity, 't', 'kept'),
     data.kept_rows(entity, build_soft_delete.schema_name, 'deleted_records', ', k.deleted_at, k.deleted_by'),
     access.row_predicate(entity, 'delete', 't', true), access.row_predicate(entity, 'read', 't'));
   execute format('alter view %s owner to rowhouse_data', _view);

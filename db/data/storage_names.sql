@@ -42,7 +42,7 @@ comment on function data.upgraded_source(data.entities, text) is
 
 create or replace function data.storage_columns(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
-  select data.system_columns() || '{data,_schema_version,_dropped,_search}'
+  select data.system_columns() || '{data,_schema_version,_dropped,_search,_links}'
     || array(select a.attname::text from tenancy.apps p, pg_catalog.pg_attribute a
       where p.id = entity.app_id and a.attrelid = to_regclass(data.storage_table(entity, p.schema_name)) and a.attnum > 0 and not a.attisdropped
         and a.attname ~ '@')

@@ -47,10 +47,12 @@ declare
   _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ')
     || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
   _fill text[] := '{}';
+  _converted record := data.converted_statements(entity, storage_statements.schema_name, transforms);
   _c record;
   _o data.fields;
   _n data.fields;
 begin
+  _out := _out || _converted.before;
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) loop
     _o := _c.old_field;
     _n := _c.field;
@@ -89,7 +91,10 @@ begin
       _out := _out || format('alter table %s rename column %I to %I', _table, '~' || _n.name, _n.name)
         || data.rename_statements(entity, storage_statements.schema_name, _o, _n);
     end if;
-    if _flat and _o.name is not null and _c.moved and not _o.schema ? 'x-computed' then
+    if _flat and data.is_converted(transforms, _n.name) then
+      _out := _out || format(case when _c.moved then 'alter table %1$s alter column %2$I type %4$s using %3$s' else 'update %1$s set %2$I = %3$s' end,
+        _table, _n.name, data.column_value(_n, '"~converted"'), _n.sql_type);
+    elsif _flat and _o.name is not null and _c.moved and not _o.schema ? 'x-computed' then
       _out := _out || data.retype_statement(_table, _n, _o.kind);
     elsif _flat and exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'restore' and t->>'field' = _n.name) then
       _out := _out || array(select unnest(data.restore_statements(_table, _n, (t->>'from') || '@' || (t->>'version')) || array[
@@ -101,6 +106,8 @@ begin
       if not _flat and not _n.schema ? 'x-computed' and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
         _fill := _fill || format('%I = %s', _n.name, data.column_value(_n, data.record_source(entity, 't')));
       end if;
+    elsif not _flat and data.is_converted(transforms, _n.name) then
+      _fill := _fill || format('%I = %s', _n.name, data.column_value(_n, data.record_source(entity, 't')));
     end if;
     if exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'default' and t->>'field' = _n.name) and (_flat or not _c.moved) then
       _out := _out || format('update %s t set %2$I = %3$s where t.%2$I is null', _table, _n.name,
@@ -112,6 +119,7 @@ begin
   if _fill <> '{}' then
     _out := _out || format('update %s t set %s', _table, array_to_string(_fill, ', '));
   end if;
+  _out := _out || _converted.after;
   _out := _out || data.computed_statements(entity, storage_statements.schema_name, old, transforms);
 
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.field).is_promoted order by (c.field).position loop
@@ -129,7 +137,8 @@ begin
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || data.ttl_statements(entity, storage_statements.schema_name)
+  return array_remove(_out, null) || data.link_statements(entity, storage_statements.schema_name, storage_statements.old, renames, transforms)
+    || data.ttl_statements(entity, storage_statements.schema_name)
     || array(select s from unnest(_sets) s where s !~ '^drop index ')
     || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity)))
     || array(select k from unnest(_keys) k where k !~ ' drop constraint ');

@@ -13,7 +13,8 @@ declare
   _policies text[];
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new]
-    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p),
+    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p)
+      || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id),
     array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
   execute format('select (select count(*) from %s) = (select count(*) from %s)', _old, _new) into _equal;
   if not _equal then
@@ -27,14 +28,19 @@ begin
   foreach _statement in array _statements loop
     execute _statement;
   end loop;
-  execute format('drop table %s', _old);
-
   update data.entities e set storage = target.storage, version = e.version + 1, oldest_version = e.version + 1, updated_at = now(),
     schema = e.schema || jsonb_build_object('x-storage', target.storage)
   where e.id = entity.id returning e.* into _entity;
   insert into data.entity_versions (entity_id, version, site_id, schema, created_by)
   values (_entity.id, _entity.version, _entity.site_id, _entity.schema, auth.account_id());
   perform data.save_fields(_entity);
+  -- Views look lists of links up in the old storage until now.
+  for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
+    select from data.links l where l.entity_id = e.id and l.target_id = _entity.id)
+  loop
+    perform data.build_front(_referrer, schema_name);
+  end loop;
+  execute format('drop table %s', _old);
   perform data.build_entity(_entity, schema_name);
   perform data.restore_policies(_entity.name, _policies);
   -- Their rules look references up in this storage.

@@ -1,7 +1,7 @@
 -- A record keeps the definition version it was written under (_schema_version); reading brings it to the current one.
 -- The steps between two versions are transforms, a JSON array of
 --   {"op": "rename", "from", "to"}, {"op": "convert", "field", "from", "to"} (kinds), {"op": "default", "field", "value"},
---   {"op": "drop", "field"} and {"op": "restore", "field", "from", "version"}: what version dropped under the name from.
+--   {"op": "convert", …, "expression"} (over the record of the version before), {"op": "drop", "field"} and {"op": "restore", "field", "from", "version"}: what version dropped under the name from.
 
 create or replace function data.convert_value(value jsonb, "from" text, "to" text) returns jsonb
 language plpgsql immutable parallel safe set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' as $$
@@ -52,33 +52,40 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function data.compile_transform(jsonb, int) is 'PL/pgSQL that applies one transform to the variables data, dropped and _renamed.';
 
-create or replace function data.compile_transforms(transforms jsonb, version int) returns text
+drop function if exists data.compile_transforms(jsonb, int);
+create or replace function data.compile_transforms(transforms jsonb, version int, before jsonb) returns text
 language sql immutable set search_path = '' as $$
   -- Renames are collected and put back together, so that two names can be swapped.
-  select coalesce(string_agg(data.compile_transform(t, compile_transforms.version), E'\n      ' order by n) filter (where t->>'op' in ('drop', 'rename')), '')
+  select case when jsonb_path_exists(transforms, '$[*] ? (exists (@.expression))') then E'_before := data;\n      ' else '' end
+    || coalesce(string_agg(data.compile_transform(t, compile_transforms.version), E'\n      ' order by n) filter (where t->>'op' in ('drop', 'rename')), '')
     || E'\n      data := data || _renamed; _renamed := ''{}'';\n      '
-    || coalesce(string_agg(data.compile_transform(t, compile_transforms.version), E'\n      ' order by t->>'op' <> 'restore', n)
+    || coalesce(string_agg(case when t ? 'expression' then data.compile_conversion_step(t, before) else data.compile_transform(t, compile_transforms.version) end,
+      E'\n      ' order by t->>'op' <> 'restore', n)
       filter (where t->>'op' not in ('drop', 'rename')), '')
   from jsonb_array_elements(compile_transforms.transforms) with ordinality o (t, n)
 $$;
-comment on function data.compile_transforms(jsonb, int) is 'PL/pgSQL that brings the variables data and dropped from the version before to this one.';
+comment on function data.compile_transforms(jsonb, int, jsonb) is 'PL/pgSQL that brings the variables data and dropped from the version before, whose schema was before, to this one.';
 
 create or replace function data.build_upgrade(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
   _steps text;
+  _computes boolean;
 begin
-  select string_agg(format(E'if version < %s then\n      %s\n    end if;', v.version, data.compile_transforms(v.transforms, v.version)), E'\n    ' order by v.version)
-  into _steps
-  from data.entity_versions v
+  select string_agg(format(E'if version < %s then\n      %s\n    end if;', v.version, data.compile_transforms(v.transforms, v.version, p.schema)), E'\n    ' order by v.version),
+    coalesce(bool_or(jsonb_path_exists(v.transforms, '$[*] ? (exists (@.expression))')), false)
+  into _steps, _computes
+  from data.entity_versions v left join data.entity_versions p on p.entity_id = v.entity_id and p.version = v.version - 1
   where v.entity_id = entity.id and v.version > case when data.keeps_records(entity.schema) then 0 else entity.oldest_version end and v.transforms <> '[]';
   perform rowhouse.create_function($sql$
-    create or replace function %1$s(inout data jsonb, inout dropped jsonb, version int) language plpgsql immutable parallel safe set search_path = '' $sql$, $sql$
+    create or replace function %1$s(inout data jsonb, inout dropped jsonb, version int) language plpgsql immutable parallel %3$s set search_path = '' $sql$, $sql$
     declare
       _renamed jsonb := '{}';
+      _before jsonb;
     begin
     %2$s
-    end $sql$, format('%I.%I', build_upgrade.schema_name, entity.name || '_upgraded'), coalesce(_steps, 'null;'));
+    end $sql$, format('%I.%I', build_upgrade.schema_name, entity.name || '_upgraded'), coalesce(_steps, 'null;'),
+    case when _computes then 'unsafe' else 'safe' end); -- what catches errors cannot run in a parallel plan
   execute format('revoke all on function %I.%I(jsonb, jsonb, int) from public', build_upgrade.schema_name, entity.name || '_upgraded');
   -- The view calls it as whoever reads.
   execute format('grant execute on function %I.%I(jsonb, jsonb, int) to rowhouse_data, %I', build_upgrade.schema_name, entity.name || '_upgraded',

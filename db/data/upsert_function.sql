@@ -74,7 +74,7 @@ begin
           with changed as materialized (
             select m.id, r.value from unnest(_ns, _ids) m (n, id)
             join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
-            join %3$s t on t.id = m.id, lateral (select o.old, %12$s from (select %11$s offset 0) o (old) offset 0) n (old, data)
+            join %3$s t on t.id = m.id, lateral (select o.old, %12$s from (select %14$s offset 0) o (old) offset 0) n (old, data)
             where not %6$s
           ), changing as (
             update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
@@ -120,7 +120,8 @@ begin
     data.unique_keys(entity)::text, entity.id::text, _record,
     data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'),
     replace(data.computed_call(entity, schema_name, format('data.without_nulls(case when t.id is null then %L::jsonb || (r.value - ''id'' - ''version'') else %s || data.record_data(r.value) end)',
-      _defaults, _record)), '%', '%%')); -- it stands within a format
+      _defaults, _record)), '%', '%%'), -- it stands within a format
+    data.with_linked_lists(entity, _record, 't'));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

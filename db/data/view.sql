@@ -1,7 +1,7 @@
 -- The typed view of an entity: what GraphQL, REST, psql and BI tools see.
 
-drop function if exists data.column_list(uuid, text);
-create or replace function data.view_columns(entity data.entities, source text) returns table ("position" int, name text, expression text)
+drop function if exists data.column_list(uuid, text), data.column_list(data.entities, text), data.view_columns(data.entities, text);
+create or replace function data.view_columns(entity data.entities, source text, links text default 'linked') returns table ("position" int, name text, expression text)
 language sql stable set search_path = '' as $$
   with stored (position, name, expression) as materialized (
     select 0, 'id', source || '.id'
@@ -20,6 +20,8 @@ language sql stable set search_path = '' as $$
     select v.* from base b, data.virtual_columns(entity.schema, b.columns) v where not entity.schema->'properties'->v.name ? 'x-rollup'
     union all
     select r.* from base b, data.rollup_columns(entity, b.columns) r
+    union all
+    select l.* from data.link_columns(entity, source, view_columns.links) l
   )
   select * from stored
   union all
@@ -27,15 +29,15 @@ language sql stable set search_path = '' as $$
   union all
   select f.position, f.name, s.expression from data.fields f join stored s on s.name = f.schema->>'x-alias' where f.entity_id = entity.id
 $$;
-comment on function data.view_columns(data.entities, text) is
-  'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source).';
+comment on function data.view_columns(data.entities, text, text) is
+  'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source); links says how lists of links are read (data.link_columns).';
 
-create or replace function data.column_list(entity data.entities, source text) returns text
+create or replace function data.column_list(entity data.entities, source text, links text default 'linked') returns text
 language sql stable set search_path = '' as $$
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position) from data.view_columns(entity, source) x
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position) from data.view_columns(entity, source, column_list.links) x
 $$;
-comment on function data.column_list(data.entities, text) is
-  'The select list that shows storage rows (alias source) as the entity''s view does.';
+comment on function data.column_list(data.entities, text, text) is
+  'The select list that shows storage rows (alias source) as the entity''s view does; links says how lists of links are read (data.link_columns).';
 
 create or replace function data.build_view(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

@@ -47,7 +47,7 @@ declare
   _view text := format('%I.%I', build_write_functions.schema_name, entity.name);
   _table text := data.storage_table(entity, build_write_functions.schema_name);
   _base text := build_write_functions.schema_name || '.' || entity.name;
-  _columns text := data.column_list(entity, 't');
+  _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
   _role name;
   _function text;
@@ -112,7 +112,8 @@ begin
         perform data.write_error(case when _current is null then 404 when _current = coalesce(_version, _current) then 403 else 409 end, %5$L, _id, _current);
       end if;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name, _defaults::text, _record);
+    format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
+    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record);
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean

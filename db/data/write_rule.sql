@@ -83,13 +83,13 @@ begin
     return new;
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
-    coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
+    data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
     access.right_predicate(entity, 'create', true), entity.version::text,
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
     case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
-    data.compile_aliases(entity));
+    concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)));
   execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);

@@ -84,6 +84,7 @@ declare
 begin
   select a.* into _app from tenancy.apps a where a.id = remove_app.app_id for update;
   delete from data.relations r using data.entities e where e.id = r.entity_id and e.app_id = _app.id;
+  delete from data.links l using data.entities e where e.id = l.entity_id and e.app_id = _app.id;
   delete from tenancy.apps a where a.id = _app.id;
   execute format('drop schema %I cascade', _app.schema_name);
 end

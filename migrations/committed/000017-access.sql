@@ -1,5 +1,5 @@
---! Previous: sha1:4048b3163d84abbce7b6b20cbbb59474132bcdcd
---! Hash: sha1:3a71617832264c4155e27f7952ad36e449d1f523
+--! Previous: sha1:689b9e0df822a729515892c57a68ac798f4204ac
+--! Hash: sha1:76a74f9580252e01664e065ef3c689ab87be6105
 --! Message: access
 
 set local role rowhouse_owner;

@@ -1,5 +1,5 @@
---! Previous: sha1:3a71617832264c4155e27f7952ad36e449d1f523
---! Hash: sha1:36ffbb337d14cec4644434074646f7cd969a28bc
+--! Previous: sha1:76a74f9580252e01664e065ef3c689ab87be6105
+--! Hash: sha1:ae968b3801e9aa861246d928a9a3a6db194b30a9
 --! Message: attributes
 
 set local role rowhouse_owner;

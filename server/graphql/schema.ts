@@ -10,6 +10,7 @@ import { aggregates, aggregatesPreset } from "./aggregates.ts";
 import { exactNumbers } from "./exactness.ts";
 import { namesFromSmartTags, unusedNames } from "./inflection.ts";
 import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
+import { links } from "./links.ts";
 
 /** A built schema and the preset it runs with. */
 export type Built = { schema: GraphQLSchema; resolvedPreset: GraphileConfig.ResolvedPreset };
@@ -35,6 +36,7 @@ export async function buildSchema(
       namesFromSmartTags,
       unusedNames,
       exactNumbers,
+      links,
       ...(scope.role ? [] : [aggregates]),
       ...plugins,
     ],
