@@ -37,7 +37,7 @@ declare
   _state text;
 begin
   -- The same order as data.cancel_operation and definitions, so that none waits for the other in a circle.
-  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step <> 'copy';
+  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step not in ('copy', 'kept');
   if _entity.id is not null then
     perform pg_advisory_xact_lock(hashtextextended('data.define/' || _entity.app_id, 0));
   end if;
