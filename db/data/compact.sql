@@ -59,17 +59,14 @@ declare
   _table text := data.storage_table(entity, schema_name);
   _entity data.entities;
   _column name;
-  _policies text[];
 begin
-  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _table]
-    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p));
+  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _table]);
   for _column in select a.attname from pg_catalog.pg_attribute a where a.attrelid = to_regclass(_table) and not a.attisdropped and a.attname ~ '@' loop
     execute format('alter table %s drop column %I', _table, _column);
   end loop;
   update data.entities e set oldest_version = e.version where e.id = entity.id returning e.* into _entity;
-  _policies := data.release_policies(schema_name, entity.name);
-  perform data.build_entity(_entity, schema_name);
-  perform data.restore_policies(_entity.name, _policies);
+  perform access.guard(_entity, _table);
+  perform data.build_front(_entity, schema_name);
   perform data.publish_definition(_entity.app_id);
 end
 $$;
