@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (indexes that a worker builds afterwards), "locks", "records", "rewrites", "loses_data", "offenders", "dependents"}. A property with "x-renamed-from" continues another. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "offenders", "dependents"}. A property with "x-renamed-from" continues another. Site owners and admins only. RH400, RH403, RH404, RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -74,7 +74,7 @@ begin
     _entity := data.save_definition(old, try_definition.schema, data.schema_transforms(changes));
     perform data.refuse_collisions(old.app_id);
     _statements := data.storage_statements(_entity, _schema_name, _fields, renames, data.schema_transforms(changes));
-    _deferred := data.deferred_statements(_entity, _schema_name, renames);
+    _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
     _keeps := data.keeps_view(_entity, _schema_name, _fields, _statements);
     execute format('select count(*) from %s', data.storage_table(old, _schema_name)) into _records;
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
@@ -136,7 +136,7 @@ language sql stable set search_path = '' as $$
   select jsonb_build_array(
       jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'ACCESS EXCLUSIVE', 'message', case
         when exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
-        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null') then 'nobody reads or writes while every record is read once'
+        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null' and s !~ ' not valid$') then 'nobody reads or writes while every record is read once'
         else 'for the moment of a catalog change' end),
       jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message',
         case when keeps_view then 'the view is replaced where it stands' else 'the view is made anew: a statement that has begun may not find it' end))

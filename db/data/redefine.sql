@@ -83,7 +83,7 @@ begin
   perform data.refuse_during_operation(old);
   _entity := data.save_definition(old, redefine.schema, _transforms);
   _statements := data.storage_statements(_entity, _schema_name, _fields, renames, _transforms);
-  _deferred := data.deferred_statements(_entity, _schema_name, renames);
+  _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
   if array(select s from unnest(redefine.statements) s order by 1) <> array(select s from unnest(_statements) s order by 1) and redefine.statements is not null then
     perform rowhouse.fail(409, format('What this plan would do to %s is not what has to be done now', _entity.name), 'Plan again: data.plan(entity, schema).', 'plan_outdated');
   end if;
