@@ -220,6 +220,25 @@ test.each(["cancelled", "dropped"])("an entity whose index is being built is %s 
   }
 });
 
+test("a relation to an entity whose index is being built is defined meanwhile, and the index is begun again", async () => {
+  await make("referred", flat);
+  operator();
+  await alive();
+  await openReader();
+  await define("referred", schema({ city: indexed }, flat));
+  await until("referred", ({ note }) => /waiting for/.test(note ?? ""));
+  await define("referrers", {
+    type: "object",
+    properties: {
+      to: { type: "string", format: "uuid", "x-relation": { entity: "referred", name: "other" } },
+    },
+  });
+  expect((await last("referred")).state).toBe("running");
+  await release();
+  expect(await until("referred", ended)).toMatchObject({ state: "done", error: null });
+  expect((await indexes("referred_flat")).map(({ valid }) => valid)).not.toContain(false);
+});
+
 test("of two processes one builds; when it ends, the other begins again what it left", async () => {
   await make("shared", flat);
   const first = operator();

@@ -43,7 +43,7 @@ $$;
 comment on function data.next_statement() is
   'The statement that operations wait for next: it creates an index, or drops first what an interrupted one has left. For the process that has the operator''s login.';
 
--- Whoever needs the table for himself comes first: who cancels the operation, drops the entity or changes rights.
+-- Whoever needs the table for himself comes first: who cancels the operation, drops the entity, changes rights or refers to it.
 create or replace function data.watch_statement(operation uuid, process int, progress jsonb) returns boolean
 language plpgsql security definer set search_path = '' as $$
 begin
@@ -52,7 +52,7 @@ begin
   where o.id = (select x.id from data.operations x where x.id = watch_statement.operation and x.statement is not null for update skip locked) and progress is not null;
   return not exists (
     select from pg_catalog.pg_locks l
-    where not l.granted and l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and watch_statement.process = any (pg_blocking_pids(l.pid)));
+    where not l.granted and l.locktype = 'relation' and l.mode in ('AccessExclusiveLock', 'ShareRowExclusiveLock') and watch_statement.process = any (pg_blocking_pids(l.pid)));
 end
 $$;
 comment on function data.watch_statement(uuid, int, jsonb) is

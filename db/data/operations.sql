@@ -43,7 +43,7 @@ begin
   end if;
   select o.* into _operation from data.operations o where o.id = run_step.operation for update skip locked;
   if _operation.id is null then
-    return coalesce((select case when o.state in ('waiting', 'running') then 'busy' else o.state end from data.operations o where o.id = run_step.operation), 'gone');
+    return coalesce((select case when o.state in ('waiting', 'running') then case when o.statement is null then 'busy' else 'asked' end else o.state end from data.operations o where o.id = run_step.operation), 'gone');
   elsif _operation.state not in ('waiting', 'running') then
     return _operation.state;
   end if;
