@@ -1,5 +1,5 @@
---! Previous: sha1:4048b3163d84abbce7b6b20cbbb59474132bcdcd
---! Hash: sha1:3a71617832264c4155e27f7952ad36e449d1f523
+--! Previous: sha1:8fe8ca49e9a31f90739a6db865b4e66a80789eb4
+--! Hash: sha1:16dffaafcbbf4ced9ee556a4c09f390a5eea824c
 --! Message: access
 
 set local role rowhouse_owner;

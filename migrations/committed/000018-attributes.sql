@@ -1,5 +1,5 @@
---! Previous: sha1:3a71617832264c4155e27f7952ad36e449d1f523
---! Hash: sha1:36ffbb337d14cec4644434074646f7cd969a28bc
+--! Previous: sha1:16dffaafcbbf4ced9ee556a4c09f390a5eea824c
+--! Hash: sha1:f889aa8e1f6599dccbafbe68cb24976b5f3588b5
 --! Message: attributes
 
 set local role rowhouse_owner;
