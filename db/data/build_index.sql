@@ -190,8 +190,9 @@ begin
     execute format('drop index if exists %I.%I', schema_name, _superseded);
   end loop;
   perform data.save_fields(entity);
+  perform access.guard(entity, data.storage_table(entity, schema_name)); -- conditions read the columns, too
   perform data.build_front(entity, schema_name);
   perform data.publish_definition(entity.app_id);
 end
 $$;
-comment on function data.switch_indexes(data.entities, text) is 'Lets the view and the write functions of an entity use the columns and indexes that were built.';
+comment on function data.switch_indexes(data.entities, text) is 'Lets the view, the policies and the write functions of an entity use the columns and indexes that were built.';

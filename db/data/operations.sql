@@ -39,7 +39,7 @@ begin
   -- The same order as data.cancel_operation and definitions, so that none waits for the other in a circle.
   select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step not in ('copy', 'kept');
   if _entity.id is not null then
-    perform pg_advisory_xact_lock(hashtextextended('data.define/' || _entity.app_id, 0));
+    perform data.lock_definitions(a) from tenancy.apps a where a.id = _entity.app_id;
   end if;
   select o.* into _operation from data.operations o where o.id = run_step.operation for update skip locked;
   if _operation.id is null then
