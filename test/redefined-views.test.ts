@@ -46,7 +46,7 @@ test.each(["jsonb", "flat"])(
       });
     const clients = [
       client(0, `select * from acme_crm.${name} where city = 'Oslo'`),
-      client(1, `select city, n from acme_crm.${name} where city = 'Oslo'`, "known"),
+      client(1, `select city, n from acme_crm.${name} where city = 'Oslo'`, `known_${name}`),
       client(2, `update acme_crm.${name} set n = n + 1 where city = 'Oslo' returning city, n`),
     ];
     const done = Promise.all(clients);
