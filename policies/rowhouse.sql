@@ -7,3 +7,7 @@ grant execute on function rowhouse.report_worker(uuid), rowhouse.forget_worker(u
 alter table rowhouse.workers enable row level security, force row level security;
 drop policy if exists owner_all on rowhouse.workers;
 create policy owner_all on rowhouse.workers to rowhouse_owner using (true) with check (true);
+
+alter table rowhouse.operators enable row level security, force row level security;
+drop policy if exists owner_all on rowhouse.operators;
+create policy owner_all on rowhouse.operators to rowhouse_owner using (true) with check (true);

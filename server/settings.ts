@@ -61,7 +61,7 @@ export const SETTINGS = {
     whole(0, 65535),
     "4001",
     "TCP port",
-    "Where start --only worker answers /health and /health/ready; 0 takes a free port.",
+    "Where start --only worker or operator answers /health and /health/ready; 0 takes a free port.",
   ),
   ROWHOUSE_MASTER_KEY: setting(
     z.string(),

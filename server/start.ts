@@ -5,15 +5,16 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { authRoutes } from "./auth/routes.ts";
 import { openTokens } from "./auth/tokens.ts";
-import type { Logins, Part } from "./database/connect.ts";
+import type { Logins, Only } from "./database/connect.ts";
 import { contentHash, migrate } from "./database/migrate.ts";
 import { createGraphql } from "./graphql/graphql.ts";
 import { createApp } from "./http/app.ts";
 import type { Settings } from "./settings.ts";
 import { createHealthServer, readiness } from "./worker/health.ts";
+import { startOperator } from "./worker/operator.ts";
 import { startWorker } from "./worker/worker.ts";
 
-/** A running gateway, worker or both. stop() finishes running requests and jobs first. */
+/** A running gateway, worker, operator or all of them. stop() finishes running requests and jobs first. */
 export interface Rowhouse {
   /** Where clients reach the gateway; a process with the worker alone: where it tells its health. */
   url: string;
@@ -24,13 +25,13 @@ export interface Rowhouse {
 const PATIENCE_MS = 5_000;
 
 /**
- * Starts gateway and worker in this process, or `only` one of them. Migrates first, where the operator's URL is given;
- * without it, somebody else has to.
+ * Starts gateway, worker and what the operator's login does in this process, or `only` one of them. Migrates first, where the
+ * operator's URL is given; without it, somebody else has to.
  */
 export async function startServer(parts: {
   settings: Settings;
   logins: Partial<Logins>;
-  only?: Part | undefined;
+  only?: Only | undefined;
   /** Asked for by the gateway only: a worker needs no key. */
   masterKey: () => Buffer;
   log: Logger;
@@ -52,13 +53,17 @@ export async function startServer(parts: {
   try {
     const warnings: string[] = [];
     if (hasAll(logins)) warnings.push(...(await migrate(logins)).warnings);
-    const workerPool = only === "gateway" ? null : openPool(logins.workerUrl, 10);
-    const pool = only === "worker" ? null : openPool(logins.gatewayUrl, settings.ROWHOUSE_POOL_SIZE);
+    const runs = (part: Only) => only === undefined || only === part;
+    const workerPool = runs("worker") ? openPool(logins.workerUrl, 10) : null;
+    const pool = runs("gateway") ? openPool(logins.gatewayUrl, settings.ROWHOUSE_POOL_SIZE) : null;
     if (!logins.operatorUrl) warnings.push(...(await compareInstalled((pool ?? workerPool) as pg.Pool)));
 
     const worker = workerPool && (await startWorker(workerPool, log));
     if (worker) open.push(() => worker.stop());
-    const ready = () => readiness((pool ?? workerPool) as pg.Pool, worker);
+    const operator = logins.operatorUrl && only !== "gateway" ? startOperator(logins.operatorUrl, log) : null;
+    if (operator) open.push(() => operator.stop());
+    const health = pool ?? workerPool ?? openPool(logins.operatorUrl, 1);
+    const ready = () => readiness(health, only === "operator" ? { operator } : { worker });
     if (!pool) {
       const server = createHealthServer(ready);
       open.push(() => close(server));

@@ -262,6 +262,51 @@ test.each(["jsonb", "flat"])("compacted, a dropped value is gone for good, in %s
   ]);
 });
 
+test.each(["jsonb", "flat"])(
+  "what is kept of records is compacted in batches while clients go on, in %s",
+  async (storage) => {
+    const e = `kept_${storage.slice(0, 1)}`;
+    const made = (properties: object) =>
+      schema(properties, { "x-storage": storage, "x-history": true, "x-soft-delete": true });
+    await define(e, made({ a: { type: "integer" }, b: text }));
+    await db.query(
+      "select data.insert($1, (select jsonb_agg(jsonb_build_object('a', i, 'b', 'secret')) from generate_series(1, 4500) i))",
+      [`acme/crm/${e}`],
+    );
+    await db.query(`update acme_crm.${e} set a = a + 10000`);
+    await db.query(`delete from acme_crm.${e} where a > 10500`);
+    await apply((await plan(e, made({ a: { type: "integer" } }))).plan, true);
+    const [operation] = await db.query<{ id: string }>("select (data.compact($1)).id", [`acme/crm/${e}`]);
+    const left = async () =>
+      (
+        await db.query<{ n: number }>(
+          `select count(*)::int as n from (select k::text from acme_crm.${e}__deleted_records k union all select h::text from acme_crm.${e}__history h) x (k) where k like '%secret%'`,
+        )
+      )[0]?.n as number;
+    let before = await left();
+    expect(before).toBeGreaterThan(8000);
+    for (let state = "running", n = 0; state === "running"; n++) {
+      [{ state } = { state: "" }] = await db.query<{ state: string }>("select data.run_step($1) as state", [
+        operation?.id,
+      ]);
+      const now = await left();
+      expect(before - now).toBeLessThanOrEqual(2000);
+      await db.query(`update acme_crm.${e} set a = a + 20000 where a = $1`, [10_001 + n]);
+      before = await left();
+    }
+    expect(
+      await db.query(
+        "select state, error, records_done >= 13000 as all, records_done <= records_total + 20 as no_more from data.operations where id = $1",
+        [operation?.id],
+      ),
+    ).toEqual([{ state: "done", error: null, all: true, no_more: true }]);
+    expect(await left()).toBe(0);
+    expect(
+      await db.query(`select count(*)::int as n, min(version)::int as version from acme_crm.${e}`),
+    ).toEqual([{ n: 500, version: 2 }]);
+  },
+);
+
 test("on jsonb, adding, dropping, renaming and converting touch no row", async () => {
   await define("untouched", schema({ a: text, b: text, c: text }));
   await insert("untouched", { a: "1", b: "2", c: "3" });

@@ -1,12 +1,17 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
+import { pino } from "pino";
 import { type Logins, logins } from "../server/database/connect.ts";
 import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
+import { startOperator } from "../server/worker/operator.ts";
 
 // A cluster of its own: PostgreSQL restarts all of itself when one of its processes is killed.
 const PASSWORDS = { gateway: "gateway-secret", worker: "worker-secret" };
@@ -100,5 +105,85 @@ test.each(["copy", "index"])(
     expect(wrong.rows).toEqual([{ n: 0 }]);
     const plan = await db.query("explain (costs off) select * from acme_crm.people where city = 'City 7'");
     expect(JSON.stringify(plan.rows)).toMatch(/people_city_idx/);
+  },
+);
+
+const BIN = fileURLToPath(new URL("../bin/rowhouse.mjs", import.meta.url));
+
+test.each(["PostgreSQL's process", "the process that asked for it"])(
+  "an index that is built concurrently while %s is killed with -9 is there in the end, whole",
+  async (what) => {
+    const flat = (city: object) =>
+      db.query("select data.define_entity('acme/crm', 'places', $1)", [
+        { ...schema(city), "x-storage": "flat" },
+      ]);
+    await flat({ type: "string" });
+    const { rows: there } = await db.query("select count(*)::int as n from acme_crm.places");
+    for (let batch = 0; there[0].n === 0 && batch < 3; batch++)
+      await db.query(
+        `select data.insert('acme/crm/places', (select jsonb_agg(jsonb_build_object('name', 'N' || i, 'city', 'City ' || i % 500)) from generate_series(1, 5000) i))`,
+      );
+    const reader = await db.connect(); // what is built waits for it
+    await reader.query("begin isolation level repeatable read");
+    await reader.query("select 1 from tenancy.sites");
+    const child = spawn(process.execPath, [BIN, "start", "--only", "operator"], {
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: cluster.operatorUrl,
+        ROWHOUSE_WORKER_PORT: "0",
+        ROWHOUSE_DIR: dir,
+        ROWHOUSE_MASTER_KEY: "07".repeat(32),
+      },
+      stdio: "ignore",
+    });
+    const query = async (text: string, values: unknown[] = []) => (await db.query(text, values)).rows[0];
+    const eventually = async (text: string, wanted: (row: Record<string, unknown>) => boolean) => {
+      for (const end = Date.now() + 60_000; Date.now() < end; await sleep(50)) {
+        const row = await query(text).catch(() => undefined);
+        if (row && wanted(row)) return row;
+      }
+      throw new Error(`never so: ${text}`);
+    };
+    await eventually("select rowhouse.operator_is_alive() as alive", ({ alive }) => alive === true);
+    await flat({ type: "string", "x-index": true });
+    const { id } = await query("select id from data.operations order by created_at desc limit 1");
+    const step = async () => (await query("select data.run_step($1) as s", [id])).s as string;
+    for (let state = await step(); state !== "asked"; ) state = await step();
+    const { pid } = (await eventually(
+      "select max(pid) as pid from pg_stat_progress_create_index where phase ~ 'waiting for old'",
+      (row) => row.pid !== null,
+    )) as { pid: number };
+    const index =
+      "select indisvalid as valid from pg_index where indexrelid = to_regclass('acme_crm.places_flat_city_idx')";
+    expect(await query(index)).toEqual({ valid: false });
+    if (what === "PostgreSQL's process") {
+      process.kill(pid, "SIGKILL");
+      await expect(reader.query("select pg_sleep(20)")).rejects.toThrow();
+      reader.release(true);
+    } else {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+      await reader.query("rollback");
+      reader.release();
+    }
+    const next = startOperator(cluster.operatorUrl, pino({ level: "silent" }));
+    await eventually(index, ({ valid }) => valid === true);
+    for (let state = "asked"; state === "asked" || state === "running"; state = await step()) await sleep(20);
+    expect(await query("select state, error, statement from data.operations where id = $1", [id])).toEqual({
+      state: "done",
+      error: null,
+      statement: null,
+    });
+    expect(
+      await query(
+        "select count(*)::int as n from pg_index x join pg_class c on c.oid = x.indrelid where c.relname = 'places_flat' and not x.indisvalid",
+      ),
+    ).toEqual({ n: 0 });
+    await next.stop();
+    if (child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, "exit");
+      child.kill("SIGTERM");
+      expect((await ended)[0]).toBe(0);
+    }
   },
 );

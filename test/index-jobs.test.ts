@@ -227,6 +227,31 @@ test("the plan of such a definition says what the worker will do, and applying i
   expect(JSON.stringify(partial.rows)).toMatch(/Index Scan using planned_ix_/);
 });
 
+test("a role's condition on the field holds all the time, and reads the column when it is done", async () => {
+  await make("ruled");
+  await db.account("lena@acme.test");
+  await db.query("select access.define_role('acme', $1)", [
+    { name: "local", permissions: [{ permission: "ruled:read", condition: { city: "City 7" } }] },
+  ]);
+  await db.query("select tenancy.add_member('acme', 'lena@acme.test', 'local')");
+  const seen = () =>
+    db.as("acme", "lena@acme.test", async (client) => {
+      const { rows } = await client.query("select distinct city from acme_crm.ruled");
+      const { rows: steps } = await client.query("explain (costs off) select * from acme_crm.ruled");
+      return [rows, /\(city = 'City 7'/.test(JSON.stringify(steps))];
+    });
+  const theirs = [{ city: "City 7" }];
+  expect(await seen()).toEqual([theirs, false]);
+  await define("ruled", schema({ city: indexed }));
+  const { id } = await started("ruled");
+  await until(id, "switch");
+  expect(await seen()).toEqual([theirs, false]);
+  expect(await finish(id)).toMatchObject({ state: "done", error: null });
+  expect(await seen()).toEqual([theirs, true]);
+  await define("ruled", schema());
+  expect(await seen()).toEqual([theirs, false]);
+});
+
 test("a plan made when the entity was small is not applied when it is large", async () => {
   await define("grown", schema());
   const [{ p } = { p: "" }] = await db.query<{ p: string }>(

@@ -8,6 +8,7 @@ import { pino } from "pino";
 import { logins } from "../server/database/connect.ts";
 import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
+import { startOperator } from "../server/worker/operator.ts";
 import { startWorker } from "../server/worker/worker.ts";
 
 // Roles belong to a cluster: an installation by another owner needs a cluster of its own.
@@ -115,6 +116,31 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
     (await client.query("select count(*)::int as n from graphile_worker.jobs")).rows[0].n;
   for (const end = Date.now() + 5000; (await waiting()) > 0 && Date.now() < end; ) await sleep(20);
   expect(await waiting()).toBe(0);
+
+  // Such an operator, too, builds large indexes while everybody goes on.
+  const wide = (city: object) =>
+    client.query("select data.define_entity('acme/crm', 'wide', $1)", [
+      { type: "object", "x-storage": "flat", properties: { city } },
+    ]);
+  await wide({ type: "string" });
+  for (let batch = 0; batch < 2; batch++)
+    await client.query(
+      "select data.insert('acme/crm/wide', (select jsonb_agg(jsonb_build_object('city', i::text)) from generate_series(1, 6000) i))",
+    );
+  const operator = startOperator(url.href, pino({ level: "silent" }));
+  const row = async (sql: string) => (await client.query(sql)).rows[0];
+  for (const end = Date.now() + 20_000; Date.now() < end; await sleep(20))
+    if ((await row("select rowhouse.operator_is_alive() as alive")).alive) break;
+  await wide({ type: "string", "x-index": true });
+  const ended = "select state, note, error from data.operations order by created_at desc limit 1";
+  for (const end = Date.now() + 30_000; Date.now() < end; await sleep(20))
+    if (!/waiting|running/.test((await row(ended)).state)) break;
+  expect(await row(ended)).toEqual({
+    state: "done",
+    note: expect.stringMatching(/ was built while everybody went on$/),
+    error: null,
+  });
+  await operator.stop();
   await worker.stop();
   await pool.end();
   await client.end();

@@ -14,12 +14,13 @@ language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
   _table text := data.storage_table(entity, _schema_name);
-  _after uuid := coalesce(operation.reached #>> '{}', '00000000-0000-0000-0000-000000000000')::uuid;
+  _after uuid := coalesce(case operation.step when 'copy' then operation.reached #>> '{}' end, '00000000-0000-0000-0000-000000000000')::uuid;
   _last uuid;
 begin
   records := 0;
   if operation.step = 'begin' then
-    execute format('update data.operations o set records_total = (select count(*) from %s) where o.id = $1', _table) using operation.id;
+    execute format('update data.operations o set records_total = (select count(*) from %s)%s where o.id = $1', _table, (
+      select string_agg(format(' + (select count(*) from %s)', k), '') from unnest(data.kept_tables(entity, _schema_name)) k)) using operation.id;
     step := 'copy';
   elsif operation.step = 'copy' then
     set local rowhouse.maintenance = 'on';
@@ -35,15 +36,18 @@ begin
     into records, _last using _after;
     set local rowhouse.maintenance = '';
     reached := to_jsonb(_last);
-    step := case when _last is null then 'finish' else 'copy' end;
+    step := case when _last is null then 'kept' else 'copy' end;
+  elsif operation.step = 'kept' then
+    select c.reached, c.records into reached, records from data.compact_kept_batch(entity, _schema_name, operation.reached) c;
+    step := case when reached is null then 'finish' else 'kept' end;
   else
-    perform data.compact_kept(entity, _schema_name);
+    perform data.compact_kept(entity, _schema_name); -- what clients have added since
     perform data.forget_versions(entity, _schema_name);
     step := 'done';
   end if;
 end
 $$;
-comment on function data.compact_step(data.operations, data.entities) is 'A step of data.compact: begin, copy (2,000 records each), finish. Returns the next step.';
+comment on function data.compact_step(data.operations, data.entities) is 'A step of data.compact: begin, copy and kept (2,000 records each), finish. Returns the next step.';
 
 create or replace function data.compact_undo(operation data.operations, entity data.entities) returns void
 language sql immutable set search_path = '' as $$ select $$;
@@ -55,18 +59,15 @@ declare
   _table text := data.storage_table(entity, schema_name);
   _entity data.entities;
   _column name;
-  _policies text[];
 begin
-  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _table]
-    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p));
+  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _table]);
   for _column in select a.attname from pg_catalog.pg_attribute a where a.attrelid = to_regclass(_table) and not a.attisdropped and a.attname ~ '@' loop
     execute format('alter table %s drop column %I', _table, _column);
   end loop;
   perform data.drop_dropped_links(entity, schema_name);
   update data.entities e set oldest_version = e.version where e.id = entity.id returning e.* into _entity;
-  _policies := data.release_policies(schema_name, entity.name);
-  perform data.build_entity(_entity, schema_name);
-  perform data.restore_policies(_entity.name, _policies);
+  perform access.guard(_entity, _table);
+  perform data.build_front(_entity, schema_name);
   perform data.publish_definition(_entity.app_id);
 end
 $$;

@@ -120,21 +120,54 @@ end
 $$;
 comment on function data.publish_kept_function(data.entities, text, text) is 'Gives a generated function to rowhouse_data, and lets the site call it.';
 
+drop function if exists data.compact_kept(data.entities, text);
+create or replace function data.kept_tables(entity data.entities, schema_name text) returns text[]
+language sql stable set search_path = '' as $$
+  select array(select k from unnest(array['deleted_records', 'history']) with ordinality w (what, n), data.kept_name(entity, schema_name, what) k
+    where to_regclass(k) is not null order by n)
+$$;
+comment on function data.kept_tables(data.entities, text) is 'The tables that hold an entity''s kept records, as SQL.';
+
 -- data.compact promises that dropped values are gone.
-create or replace function data.compact_kept(entity data.entities, schema_name text) returns void
+create or replace function data.compact_kept(entity data.entities, schema_name text, tables text[] default null, after uuid default null, last uuid default null) returns void
 language plpgsql set search_path = '' as $$
 declare
   _table text;
 begin
-  foreach _table in array array[data.kept_name(entity, compact_kept.schema_name, 'deleted_records'), data.kept_name(entity, compact_kept.schema_name, 'history')] loop
-    if to_regclass(_table) is not null then
-      execute format('update %s k set data = (%I.%I(k.data, k._dropped, k._schema_version)).data, _dropped = null, _schema_version = %s
-        where k._schema_version <> %4$s or k._dropped is not null', _table, compact_kept.schema_name, entity.name || '_upgraded', entity.version);
-    end if;
+  foreach _table in array coalesce(tables, data.kept_tables(entity, schema_name)) loop
+    execute format('update %s k set data = (%I.%I(k.data, k._dropped, k._schema_version)).data, _dropped = null, _schema_version = %s
+      where (k._schema_version <> %4$s or k._dropped is not null)%s', _table, schema_name, entity.name || '_upgraded', entity.version,
+      case when last is not null then ' and k.id > $1 and k.id <= $2' end) using after, last;
   end loop;
 end
 $$;
-comment on function data.compact_kept(data.entities, text) is 'Brings all kept records of an entity to its current definition and forgets their dropped values.';
+comment on function data.compact_kept(data.entities, text, text[], uuid, uuid) is
+  'Brings the kept records of an entity to its current definition and forgets their dropped values: all, or those of some tables with ids after one up to the last.';
+
+create or replace function data.compact_kept_batch(entity data.entities, schema_name text, after jsonb, out reached jsonb, out records bigint)
+language plpgsql set search_path = '' as $$
+declare
+  _n int := coalesce((after->>'table')::int, 1);
+  _table text := (data.kept_tables(entity, schema_name))[_n];
+  _after uuid := coalesce(after->>'after', '00000000-0000-0000-0000-000000000000')::uuid;
+  _last uuid;
+begin
+  records := 0;
+  if _table is null then
+    return;
+  end if;
+  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select k.id from %s k where k.id > $1 order by k.id limit 2000) x', _table)
+  into _last, records using _after;
+  if _last is null then
+    reached := jsonb_build_object('table', _n + 1);
+    return;
+  end if;
+  perform data.compact_kept(entity, schema_name, array[_table], _after, _last);
+  reached := jsonb_build_object('table', _n, 'after', _last);
+end
+$$;
+comment on function data.compact_kept_batch(data.entities, text, jsonb) is
+  'Compacts about the next 2,000 kept records by id, one table after the other; reached is null when there were none.';
 
 create or replace function data.expire_kept(entity data.entities, schema_name text) returns bigint
 language plpgsql set search_path = '' as $$

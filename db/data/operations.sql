@@ -17,13 +17,15 @@ $$;
 comment on function data.start_operation(data.entities, text, jsonb) is
   'Notes an operation and gives it to the workers. Internal: callers check rights. RH409 while another one works on the entity.';
 
-create or replace function data.enqueue_operation(operation uuid) returns void
+drop function if exists data.enqueue_operation(uuid);
+create or replace function data.enqueue_operation(operation uuid, after interval default '0') returns void
 language plpgsql set search_path = '' as $$
 begin
-  perform graphile_worker.add_job('run_operation', json_build_object('operation', operation), job_key => 'operation/' || operation, max_attempts => 5);
+  perform graphile_worker.add_job('run_operation', json_build_object('operation', operation), job_key => 'operation/' || operation, max_attempts => 5,
+    run_at => now() + after);
 end
 $$;
-comment on function data.enqueue_operation(uuid) is 'Puts an operation into the queue, once.';
+comment on function data.enqueue_operation(uuid, interval) is 'Puts an operation into the queue, once.';
 
 create or replace function data.run_step(operation uuid) returns text
 language plpgsql security definer set search_path = '' set client_min_messages = warning set lock_timeout = '5s' as $$
@@ -32,15 +34,16 @@ declare
   _entity data.entities;
   _next record;
   _detail text;
+  _state text;
 begin
   -- The same order as data.cancel_operation and definitions, so that none waits for the other in a circle.
-  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step <> 'copy';
+  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step not in ('copy', 'kept');
   if _entity.id is not null then
-    perform pg_advisory_xact_lock(hashtextextended('data.define/' || _entity.app_id, 0));
+    perform data.lock_definitions(a) from tenancy.apps a where a.id = _entity.app_id;
   end if;
   select o.* into _operation from data.operations o where o.id = run_step.operation for update skip locked;
   if _operation.id is null then
-    return coalesce((select case when o.state in ('waiting', 'running') then 'busy' else o.state end from data.operations o where o.id = run_step.operation), 'gone');
+    return coalesce((select case when o.state in ('waiting', 'running') then case when o.statement is null then 'busy' else 'asked' end else o.state end from data.operations o where o.id = run_step.operation), 'gone');
   elsif _operation.state not in ('waiting', 'running') then
     return _operation.state;
   end if;
@@ -60,18 +63,21 @@ begin
   update data.operations o set step = _next.step, reached = _next.reached, records_done = o.records_done + _next.records,
     state = case when _next.step = 'done' then 'done' else 'running' end, started_at = coalesce(o.started_at, now()), seen_at = clock_timestamp(),
     finished_at = case when _next.step = 'done' then clock_timestamp() end
-  where o.id = _operation.id;
-  return case when _next.step = 'done' then 'done' else 'running' end;
+  where o.id = _operation.id returning case when o.statement is not null then 'asked' else o.state end into _state;
+  if _state = 'asked' then
+    perform data.enqueue_operation(_operation.id, '5 seconds'); -- whoever runs the statement may be gone
+  end if;
+  return _state;
 end
 $$;
 comment on function data.run_step(uuid) is
-  'Does the next step of an operation and returns its state: running (call again), busy (another process is at it), done, failed, cancelled or gone. For the worker.';
+  'Does the next step of an operation and returns its state: running (call again), asked (it waits for data.operations.statement, which a process with the operator''s login runs; it is in the queue for later), busy (another process is at it), done, failed, cancelled or gone. For the worker.';
 
 create or replace function data.end_operation(operation data.operations, entity data.entities, state text, error jsonb default null) returns void
 language plpgsql set search_path = '' as $$
 begin
   execute format('select data.%I($1, $2)', operation.kind || '_undo') using operation, entity;
-  update data.operations o set state = end_operation.state, error = end_operation.error, finished_at = clock_timestamp() where o.id = operation.id;
+  update data.operations o set state = end_operation.state, error = end_operation.error, statement = null, finished_at = clock_timestamp() where o.id = operation.id;
 end
 $$;
 comment on function data.end_operation(data.operations, data.entities, text, jsonb) is 'Takes back what an unfinished operation has built, and notes how it ended.';
@@ -132,7 +138,8 @@ begin
     loop
       _state := data.run_step(_operation.id);
       commit;
-      exit when _state <> 'running';
+      exit when _state not in ('running', 'asked');
+      perform pg_sleep(0.2) where _state = 'asked';
     end loop;
     raise notice '%: %', _operation.kind, _state;
   end loop;

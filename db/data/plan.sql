@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (indexes that a worker builds afterwards), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Site owners and admins only. RH400, RH403, RH404, RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -79,6 +79,7 @@ declare
   _records bigint;
   _losses jsonb;
   _before text;
+  _keeps boolean;
 begin
   begin
     if jsonb_path_exists(changes, '$[*] ? (exists (@.expression))') then
@@ -87,7 +88,8 @@ begin
     _entity := data.save_definition(old, try_definition.schema, data.schema_transforms(changes));
     perform data.refuse_collisions(old.app_id);
     _statements := data.storage_statements(_entity, _schema_name, _fields, renames, data.schema_transforms(changes));
-    _deferred := data.deferred_statements(_entity, _schema_name, renames);
+    _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
+    _keeps := data.keeps_view(_entity, _schema_name, _fields, _statements);
     execute format('select count(*) from %s', data.storage_table(old, _schema_name)) into _records;
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
       perform data.build_upgrade(_entity, _schema_name);
@@ -104,7 +106,7 @@ begin
   end;
   return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'losses', coalesce(_losses, '[]'), 'records', _records,
     'rewrites', case when exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
-    'locks', data.statement_locks(old, _schema_name, _statements));
+    'locks', data.statement_locks(old, _schema_name, _statements, _keeps));
 end
 $$;
 comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
@@ -145,18 +147,20 @@ end
 $$;
 comment on function data.key_offenders(data.entities, text, jsonb) is 'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each.';
 
-create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[]) returns jsonb
+drop function if exists data.statement_locks(data.entities, text, text[]);
+create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_array(
       jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'ACCESS EXCLUSIVE', 'message', case
         when exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
-        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null') then 'nobody reads or writes while every record is read once'
+        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null' and s !~ ' not valid$') then 'nobody reads or writes while every record is read once'
         else 'for the moment of a catalog change' end),
-      jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message', 'the view is made anew'))
+      jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message',
+        case when keeps_view then 'the view is replaced where it stands' else 'the view is made anew: a statement that has begun may not find it' end))
     || coalesce((select jsonb_agg(jsonb_build_object('relation', t, 'mode', 'SHARE ROW EXCLUSIVE', 'message', 'a foreign key refers to it'))
       from (select distinct substring(s from ' references (\S+) ') from unnest(statements) s where s ~ ' references ') x (t)), '[]')
 $$;
-comment on function data.statement_locks(data.entities, text, text[]) is 'Which locks a definition takes, as [{relation, mode, message}]. Each is tried for 100 ms at a time.';
+comment on function data.statement_locks(data.entities, text, text[], boolean) is 'Which locks a definition takes, as [{relation, mode, message}]. Each is tried for 100 ms at a time.';
 
 create or replace function data.dependents(entity data.entities, changes jsonb) returns jsonb
 language sql stable set search_path = '' as $$

@@ -73,6 +73,7 @@ declare
   _entity data.entities;
   _statements text[];
   _deferred text[];
+  _keeps boolean;
   _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
   _policies text[];
 begin
@@ -83,7 +84,7 @@ begin
   perform data.refuse_during_operation(old);
   _entity := data.save_definition(old, redefine.schema, _transforms);
   _statements := data.storage_statements(_entity, _schema_name, _fields, renames, _transforms);
-  _deferred := data.deferred_statements(_entity, _schema_name, renames);
+  _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
   if array(select s from unnest(redefine.statements) s order by 1) <> array(select s from unnest(_statements) s order by 1) and redefine.statements is not null then
     perform rowhouse.fail(409, format('What this plan would do to %s is not what has to be done now', _entity.name), 'Plan again: data.plan(entity, schema).', 'plan_outdated');
   end if;
@@ -92,21 +93,31 @@ begin
     perform data.build_violations(_entity, _schema_name);
     perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name));
   end if;
+  _keeps := data.keeps_view(_entity, _schema_name, _fields, _statements);
   perform data.lock_tables(array[format('%I.%I', _schema_name, old.name), data.storage_table(old, _schema_name)]
-      || array(select distinct p.table_name from data.looking_policies(_schema_name, old.name) p),
+      || array(select distinct p.table_name from data.looking_policies(_schema_name, old.name) p where not _keeps),
     array(select distinct substring(s from ' references (\S+) ') from unnest(_statements) s where s ~ ' references '));
   if _checks then
     -- Nobody waited while every record was read; what was written meanwhile is read now.
     perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name, _begun));
   end if;
-  _policies := data.release_policies(_schema_name, old.name);
-  perform data.drop_front(old, _schema_name);
-  perform data.build_storage(_entity, _schema_name, _statements);
+  if not _keeps then
+    _policies := data.release_policies(_schema_name, old.name);
+    perform data.drop_front(old, _schema_name);
+  end if;
+  perform data.build_storage(_entity, _schema_name, array(
+    select s from unnest(_statements) with ordinality o (s, n) where not _keeps or s !~ ' drop column ' order by n));
   if _entity.storage = 'flat' then
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;
-  perform data.build_entity(_entity, _schema_name);
-  perform data.restore_policies(_entity.name, _policies);
+  perform access.guard(_entity, data.storage_table(_entity, _schema_name));
+  perform data.build_front(_entity, _schema_name);
+  if _keeps then
+    -- View and policies no longer read what these columns held.
+    perform data.build_storage(_entity, _schema_name, array(select s from unnest(_statements) s where s ~ ' drop column '));
+  else
+    perform data.restore_policies(_entity.name, _policies);
+  end if;
   perform data.publish_definition(_entity.app_id);
   if _deferred <> '{}' then
     perform data.start_operation(_entity, 'build_index', jsonb_build_object('statements', _deferred));

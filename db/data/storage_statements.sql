@@ -40,6 +40,7 @@ language plpgsql stable set search_path = '' as $$
 declare
   _table text := data.storage_table(entity, storage_statements.schema_name);
   _flat boolean := entity.storage = 'flat';
+  _online boolean := storage_statements.old <> '{}' and data.builds_online(entity);
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
     array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).name is not null and (c.moved and not _flat or (c.field).name is null)));
   _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
@@ -139,9 +140,9 @@ begin
   end loop;
   return array_remove(_out, null) || data.link_statements(entity, storage_statements.schema_name, storage_statements.old, renames, transforms)
     || data.ttl_statements(entity, storage_statements.schema_name)
-    || array(select s from unnest(_sets) s where s !~ '^drop index ')
-    || array(select x from unnest(_indexes) x where x ~ '^create ' and (storage_statements.old = '{}' or not data.builds_online(entity)))
-    || array(select k from unnest(_keys) k where k !~ ' drop constraint ');
+    || array(select s from unnest(_sets) s where s !~ '^drop index ' and not _online)
+    || array(select x from unnest(_indexes) x where x ~ '^create ' and not _online)
+    || array(select k || case when _online then ' not valid' else '' end from unnest(_keys) k where k !~ ' drop constraint ');
 end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is

@@ -22,7 +22,9 @@ create or replace function data.unique_keys(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
   select array['id'] || array(select f.name from data.fields f where f.entity_id = entity.id and f.is_unique order by f.name)
     || array(select (select string_agg(n, ',' order by n) from jsonb_array_elements_text(c) n)
-      from jsonb_array_elements(case jsonb_typeof(entity.schema->'x-unique') when 'array' then entity.schema->'x-unique' else '[]' end) c)
+      from jsonb_array_elements(case jsonb_typeof(entity.schema->'x-unique') when 'array' then entity.schema->'x-unique' else '[]' end) c
+      where data.is_valid_index((select a.schema_name from tenancy.apps a where a.id = entity.app_id),
+        data.unique_name(entity, array(select jsonb_array_elements_text(c)))))
 $$;
 comment on function data.unique_keys(data.entities) is
   'What an index keeps unique in an entity: id, properties, and compounds as their sorted properties with commas between.';

@@ -32,12 +32,30 @@ $$;
 comment on function data.view_columns(data.entities, text, text) is
   'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source); links says how lists of links are read (data.link_columns).';
 
+-- A view that is there keeps its columns where they are, so that new ones can be appended to it.
 create or replace function data.column_list(entity data.entities, source text, links text default 'linked') returns text
 language sql stable set search_path = '' as $$
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.position) from data.view_columns(entity, source, column_list.links) x
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by coalesce(v.attnum, 20000 + x.position))
+  from data.view_columns(entity, source, column_list.links) x
+  left join pg_catalog.pg_attribute v on v.attname = x.name and v.attrelid = (
+    select to_regclass(format('%I.%I', a.schema_name, entity.name)) from tenancy.apps a where a.id = entity.app_id)
 $$;
 comment on function data.column_list(data.entities, text, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does; links says how lists of links are read (data.link_columns).';
+
+-- A view that is dropped and made anew has another identity: a statement that has begun does not find it.
+create or replace function data.keeps_view(entity data.entities, schema_name text, old data.fields[], statements text[]) returns boolean
+language sql stable set search_path = '' as $$
+  select to_regclass(format('%I.%I', schema_name, entity.name)) is not null
+    and not exists (
+      select from unnest(keeps_view.old) o left join data.fields f on f.entity_id = entity.id and f.name = o.name
+      where f.name is null or f.sql_type <> o.sql_type or (o.schema ? 'x-rollup' or f.schema ? 'x-rollup') and o.schema is distinct from f.schema)
+    and not exists (
+      select from unnest(statements) d, unnest(statements) s
+      where substring(d from ' drop column if exists (\S+)$') in (substring(s from ' add column if not exists (\S+) '), substring(s from ' rename column \S+ to (\S+)$')))
+$$;
+comment on function data.keeps_view(data.entities, text, data.fields[], text[]) is
+  'Whether an entity''s view can be replaced where it stands: no column it has goes or gets another type. Columns may be added.';
 
 create or replace function data.build_view(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

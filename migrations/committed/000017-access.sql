@@ -1,5 +1,5 @@
---! Previous: sha1:689b9e0df822a729515892c57a68ac798f4204ac
---! Hash: sha1:76a74f9580252e01664e065ef3c689ab87be6105
+--! Previous: sha1:612b9f29f0219d72609e975225e8f911bc983436
+--! Hash: sha1:ac086bd7fa6d1145a8670e72ebd9922d45511c7f
 --! Message: access
 
 set local role rowhouse_owner;

@@ -1,5 +1,5 @@
---! Previous: sha1:76a74f9580252e01664e065ef3c689ab87be6105
---! Hash: sha1:ae968b3801e9aa861246d928a9a3a6db194b30a9
+--! Previous: sha1:ac086bd7fa6d1145a8670e72ebd9922d45511c7f
+--! Hash: sha1:1f20ffa215a38c87a8673202934360549d39a602
 --! Message: attributes
 
 set local role rowhouse_owner;

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { readMasterKey } from "../auth/master-key.ts";
-import { type Database, type Logins, openDatabase, ownLogin, type Part } from "../database/connect.ts";
+import { type Database, type Logins, type Only, openDatabase, ownLogin } from "../database/connect.ts";
 import { openLog } from "../log.ts";
 import { readSettings, type Settings, SettingsError, settingsHelp } from "../settings.ts";
 import { type Rowhouse, startServer } from "../start.ts";
@@ -14,8 +14,8 @@ export function startCommand(program: Command): void {
     .addOption(
       new Option(
         "--only <part>",
-        "run the gateway or the worker alone; start as many of each as you need",
-      ).choices(["gateway", "worker"]),
+        "run the gateway or the worker alone, as many of each as you need, or what needs the operator's login",
+      ).choices(["gateway", "worker", "operator"]),
     )
     .addHelpText(
       "after",
@@ -23,6 +23,7 @@ export function startCommand(program: Command): void {
 With DATABASE_URL as the operator, start migrates and then uses the logins rowhouse_gateway and rowhouse_worker.
 With --only, DATABASE_URL may be that login itself: such a process never holds the operator's password, and
 somebody runs rowhouse migrate before it. It needs a password in the URL, its ROWHOUSE_…_PASSWORD, or the master key.
+--only operator migrates, then builds large indexes without keeping writers waiting, as start without --only does.
 
 Settings (environment variables):
 ${settingsHelp()}
@@ -34,11 +35,11 @@ Examples:
     .action(start);
 }
 
-async function start({ only }: { only?: Part }): Promise<void> {
+async function start({ only }: { only?: Only }): Promise<void> {
   const settings = readSettings();
   const log = openLog(settings.ROWHOUSE_LOG_LEVEL);
   const masterKey = () => readMasterKey(settings);
-  if (only !== "worker") masterKey(); // a wrong one is said before anything starts
+  if (only === undefined || only === "gateway") masterKey(); // a wrong one is said before anything starts
   const opening = open(settings, only);
   let starting: Promise<Rowhouse> | undefined;
   // Signals count from here on: one that comes while PostgreSQL starts or migrates still stops it.
@@ -57,13 +58,17 @@ async function start({ only }: { only?: Part }): Promise<void> {
   });
   for (const warning of server.warnings) console.error(`Note: ${warning}`);
   const where = database.embedded ? `embedded in ${settings.ROWHOUSE_DIR}` : "from DATABASE_URL";
-  console.error(only === "worker" ? workerBanner(server.url, where) : banner(server.url, where, only));
+  console.error(
+    only === undefined || only === "gateway"
+      ? banner(server.url, where, only)
+      : partBanner(server.url, where, only),
+  );
 }
 
 /** The database as its operator, or as the one login that DATABASE_URL is. */
 async function open(
   settings: Settings,
-  only: Part | undefined,
+  only: Only | undefined,
 ): Promise<Partial<Logins> & Pick<Database, "embedded" | "stop">> {
   const own = ownLogin(settings);
   if (!own) return openDatabase(settings);
@@ -75,7 +80,7 @@ async function open(
   return { [`${own.part}Url`]: own.url, embedded: false, stop: async () => {} };
 }
 
-function banner(url: string, database: string, only?: Part): string {
+function banner(url: string, database: string, only?: Only): string {
   return `
   Rowhouse is up.
 
@@ -93,14 +98,14 @@ ${only ? "  Worker      in another process: rowhouse start --only worker\n" : ""
 `;
 }
 
-function workerBanner(url: string, database: string): string {
+function partBanner(url: string, database: string, only: Only): string {
   return `
-  The worker of Rowhouse is up.
+  The ${only} of Rowhouse is up.
 
   Health      ${url}/health/ready
   PostgreSQL  ${database}
   Gateway     in another process: rowhouse start --only gateway
 
-  Ctrl-C stops it; running jobs are finished first.
+  Ctrl-C stops it${only === "worker" ? "; running jobs are finished first" : ""}.
 `;
 }

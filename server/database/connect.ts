@@ -19,6 +19,9 @@ export interface Database extends Logins {
 /** A part of the server that may run in a process of its own, with a login of its own. */
 export type Part = "gateway" | "worker";
 
+/** What rowhouse start --only runs: the operator has no login but DATABASE_URL's. */
+export type Only = Part | "operator";
+
 const ROLES = { gateway: "rowhouse_gateway", worker: "rowhouse_worker" } as const;
 
 /** The server that DATABASE_URL names, or the embedded one (started when it does not run yet), as its operator. */

@@ -2,13 +2,17 @@ import { createServer, type Server } from "node:http";
 import type { Pool } from "pg";
 import type { Readiness } from "../http/context.ts";
 import { sendJson } from "../http/response.ts";
+import type { Operator } from "./operator.ts";
 import type { Worker } from "./worker.ts";
 
 /**
  * Whether a process can do its work. Its own worker is asked; a process without one asks SQL whether some worker has
- * reported within 30 s.
+ * reported within 30 s, unless it is the operator's, which needs none.
  */
-export async function readiness(pool: Pool, worker: Worker | null): Promise<Readiness> {
+export async function readiness(
+  pool: Pool,
+  { worker, operator }: { worker?: Worker | null; operator?: Operator | null },
+): Promise<Readiness> {
   const checks: Record<string, string> = {};
   let someWorkerReports = false;
   try {
@@ -21,7 +25,8 @@ export async function readiness(pool: Pool, worker: Worker | null): Promise<Read
     checks.database = /^(08|53|57|E)/.test(code) || code === "" ? "not reachable" : "ok";
     checks.migrations = checks.database === "ok" ? "not installed" : "unknown";
   }
-  if (worker) checks.worker = worker.isRunning() ? "ok" : "not running";
+  if (operator) checks.operator = operator.isRunning() ? "ok" : "not running";
+  else if (worker) checks.worker = worker.isRunning() ? "ok" : "not running";
   else if (checks.migrations !== "ok") checks.worker = "unknown";
   else checks.worker = someWorkerReports ? "ok" : "none has reported for 30 s";
   return { ready: Object.values(checks).every((check) => check === "ok"), checks };
