@@ -101,7 +101,7 @@ begin
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.parse_select(entity.id, null, 'u'),
+    format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.column_names(entity, 'u'),
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
     data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)));
 

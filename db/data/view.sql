@@ -33,12 +33,24 @@ comment on function data.view_columns(data.entities, text, text) is
   'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source); links says how lists of links are read (data.link_columns).';
 
 -- A view that is there keeps its columns where they are, so that new ones can be appended to it.
-create or replace function data.column_list(entity data.entities, source text, links text default 'linked') returns text
+create or replace function data.placed_columns(entity data.entities, source text, links text) returns table (name text, expression text, place int)
 language sql stable set search_path = '' as $$
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by coalesce(v.attnum, 20000 + x.position))
-  from data.view_columns(entity, source, column_list.links) x
+  select x.name, x.expression, coalesce(v.attnum, 20000 + x.position)::int
+  from data.view_columns(entity, source, placed_columns.links) x
   left join pg_catalog.pg_attribute v on v.attname = x.name and v.attrelid = (
     select to_regclass(format('%I.%I', a.schema_name, entity.name)) from tenancy.apps a where a.id = entity.app_id)
+$$;
+comment on function data.placed_columns(data.entities, text, text) is 'The columns of an entity''s view with their places in it.';
+
+create or replace function data.column_names(entity data.entities, alias text) returns text
+language sql stable set search_path = '' as $$
+  select string_agg(format('%s.%I', column_names.alias, x.name), ', ' order by x.place) from data.placed_columns(entity, 't', 'linked') x
+$$;
+comment on function data.column_names(data.entities, text) is 'The columns of an entity''s view in their order, of rows called alias, as SQL.';
+
+create or replace function data.column_list(entity data.entities, source text, links text default 'linked') returns text
+language sql stable set search_path = '' as $$
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.place) from data.placed_columns(entity, source, column_list.links) x
 $$;
 comment on function data.column_list(data.entities, text, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does; links says how lists of links are read (data.link_columns).';
