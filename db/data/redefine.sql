@@ -104,6 +104,9 @@ begin
   if _entity.storage = 'flat' then
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;
+  if data.search_statements(_entity, _schema_name) <> '{}' then
+    perform data.defer_search(_entity, _schema_name);
+  end if;
   perform data.build_entity(_entity, _schema_name);
   perform data.restore_policies(_entity.name, _policies);
   perform data.publish_definition(_entity.app_id);
