@@ -214,3 +214,63 @@ test("an entity that was last defined before there was such a statement takes li
   const answer = await post("plain_flat_list", [{ code: "old1" }, { code: "old2" }]);
   expect(answer.json).toMatchObject({ meta: { inserted: 2 }, ids: [expect.any(String), expect.any(String)] });
 });
+
+describe("rules across fields", () => {
+  const integer = { type: "integer" };
+  const fields = {
+    ...{ a: integer, b: integer, on: { type: "string", format: "date" }, word: { type: "string" } },
+    ...{
+      price: { type: "number", format: "decimal" },
+      place: { type: "object", properties: { x: integer } },
+    },
+  };
+  // What a valid record would have to be, and whether a rule only compares.
+  const cases: [string, boolean, object, object][] = [
+    ["a <= b", true, { a: 1, b: 1 }, { a: 2, b: 1 }],
+    [
+      "a <= b or word = 'it''s $body$ %1$s' and on >= '2026-01-31'",
+      true,
+      { a: 2, b: 1, word: "it's $body$ %1$s", on: "2026-02-01" },
+      { a: 2, b: 1, on: "2026-02-01", word: "x" },
+    ],
+    ["word in ('x', 'y') or a is null", true, { word: "z" }, { word: "z", a: 1 }],
+    ["not (price between 0.5 and b)", true, { price: "0.4", b: 2 }, { price: 1.5, b: 2 }],
+    ["a + b < 10", false, { a: 4, b: 5 }, { a: 5, b: 5 }],
+    ["length(word) < 3", false, { word: "ab" }, { word: "abc" }],
+    ["place.x < 3", false, { place: { x: 2 } }, { place: { x: 3 } }],
+  ];
+  test.each(cases)(
+    "%s holds in lists and for one, whether it is told quickly (%s) or not",
+    async (rule, isQuick, good, bad) => {
+      for (const storage of ["jsonb", "flat"]) {
+        const name = `rule_${cases.findIndex(([r]) => r === rule)}_${storage}_kept`;
+        const definition = {
+          type: "object",
+          "x-storage": storage,
+          properties: fields,
+          "x-rules": [{ rule, message: "is broken", field: "a" }],
+        };
+        await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [name, definition]);
+        const [{ quick } = { quick: null }] = await crm.db.query(
+          "select data.record_check(e, 'v') is not null as quick from data.entities e where e.name = $1",
+          [name],
+        );
+        expect(quick).toBe(isQuick);
+        expect((await post(name, [good, {}, good])).json).toMatchObject({ meta: { inserted: 3 } });
+        expect((await post(name, good, "")).status).toBe(201);
+        for (const [records, pointer] of [
+          [[good, bad], "/1/a"],
+          [bad, "/a"],
+        ] as const) {
+          const refused = await post(name, records, Array.isArray(records) ? "?return=ids" : "");
+          expect(refused).toMatchObject({
+            status: 422,
+            json: { errors: [{ pointer, message: "is broken" }] },
+          });
+        }
+        const { errors } = (await post(name, [{ ...bad, a: "x" }])).json as unknown as { errors: object[] };
+        expect(errors[0]).toEqual({ pointer: "/0/a", message: "must be a number" });
+      }
+    },
+  );
+});

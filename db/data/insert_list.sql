@@ -5,10 +5,13 @@
 
 create or replace function data.record_check(entity data.entities, value text) returns text
 language sql stable set search_path = '' as $$
-  select case when data.compile_rules(entity.schema, '_v0') = '' then data.fast_check(entity.schema, record_check.value) end
+  select case
+    when data.compile_rules(entity.schema, '_v0') = '' then c
+    when data.computed_names(entity.schema) = '{}' then 'case when ' || c || ' then ' || data.rules_check(entity.schema, record_check.value) || ' else false end' end
+  from data.fast_check(entity.schema, record_check.value) c
 $$;
 comment on function data.record_check(data.entities, text) is
-  'SQL that is true only for a record of an entity (jsonb expression value) that needs no further look; null where there is none.';
+  'SQL that is true for a record of an entity (jsonb expression value) that needs no further look, else false; null where there is none.';
 
 create or replace function data.stored_columns(entity data.entities, source text) returns table (name text, expression text, is_indexed boolean)
 language sql stable set search_path = '' as $$

@@ -13,8 +13,8 @@ comment on function data.search_source(data.entities, text, text) is 'The SQL ex
 
 create or replace function data.search_vector(entity data.entities, row_name text) returns text
 language sql stable set search_path = '' as $$
-  select string_agg(format('setweight(to_tsvector(%s, data.search_words(%s)), %L)', data.search_configuration(entity),
-    data.search_source(entity, row_name, w.weight), w.weight), ' || ' order by w.weight)
+  select string_agg(format(case w.weight when 'D' then 'to_tsvector(%s, data.search_words(%s))' else 'setweight(to_tsvector(%s, data.search_words(%s)), %L)' end,
+    data.search_configuration(entity), data.search_source(entity, row_name, w.weight), w.weight), ' || ' order by w.weight)
   from (select distinct s.weight from data.search_fields(entity.id) s) w
 $$;
 comment on function data.search_vector(data.entities, text) is 'The SQL expression for the tsvector of a storage row.';
