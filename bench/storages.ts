@@ -1,6 +1,7 @@
 // The data service's numbers in one run (npm run bench:storages): batch inserts against COPY into a plain jsonb table, reads of
 // jsonb against flat storage, reads by id of a large entity against a small one. One JSON line per comparison; the order of
-// contenders changes from round to round.
+// contenders changes from round to round. With BATCHES=only nothing but the batches.
+import { readFileSync } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import pg from "pg";
@@ -23,6 +24,12 @@ try {
     await place.fill(`in_${storage}_storage`, RECORDS, CITIES);
   }
   await batches();
+  if (process.env.BATCHES !== "only") await reading();
+} finally {
+  await place.close();
+}
+
+async function reading(): Promise<void> {
   for (const [name, records] of [
     ["small", SMALL],
     ["large", LARGE],
@@ -37,43 +44,86 @@ try {
     urls.workerUrl,
   ]);
   await reads(server, token);
-} finally {
-  await place.close();
 }
 
-/** Milliseconds per 1,000 records: COPY, the data function as the site's role, in each storage. */
+/**
+ * Milliseconds and CPU per 1,000 records: COPY into a plain jsonb table, and into one with the entity's indexes; the data service's
+ * statements as the site's role, answered with ids and with records, in each storage.
+ */
 async function batches(): Promise<void> {
+  const plain =
+    "id uuid primary key default uuidv7(), data jsonb not null, created_at timestamptz not null default now()";
+  await client.query(`create table public.plain (${plain})`);
   await client.query(
-    "create table public.plain (id uuid primary key default uuidv7(), data jsonb not null, created_at timestamptz not null default now())",
+    `create table public.indexed (${plain}, city text generated always as (data->>'city') stored)`,
+  );
+  await client.query("create index on public.indexed (created_at, id)");
+  await client.query("create index on public.indexed (city, created_at, id)");
+  await client.query(
+    "insert into public.indexed (data, created_at) select data, created_at from bench_crm.in_jsonb_storage_jsonb",
   );
   const member = new pg.Client({ connectionString: urls.operatorUrl });
   await member.connect();
+  const pids = await Promise.all(
+    [client, member].map(
+      async (c) => (await c.query("select pg_backend_pid() as pid")).rows[0].pid as number,
+    ),
+  );
   await member.query("call tenancy.enter('bench', 'bench@bench.test')");
-  const times: Record<string, number[]> = { copy: [], jsonb: [], flat: [] };
+  const statement = async (storage: string, what: string) =>
+    (
+      await member.query("select data.compile('crm', $1, 'insert_list', $2)->>'sql' as sql", [
+        `in_${storage}_storage`,
+        { return: what },
+      ])
+    ).rows[0].sql as string;
+  const copy = (table: string) => (_json: string, lines: string) =>
+    pipeline(Readable.from([lines]), client.query(copyFrom(`copy public.${table} (data) from stdin`)));
+  const contenders: Record<string, (json: string, lines: string) => Promise<unknown>> = {
+    copy: copy("plain"),
+    "copy, indexed": copy("indexed"),
+  };
+  for (const storage of ["jsonb", "flat"]) {
+    for (const what of ["ids", "records"]) {
+      const text = await statement(storage, what);
+      contenders[`${storage}, ${what}`] = (json) =>
+        member.query({ name: `${storage} ${what}`, text, values: [json] });
+    }
+  }
+  const names = Object.keys(contenders);
+  const times: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
+  const cpu: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
+  const spent = () => pids.reduce((sum, pid) => sum + runOf(pid), 0);
   let n = RECORDS;
   for (let round = 0; round < ROUNDS * 8; round++) {
     const records = Array.from({ length: BATCH }, () => record(n++));
     const lines = records.map((r) => `${JSON.stringify(r).replaceAll("\\", "\\\\")}\n`).join("");
     const json = JSON.stringify(records);
-    const contenders: Record<string, () => Promise<unknown>> = {
-      copy: () =>
-        pipeline(Readable.from([lines]), client.query(copyFrom("copy public.plain (data) from stdin"))),
-      jsonb: () => member.query("select count(*) from bench_crm.in_jsonb_storage_insert($1)", [json]),
-      flat: () => member.query("select count(*) from bench_crm.in_flat_storage_insert($1)", [json]),
-    };
-    const names = Object.keys(contenders);
-    for (const name of round % 2 ? names : names.reverse()) {
-      const begun = performance.now();
-      await contenders[name]?.();
+    for (const name of round % 2 ? names : [...names].reverse()) {
+      const [begun, before] = [performance.now(), spent()];
+      await contenders[name]?.(json, lines);
       times[name]?.push(performance.now() - begun);
+      cpu[name]?.push(spent() - before);
     }
   }
   await member.end();
-  const copy = medianOf(times.copy ?? []);
-  for (const storage of ["jsonb", "flat"]) {
-    const ms = medianOf(times[storage] ?? []);
-    print({ case: `insert ${BATCH} records`, storage, ms, copy_ms: copy, of_copy: copy / ms });
+  const of = (name: string) => ({ ms: medianOf(times[name] ?? []), cpu_ms: medianOf(cpu[name] ?? []) });
+  for (const name of names) {
+    const own = of(name);
+    print({
+      case: `insert ${BATCH} records`,
+      name,
+      ...own,
+      of_copy: of("copy").ms / own.ms,
+      of_copy_indexed: of("copy, indexed").ms / own.ms,
+      cpu_of_copy: of("copy").cpu_ms / own.cpu_ms,
+    });
   }
+}
+
+/** Milliseconds that a process has run, to the microsecond: cpuOf counts in steps of 10 ms. */
+function runOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[0]) / 1e6;
 }
 
 /** Rates over REST, each pair interleaved. */

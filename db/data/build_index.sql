@@ -61,6 +61,7 @@ language sql stable set search_path = '' as $$
     then array(select s from unnest(data.unique_set_statements(entity, deferred_statements.schema_name, deferred_statements.old, renames)
       || data.compound_index_statements(entity, deferred_statements.schema_name, renames)) s where s ~ '^create ') else '{}' end
   || array(select regexp_replace(s, ' add constraint (\S+) foreign key .*$', ' validate constraint \1') from unnest(statements) s where s ~ ' foreign key .* not valid$')
+  || data.search_statements(entity, deferred_statements.schema_name)
 $$;
 comment on function data.deferred_statements(data.entities, text, data.fields[], jsonb, text[]) is
   'What a definition leaves to a worker: statements that create indexes, and that validate the foreign keys which statements add.';
@@ -87,7 +88,7 @@ begin
         step := 'copy'; -- the step during which other entities of the app can be defined
       end if;
     when 'copy' then
-      select b.reached, b.records into reached, records from data.fill_batch(entity, _table, operation.reached) b;
+      select b.reached, b.records into reached, records from data.fill_batch(entity, _schema_name, operation.reached) b;
       step := case when reached is null then 'keys' else 'copy' end;
     when 'keys' then
       if not data.validate_next_reference(operation, _table) then
@@ -95,6 +96,7 @@ begin
       end if;
     else
       execute format('analyze %s', _table);
+      perform data.finish_search(entity, _schema_name);
       perform data.switch_indexes(entity, _schema_name);
       step := 'done';
   end case;
@@ -137,28 +139,34 @@ comment on function data.create_next_index(data.operations, text, text) is
 
 -- A row is computed from as it is once it is locked, so nothing a writer does meanwhile is lost. Who waits for a writer gives up
 -- before PostgreSQL looks for deadlocks (1 s), so that no writer is their victim.
-create or replace function data.fill_batch(entity data.entities, table_name text, after jsonb, out reached jsonb, out records bigint)
+drop function if exists data.fill_batch(data.entities, text, jsonb);
+create or replace function data.fill_batch(entity data.entities, schema_name text, after jsonb, out reached jsonb, out records bigint)
 language plpgsql set search_path = '' as $$
 declare
+  _table text := data.storage_table(entity, schema_name);
+  _search text := data.search_assignment(entity, schema_name);
+  _update text;
   _after uuid := coalesce(after #>> '{}', '00000000-0000-0000-0000-000000000000')::uuid;
   _last uuid;
   _set text;
   _differs text;
 begin
-  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x', table_name)
+  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x', _table)
   into _last, records using _after;
   reached := to_jsonb(_last);
   select string_agg(format('%I = %s', f.name, v), ', '), string_agg(format('t.%I is distinct from %s', f.name, v), ' or ') into _set, _differs
   from data.fields f, data.column_value(f, data.record_source(entity, 't')) v
   where f.entity_id = entity.id and f.is_building and not f.is_promoted;
-  if _set is null or _last is null then
+  _set := concat_ws(', ', _set, _search);
+  if _set = '' or _last is null then
     reached := null;
     return;
   end if;
+  _update := format('update %s t set %s where t.id > $1 and t.id <= $2 and (%s)', _table, _set, concat_ws(' or ', _differs, case when _search is not null then 't._search is null' end));
   set local rowhouse.maintenance = 'on';
   set local lock_timeout = '300ms';
   begin
-    execute format('update %s t set %s where t.id > $1 and t.id <= $2 and (%s)', table_name, _set, _differs) using _after, _last;
+    execute case when _search is null then _update else data.learning_words(entity, fill_batch.schema_name, _update) end using _after, _last;
   exception
     when unique_violation then
       set local rowhouse.maintenance = '';

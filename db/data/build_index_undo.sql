@@ -18,6 +18,9 @@ begin
   _columns := array(select format('alter table %s drop column %I', _table, f.name) from data.fields f
     where f.entity_id = entity.id and f.is_building and not f.is_promoted);
   _schema := data.without_deferred(entity, _names, _references);
+  if data.search_state(entity, _schema_name) like 'building %' then
+    _schema := data.without_search(_schema);
+  end if;
   -- The column of a field that has none any more is not to be looked for.
   update data.fields f set is_building = false where f.entity_id = entity.id;
   _entity := data.save_definition(entity, _schema, '[]');

@@ -54,8 +54,8 @@ begin
     -- An aggregate that would serve one record and a list alike costs an insert 68 µs of 367.
     when 'insert' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
       _r.schema_name, _entity.name || '_insert'))
-    when 'insert_list' then jsonb_build_object('params', 1, 'sql', format('select coalesce(json_agg(row_to_json(r.*)), ''[]'')::text as body from %I.%I($1::jsonb) r',
-      _r.schema_name, _entity.name || '_insert'))
+    when 'insert_list' then data.compile_insert_list(_entity, _r.schema_name, coalesce(compile.shape->>'return', 'records'))
+    when 'insert_ids' then data.compile_insert_list(_entity, _r.schema_name, 'ids')
     when 'update' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
       _r.schema_name, _entity.name || '_update'))
     when 'replace' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
@@ -77,4 +77,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, search, aggregate, get, insert, insert_list, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';

@@ -17,7 +17,9 @@ begin
     return null;
   end if;
   if _kind = 'decimal' then
-    return format('case jsonb_typeof(%s) when ''number'' then length(%s) <= 1000 and %s when ''string'' then not (%s) and %s when ''null'' then false end', _value, _text,
+    -- Writing a number costs 0.2 µs; with a precision its scale says enough.
+    return format('case jsonb_typeof(%s) when ''number'' then %s and %s when ''string'' then not (%s) and %s when ''null'' then false end', _value,
+      case when (_s->>'precision')::int <= 90 then format('scale(%s::numeric) < 900', _value) else format('length(%s) <= 1000', _text) end,
       data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value), data.all_pass(_s, _kind, _value, _text, _text || '::numeric'));
   end if;
   _parts := array[format('not (%s)', data.type_test(_kind, _value)), data.all_pass(_s, _kind, _value, _text, _value || '::numeric')];

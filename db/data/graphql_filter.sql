@@ -109,18 +109,15 @@ begin
     select coalesce(jsonb_agg(data.graphql_record(_id, r.value) order by r.n), '[]') into _records from jsonb_array_elements(input->'records') with ordinality r (value, n);
     execute data.compile(graphql_batch.app, graphql_batch.entity, operation, case operation when 'upsert' then jsonb_build_object('return', 'records', 'key', (
         select jsonb_agg(coalesce(f.name, k.name)) from jsonb_array_elements_text(input->'key') k (name)
-        left join data.fields f on f.entity_id = _id and rowhouse.camel(f.name) = k.name)) else '{}' end)->>'sql'
+        left join data.fields f on f.entity_id = _id and rowhouse.camel(f.name) = k.name)) else '{"return": "ids"}' end)->>'sql'
       into _body using _records;
-    if operation = 'insert_list' then
-      _body := jsonb_build_object('data', _body, 'meta', jsonb_build_object('inserted', jsonb_array_length(_body)));
-    end if;
   else
     _p := data.parameterize(data.graphql_filter(_id, input->'filter'), '{}');
     execute data.compile_batch(_r.entity_row, _r.schema_name, operation,
         jsonb_build_object('filter', _p.shape, 'max', input->'max', 'return', 'records'), _p.parameters)->>'sql'
       into _body using data.graphql_record(_id, input->'patch');
   end if;
-  return jsonb_path_query_first(_body, '$.meta') || jsonb_build_object('ids', jsonb_path_query_array(_body, '$.data[*].id'));
+  return jsonb_path_query_first(_body, '$.meta') || jsonb_build_object('ids', coalesce(_body->'ids', jsonb_path_query_array(_body, '$.data[*].id')));
 end
 $$;
 comment on function data.graphql_batch(text, text, text, jsonb) is

@@ -114,7 +114,7 @@ begin
       if key is not null or jsonb_path_exists(_batch, '$[*].id') then
         _done := data.upsert(import_lines.entity, _batch, coalesce(key, array['id']))->'meta';
       else
-        execute format('select jsonb_build_object(''inserted'', count(*)) from %I.%I($1)', _r.schema_name, _entity.name || '_insert') into _done using _batch;
+        execute format('select jsonb_build_object(''inserted'', cardinality(%s))', data.insert_ids_call(_entity, _r.schema_name, '$1')) into _done using _batch;
       end if;
       _counts := jsonb_build_object('inserted', (_counts->>'inserted')::int + (_done->>'inserted')::int,
         'updated', (_counts->>'updated')::int + coalesce((_done->>'updated')::int, 0), 'unchanged', (_counts->>'unchanged')::int + coalesce((_done->>'unchanged')::int, 0));

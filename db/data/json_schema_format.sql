@@ -30,9 +30,13 @@ create or replace function data.is_ipv6(text text) returns boolean
 language sql immutable parallel safe set search_path = '' as $$ select text ~ '^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$' and pg_input_is_valid(text, 'inet') $$;
 comment on function data.is_ipv6(text) is 'Whether text is an IPv6 address.';
 
+-- The expression costs 1.3 µs, what comes before 0.5.
 create or replace function data.is_date(text text) returns boolean
 language sql immutable parallel safe as $$
-  select text ~ '^((?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)$'
+  select case when translate(text, '123456789', '000000000') = '0000-00-00' and left(text, 4) <> '0000'
+      and substr(text, 6, 2) = any ('{01,02,03,04,05,06,07,08,09,10,11,12}')
+      and substr(text, 9, 2) = any ('{01,02,03,04,05,06,07,08,09,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28}') then true
+    else text ~ '^((?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)$' end
 $$;
 comment on function data.is_date(text) is 'Whether text is a date of the years 0001 to 9999 like 2026-01-31.';
 

@@ -122,11 +122,12 @@ begin
         jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
           'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', case when _searched
             then jsonb_build_object('allOf', jsonb_build_array(_record, '{"$ref": "#/components/schemas/page.found"}'::jsonb)) else _record end), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
-      'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array[]::text[],
+      'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array['return_list'],
         jsonb_build_object('application/json', jsonb_build_object('schema',
           jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
         '201', jsonb_build_object('application/json', jsonb_build_object('schema',
-          jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record)))))))
+          jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record),
+            '{"type": "object", "required": ["meta"], "additionalProperties": false, "properties": {"meta": {"$ref": "#/components/schemas/page.written"}, "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}}}}'::jsonb))))))
       || data.openapi_batches(entity),
     '/' || _n || '/{id}', jsonb_build_object(
       'parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,

@@ -56,6 +56,7 @@ language sql immutable set search_path = '' as $$
   select '{
     "upsert_key": {"name": "key", "in": "query", "required": true, "description": "What identifies a record: id or unique properties, with commas between", "schema": {"type": "string"}, "example": "id"},
     "max": {"name": "max", "in": "query", "description": "How many records may match at most: when more do, 409 and nothing is written", "schema": {"type": "integer", "minimum": 1, "maximum": 10000}},
+    "return_list": {"name": "return", "in": "query", "description": "Of a list: the records written, or their ids, or how many, which takes half the time", "schema": {"type": "string", "enum": ["records", "ids", "count"], "default": "records"}},
     "return": {"name": "return", "in": "query", "description": "records: the records written, too", "schema": {"type": "string", "enum": ["count", "records"], "default": "count"}}
   }'::jsonb
 $$;

@@ -64,7 +64,7 @@ declare
   _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
-    || case when operation = 'find' then '{q,deleted}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] end;
+    || case when operation = 'find' then '{q,deleted}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] when operation = 'insert_list' then '{return}' end;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then
@@ -134,13 +134,16 @@ begin
 end
 $$;
 comment on function data.write(text, text, uuid, jsonb, int) is
-  'Runs insert, insert_list, update, delete, restore or purge on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
+  'Runs insert, insert_list, insert_ids, update, delete, restore or purge on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
 
-create or replace function data.insert(entity text, records jsonb) returns jsonb
+drop function if exists data.insert(text, jsonb);
+create or replace function data.insert(entity text, records jsonb, with_records boolean default true) returns jsonb
 language sql set search_path = '' as $$
-  select data.write(insert.entity, case jsonb_typeof(insert.records) when 'array' then 'insert_list' else 'insert' end, null, insert.records, null)
+  select data.write(insert.entity, case when not with_records then 'insert_ids' when jsonb_typeof(insert.records) = 'array' then 'insert_list' else 'insert' end,
+    null, insert.records, null)
 $$;
-comment on function data.insert(text, jsonb) is 'Inserts a record or a list of at most 10,000, all or nothing, and returns them. RH403, RH404, RH422 lists every problem.';
+comment on function data.insert(text, jsonb, boolean) is
+  'Inserts a record or a list of at most 10,000, all or nothing, and returns them; without records, which takes half the time, {"meta": {"inserted"}, "ids"} in order. RH403, RH404, RH422 lists every problem.';
 
 create or replace function data.update(entity text, id uuid, changes jsonb, version int default null) returns jsonb
 language sql set search_path = '' as $$

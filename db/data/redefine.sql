@@ -110,6 +110,9 @@ begin
   if _entity.storage = 'flat' then
     update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
   end if;
+  if data.search_statements(_entity, _schema_name) <> '{}' then
+    perform data.defer_search(_entity, _schema_name);
+  end if;
   perform access.guard(_entity, data.storage_table(_entity, _schema_name));
   perform data.build_front(_entity, _schema_name);
   if _keeps then

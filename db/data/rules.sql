@@ -46,6 +46,26 @@ $$;
 comment on function data.compile_rules(jsonb, text) is
   'PL/pgSQL that appends to _e the rules (x-rules) that a record''s data breaks, and the computed fields that it makes impossible; null passes, as in SQL checks.';
 
+-- What only compares cannot fail on a record that is valid otherwise, and needs nobody who catches what does.
+create or replace function data.only_compares(tree jsonb, fields jsonb) returns boolean
+language sql immutable set search_path = '' as $$
+  select not jsonb_path_exists(tree, 'strict $.**.function', silent => true)
+    and not exists (select from jsonb_path_query(tree, 'strict $.**.operator', silent => true) o
+      where o #>> '{}' <> all ('{and,or,not,is null,is not null,=,!=,<,<=,>,>=,in,between}'))
+    and not exists (select from jsonb_path_query(tree, 'strict $.**.field', silent => true) f
+      where jsonb_array_length(f) > 1 or coalesce(fields->(f->>0)->'schema' ?| '{x-computed,x-alias}', true))
+$$;
+comment on function data.only_compares(jsonb, jsonb) is 'Whether a syntax tree compares stored fields and literals and does nothing else.';
+
+create or replace function data.rules_check(schema jsonb, source text) returns text
+language sql immutable set search_path = '' as $$
+  select case when bool_and(data.only_compares(t.tree, f)) then string_agg(format('(%s) is not false', data.compile_expression(t.tree, f)->>'sql'), ' and ' order by r.n) end
+  from data.all_fields(rules_check.schema, data.data_columns(rules_check.schema, rules_check.source)) f,
+    jsonb_array_elements(rules_check.schema->'x-rules') with ordinality r (rule, n), lateral (select data.parse_expression(r.rule->>'rule') offset 0) t (tree)
+$$;
+comment on function data.rules_check(jsonb, text) is
+  'SQL that is true when a valid record (jsonb expression source) breaks no rule; null where rules do more than to compare.';
+
 create or replace function data.rules_volatility(schema jsonb) returns text
 language plpgsql immutable set search_path = '' as $$
 declare

@@ -19,10 +19,12 @@ end
 $$;
 
 -- With these as blanks the parser knows words and numbers only: ann@acme.test is found by acme, and no markup is skipped.
--- Character by character, so that a place in the result is the same place in the text.
+-- Character by character, so that a place in the result is the same place in the text. Of 200 characters translate() takes four times as
+-- long, a third of what making the tsvector took; an expression takes less for prose and far more where every character is such a sign.
 create or replace function data.search_words(text text) returns text
 language sql immutable parallel safe
-return translate(left(text, 100000), E'@./_:+-<>&\x01\x02', '            ');
+return replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(left(text, 100000),
+  '@', ' '), '.', ' '), '/', ' '), '_', ' '), ':', ' '), '+', ' '), '-', ' '), '<', ' '), '>', ' '), '&', ' '), E'\x01', ' '), E'\x02', ' ');
 comment on function data.search_words(text) is
   'A text as search reads it: its first 100,000 characters, with blanks for the signs that would join words.';
 

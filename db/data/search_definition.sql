@@ -58,13 +58,20 @@ $$;
 comment on function data.search_configuration(data.entities) is 'The text search configuration of an entity, as an SQL literal.';
 
 create or replace function data.is_searched(entity_id uuid) returns boolean
-language sql stable set search_path = '' as $$ select exists (select from data.search_fields(is_searched.entity_id)) $$;
-comment on function data.is_searched(uuid) is 'Whether an entity has fields with x-search.';
+language sql stable security definer set search_path = '' as $$
+  select exists (select from data.search_fields(is_searched.entity_id)) and to_regprocedure(format('%I.%I(text, bigint)', a.schema_name, e.name || '_search')) is not null
+  from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = is_searched.entity_id
+$$;
+comment on function data.is_searched(uuid) is 'Whether an entity has fields with x-search, and its records are all there to be found.';
 
 create or replace function data.require_searched(entity data.entities) returns void
 language plpgsql stable set search_path = '' as $$
 begin
-  if not data.is_searched(entity.id) then
+  if data.is_searched(entity.id) then
+    return;
+  elsif exists (select from data.search_fields(entity.id)) then
+    perform rowhouse.fail(503, format('The search of %s is being prepared', entity.name), 'It has many records. data.operations tells how far it is.', 'search_in_preparation');
+  else
     perform rowhouse.fail(400, format('%s cannot be searched: none of its properties has x-search', entity.name),
       'Add "x-search": true, or {"weight": "A"}, to the properties that q shall look into, and define the entity again.', 'not_searchable');
   end if;

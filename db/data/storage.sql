@@ -25,8 +25,8 @@ begin
     updated_at timestamptz not null default now(),
     version int not null default 1,
     created_by uuid,
-    _schema_version int not null default %s,
-    _dropped jsonb)', _table, case entity.storage when 'jsonb' then ' not null' end, entity.version);
+    _schema_version int not null default 0,
+    _dropped jsonb)', _table, case entity.storage when 'jsonb' then ' not null' end);
   execute format('create index %I on %s (created_at, id)', data.index_name(entity, 'created_at', 'idx'), _table);
   execute format('grant select, insert, update, delete on %s to rowhouse_data', _table);
   execute format('comment on table %s is %L', _table, E'@behavior -*\nStorage of an entity; use the view.');

@@ -27,7 +27,9 @@ comment on function data.text_tests(jsonb, text) is 'The tests that the keywords
 
 create or replace function data.number_tests(schema jsonb, kind text, n text) returns table (fails text, message text)
 language sql immutable set search_path = '' as $$
-  select format('%1$s <> trunc(%1$s) or %1$s not between -9223372036854775808 and 9223372036854775807', n), 'must be a whole number of at most 64 bits' where kind = 'integer'
+  select format('scale(%1$s) > 0 and %1$s <> trunc(%1$s) or %1$s > 9223372036854775807', n)
+      || case when schema->'minimum' >= '-9223372036854775808' then '' else format(' or %s < -9223372036854775808', n) end, 'must be a whole number of at most 64 bits'
+  where kind = 'integer'
   union all
   select format('%s not between -1.7e308 and 1.7e308', n), 'is too large' where kind = 'number'
   union all

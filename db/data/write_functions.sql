@@ -51,11 +51,9 @@ declare
   _record text := data.record_source(entity, 't');
   _role name;
   _function text;
-  _defaults jsonb;
+  _defaults jsonb := data.default_values(entity.id);
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
-  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
-  from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_records jsonb) returns setof %2$s
@@ -74,8 +72,7 @@ begin
         perform data.write_error(413, %5$L, null);
       end if;
       begin
-        return query insert into %3$s as t (id, data)
-          select coalesce((r->>'id')::uuid, uuidv7()), r - 'id' from jsonb_array_elements(_records) r returning %4$s;
+        return query %9$s returning %4$s;
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
         from jsonb_array_elements(_records) with ordinality r (value, n),
@@ -88,7 +85,8 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
-    data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)));
+    data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)),
+    data.insert_list_statement(entity, schema_name, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
@@ -163,9 +161,10 @@ begin
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
 
+  perform data.build_insert_ids(entity, build_write_functions.schema_name);
   for _function in
     select format('%I.%I(%s)', schema_name, entity.name || s.suffix, s.arguments)
-    from (values ('_insert', 'jsonb'), ('_update', 'uuid, jsonb, int, boolean'), ('_delete', 'uuid, int'), ('_write_through', '')) s (suffix, arguments)
+    from (values ('_insert', 'jsonb'), ('_insert_ids', 'jsonb'), ('_update', 'uuid, jsonb, int, boolean'), ('_delete', 'uuid, int'), ('_write_through', '')) s (suffix, arguments)
   loop
     execute format('comment on function %s is %L', _function, E'@behavior -*\nWrites records of ' || entity.name || '.');
     execute format('revoke all on function %s from public', _function);
@@ -183,8 +182,8 @@ begin
   if to_regclass(format('%I.%I', schema_name, entity.name)) is not null then
     execute format('drop trigger if exists %I on %I.%I', entity.name || '_write_through', schema_name, entity.name);
   end if;
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()', schema_name,
-    entity.name || '_insert', entity.name || '_update', entity.name || '_delete', entity.name || '_write_through');
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%6$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()', schema_name,
+    entity.name || '_insert', entity.name || '_update', entity.name || '_delete', entity.name || '_write_through', entity.name || '_insert_ids');
 end
 $$;
 comment on function data.drop_write_functions(data.entities, text) is 'Drops what data.build_write_functions made.';

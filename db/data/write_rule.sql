@@ -29,18 +29,15 @@ declare
   _table text := data.storage_table(entity, build_write_rule.schema_name);
   _violations text := format('%I.%I', build_write_rule.schema_name, entity.name || '_violations');
   _trigger text := format('%I.%I', build_write_rule.schema_name, entity.name || '_before_write');
-  _defaults jsonb;
-  _promote text;
+  _defaults jsonb := data.default_values(entity.id);
+  _promote text := (select string_agg(format('new.%I := %s;', k.name, k.expression), E'\n    ') from data.stored_columns(entity, 'new.data') k);
   _unset text;
 begin
   perform data.build_violations(entity, build_write_rule.schema_name);
-  select string_agg(format('new.%I := %s;', f.name, data.column_value(f, 'new.data')), E'\n    ' order by f.position) filter (where f.is_promoted or f.is_building),
-    string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
+  select string_agg(format('if new.%1$I is null and old.%1$I is not null then new.data := new.data - %1$L; end if;', f.name), E'\n      ')
       filter (where exists (select from data.relations r where r.entity_id = f.entity_id and r.field = f.name and r.on_delete = 'set null'))
-  into _promote, _unset
+  into _unset
   from data.fields f where f.entity_id = entity.id;
-  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
-  from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
@@ -86,11 +83,14 @@ begin
     data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
     access.right_predicate(entity, 'create', true), entity.version::text,
     case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
-    case when data.compile_rules(entity.schema, '_v0') = '' then coalesce(data.fast_check(entity.schema, 'new.data'), 'false') else 'false' end,
+    coalesce(data.record_check(entity, 'new.data'), 'false'),
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
     concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)));
-  execute format('create or replace trigger %I before insert or update on %s for each row when (not data.is_maintenance()) execute function %s()',
+  execute format('alter table %s alter _schema_version set default 0', _table);
+  execute format('create or replace trigger %I before insert on %s for each row when (new._schema_version = 0 and not data.is_maintenance()) execute function %s()',
+    entity.name || '_before_insert', _table, _trigger);
+  execute format('create or replace trigger %I before update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
   execute format('revoke all on function %s() from public', _trigger);
   perform data.build_reference_rule(entity, build_write_rule.schema_name);

@@ -53,7 +53,7 @@ const allowed = {
   aggregate_union: ["entities", "nullable", ...aggregateParameters],
   get: ["select", "expand", "as_of"],
   insert: [],
-  insert_list: [],
+  insert_list: ["return"],
   replace: [],
   update: [],
   delete: [],

@@ -1,0 +1,134 @@
+-- A list of records is written by one statement, which says of each record itself whether it fits and what its columns are. Rows of a storage
+-- that say nothing of the kind (_schema_version 0, the default) pass the write rule one by one: records that do not fit or have nulls, and
+-- all of an entity whose writes need more, and those that bring links. Nobody but the platform's functions can name that column, so nobody passes the rule by.
+-- 1,000 records of 8 fields, CPU µs each: COPY into a table of id, data and created_at 5.8; this 11.3, and 3 to 4 for the check.
+
+create or replace function data.record_check(entity data.entities, value text) returns text
+language sql stable set search_path = '' as $$
+  select case
+    when data.compile_rules(entity.schema, '_v0') = '' then c
+    when data.computed_names(entity.schema) = '{}' then 'case when ' || c || ' then ' || data.rules_check(entity.schema, record_check.value) || ' else false end' end
+  from data.fast_check(entity.schema, record_check.value) c
+$$;
+comment on function data.record_check(data.entities, text) is
+  'SQL that is true for a record of an entity (jsonb expression value) that needs no further look, else false; null where there is none.';
+
+create or replace function data.stored_columns(entity data.entities, source text) returns table (name text, expression text, is_indexed boolean)
+language sql stable set search_path = '' as $$
+  select f.name, data.column_value(f, stored_columns.source), f.is_indexed from data.fields f
+  where f.entity_id = entity.id and (f.is_promoted or f.is_building) order by f.position
+$$;
+comment on function data.stored_columns(data.entities, text) is
+  'The columns that an entity''s storage has for fields, with the SQL that reads each from the jsonb expression source.';
+
+create or replace function data.default_values(entity_id uuid) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') from data.fields f where f.entity_id = default_values.entity_id and f.schema ? 'default'
+$$;
+comment on function data.default_values(uuid) is 'The defaults of an entity''s properties.';
+
+-- Reading a property costs 0.1 to 0.25 µs, and its tests read it two to six times.
+create or replace function data.read_once(inout check_text text, properties jsonb, value text, out columns text)
+language plpgsql immutable set search_path = '' as $$
+declare
+  _read text;
+  _name text;
+  _n int := 0;
+begin
+  columns := '';
+  for _read in
+    -- As data.fit writes them. A literal of the schema cannot hold one: its quotes are doubled.
+    select format(f, read_once.value, p) from jsonb_object_keys(properties) p, unnest(array['(%s->%L)', '(%s->>%L)']) f order by 1
+  loop
+    if length(check_text) - length(replace(check_text, _read, '')) > length(_read) or _read ~ '->>' and strpos(check_text, _read) > 0 then
+      _n := _n + 1;
+      _name := 'v' || _n;
+      check_text := replace(check_text, _read, 'v.' || _name);
+      columns := columns || format(', %s as %s', _read, _name);
+    end if;
+  end loop;
+end
+$$;
+comment on function data.read_once(text, jsonb, text) is
+  'A check of a record with the properties that it reads more than once replaced by columns (v.v1 …), and a select list, beginning with a comma, that gives those.';
+
+create or replace function data.insert_list_statement(entity data.entities, schema_name text, records text, is_sorted boolean default false) returns text
+language sql stable set search_path = '' as $$
+  select case when c is null or entity.schema ? 'x-ttl' or data.computed_names(entity.schema) <> '{}' or data.aliases(entity.schema) <> '{}'
+    then format('insert into %s as t (id, data) select coalesce((r->>''id'')::uuid, uuidv7()), r - ''id'' from jsonb_array_elements(%s) r',
+      table_name, insert_list_statement.records)
+    else format($sql$insert into %1$s as t (id, data, created_by, _schema_version%2$s)
+          select x.id, %3$s, (select auth.account_id()), case when x.fits then %4$s else 0 end%5$s
+          from (
+            select v.id, v.data, %6$s as fits from (
+              select v.id, v.data%7$s from (
+                select case when r ? 'id' then coalesce((r->>'id')::uuid, uuidv7()) else uuidv7() end as id, %8$scase when r ? 'id' then r - 'id' else r end as data
+                from jsonb_array_elements(%9$s) r offset 0
+              ) v offset 0
+            ) v offset 0
+          ) x%10$s$sql$,
+      table_name, k.columns, case entity.storage when 'flat' then 'case when not x.fits then x.data end' else 'x.data' end, entity.version, k.expressions,
+      '(' || o.check_text || ')' || case when links <> '{}' then format(' and not v.data ?| %L::text[]', links) else '' end, o.columns, case when defaults <> '{}' then format('%L::jsonb || ', defaults) else '' end,
+      insert_list_statement.records, case when is_sorted then coalesce(' order by ' || k.sorted_by, '') else '' end) end
+  from data.storage_table(entity, schema_name) table_name, data.record_check(entity, 'v.data') c, data.default_values(entity.id) defaults,
+    data.link_names(entity.schema) links, data.read_once(c, entity.schema->'properties', 'v.data') o,
+    lateral (
+      select coalesce(string_agg(', ' || quote_ident(k.name), ''), ''), coalesce(string_agg(', ' || e, ''), ''), (array_agg(e) filter (where k.is_indexed))[1]
+      from data.stored_columns(entity, 'x.data') k, format('case when x.fits then %s end', k.expression) e) k (columns, expressions, sorted_by)
+$$;
+comment on function data.insert_list_statement(data.entities, text, text, boolean) is
+  'The statement, without returning, that inserts the jsonb expression records, a list, into an entity''s storage (alias t); is_sorted: in the order of its first index.';
+
+-- Sorted, an index of 200,000 records takes 3.5 µs a record instead of 4.2. Ids that the records bring have an order of their own, and errors
+-- a place in the list: those <entity>_insert sees to.
+create or replace function data.build_insert_ids(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform rowhouse.create_function($sql$
+    create or replace function %1$s(_records jsonb) returns uuid[]
+    language plpgsql security definer set search_path = '' $sql$, $sql$
+    declare
+      _ids uuid[];
+    begin
+      if jsonb_typeof(_records) = 'array' and not jsonb_path_exists(_records, '$[*].id') and jsonb_array_length(_records) <= 10000 then
+        begin
+          with written as (
+            %2$s returning t.id
+          )
+          select coalesce(array_agg(w.id order by w.id), '{}') into _ids from written w;
+          return _ids;
+        exception when sqlstate 'RH422' or invalid_parameter_value then
+          null; -- what is no object cannot be read as one
+        end;
+      end if;
+      return array(select r.id from %3$s(_records) r);
+    end $sql$, format('%I.%I', schema_name, entity.name || '_insert_ids'), data.insert_list_statement(entity, schema_name, '_records', true),
+    format('%I.%I', schema_name, entity.name || '_insert'));
+end
+$$;
+comment on function data.build_insert_ids(data.entities, text) is
+  'Generates <entity>_insert_ids(records), which inserts a record or a list and returns the ids in order.';
+
+-- An entity that was last defined before <entity>_insert_ids came has none.
+create or replace function data.insert_ids_call(entity data.entities, schema_name text, records text) returns text
+language sql stable set search_path = '' as $$
+  select format(case when to_regprocedure(format('%I.%I(jsonb)', schema_name, entity.name || '_insert_ids')) is not null then '%1$I.%2$I(%4$s)'
+    else 'array(select i.id from %1$I.%3$I(%4$s) i)' end, schema_name, entity.name || '_insert_ids', entity.name || '_insert', insert_ids_call.records)
+$$;
+comment on function data.insert_ids_call(data.entities, text, text) is 'The SQL that inserts the jsonb expression records and gives the ids, a uuid[].';
+
+create or replace function data.compile_insert_list(entity data.entities, schema_name text, "return" text) returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
+  if "return" not in ('records', 'ids', 'count') then
+    perform rowhouse.fail(400, 'return is records, ids or count', 'A list of new records is answered with the records, or with return=ids in half the time with their ids.', 'invalid_return');
+  end if;
+  return jsonb_build_object('params', 1, 'sql', case "return"
+    when 'ids' then format($sql$select '{"meta":{"inserted":' || cardinality(i) || '},"ids":' || to_json(i) || '}' as body from (select %s offset 0) x (i)$sql$,
+      data.insert_ids_call(entity, schema_name, '$1::jsonb'))
+    when 'count' then format($sql$select '{"meta":{"inserted":' || cardinality(%s) || '}}' as body$sql$, data.insert_ids_call(entity, schema_name, '$1::jsonb'))
+    else format('select coalesce(json_agg(row_to_json(r.*)), ''[]'')::text as body from %I.%I($1::jsonb) r', schema_name, entity.name || '_insert') end);
+end
+$$;
+comment on function data.compile_insert_list(data.entities, text, text) is
+  'Compiles insert_list into {"sql", "params"}: the answer is the records, or {"meta": {"inserted"}} with or without their ids. RH400.';
