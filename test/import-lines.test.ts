@@ -158,6 +158,25 @@ describe("errors by line", () => {
     expect(await codes()).toEqual([]);
   });
 
+  test("stop: every wrong line of the whole input is listed, 1,000 at most", async () => {
+    const wrong = (n: number) => [3, 1700, 2400].includes(n) || n > 3000;
+    const lines = Array.from({ length: 6000 }, (_, n) =>
+      wrong(n + 1) ? `{"code": "n${n}", "whole": "x"}` : `{"code": "n${n}"}`,
+    );
+    const listed = async (count: number) => {
+      const answer = await post(lines.slice(0, count).join("\n"));
+      expect(answer.status).toBe(422);
+      return (answer.json as unknown as { errors: { line: number; pointer: string }[] }).errors;
+    };
+    expect((await listed(3000)).map((error) => [error.line, error.pointer])).toEqual([
+      [3, "/whole"],
+      [1700, "/whole"],
+      [2400, "/whole"],
+    ]);
+    expect(await listed(6000)).toHaveLength(1000);
+    expect(await codes()).toEqual([]);
+  });
+
   test.each<[string, string | Buffer, string, string, number, string]>([
     ["a quote that does not end", 'code,mail\na,"b', "", "text/csv", 400, "Nothing was imported. Line"],
     ["a quote in the middle", 'code,mail\na"b,c"', "", "text/csv", 400, "Line 2"],

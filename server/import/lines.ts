@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { parse } from "csv-parse";
 import { delimiterOf } from "./delimiter.ts";
 import { ImportError } from "./read.ts";
@@ -121,8 +122,13 @@ async function* rows(
   });
   const feed = (async () => {
     const write = async (text: string) => {
-      if (!parser.write(text))
-        await new Promise<void>((done) => parser.once("drain", done).once("close", done));
+      if (parser.write(text)) return;
+      const left = new AbortController();
+      const { signal } = left;
+      await Promise.race([once(parser, "drain", { signal }), once(parser, "close", { signal })]).catch(
+        () => {},
+      );
+      left.abort();
     };
     await write(start);
     for (let next = await iterator.next(); !next.done && !parser.destroyed; next = await iterator.next())
