@@ -1,5 +1,5 @@
 -- Compiles keywords that validation.sql leaves to the interpreter (combinations of schemas, contains …) into one boolean expression
--- for fast_check.sql: a batch with an if/then cost 8.7 times one without, and costs 1.1 times. The interpreter says what is wrong.
+-- for fast_check.sql: a batch of records with an if/then cost 8.7 times one without validation, and costs 1.2 times. The interpreter says what is wrong.
 -- Every expression is true or false for a value that is there, never null, so that "not" may stand before it.
 
 create or replace function data.passes(type text, value text, tests text[]) returns text
