@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import pg from "pg";
 import { importInto, inferFile } from "../server/cli/import.ts";
 import type { Inferred } from "../server/import/infer.ts";
+import { KeySet } from "../server/import/keys.ts";
 import type { Encoding } from "../server/import/lines.ts";
 import { entityNames, propertyNames, snakeCase } from "../server/import/names.ts";
 import { rawNumber } from "../server/import/read.ts";
@@ -433,6 +434,25 @@ describe("files of any size and encoding", () => {
       {},
     );
     expect(one).toMatchObject({ count: 100_001, key: ["import_key"] });
+  });
+
+  test("beyond what is remembered a key is taken for one, a relation is not, and both are said", async () => {
+    const limit = KeySet.limit;
+    KeySet.limit = 0;
+    try {
+      const part = [...records(500), '{"part_id": 499, "name": "again", "price": 1}'];
+      const path = file("beyond.json", `{"part": [${part}], "box": [{"box_id": 1, "part_id": 3}]}`);
+      const inferred = await inferFile(path, {});
+      expect(inferred[0]?.key).toEqual(["part_id"]);
+      expect(inferred[0]?.notes.join()).toMatch(/only \d+ values of part_id were compared/);
+      expect(property(inferred, "box", "part_id")).not.toHaveProperty("x-relation");
+      expect(inferred[1]?.notes.join()).toMatch(/relation to part, which has too many records/);
+      await expect(importInto(client, "beyond/desk", inferred)).rejects.toThrow(
+        /Record 501 of part: duplicate/,
+      );
+    } finally {
+      KeySet.limit = limit;
+    }
   });
 
   const text = "stock_id;name\n1;Größe\n";

@@ -1,10 +1,11 @@
 const FIRST = 1024; // places
-const LIMIT = 8_000_000; // values remembered at once: 16 bytes each, 128 MB
 
 let remembered = 0;
 
 /** A set of texts by 64 bits of hash: at a million, one in 40 million such sets takes two for the same. */
 export class KeySet {
+  /** How many values all sets together remember, in about 16 bytes each. */
+  static limit = 8_000_000;
   #places = new Uint32Array(2 * FIRST);
   #counts: Uint32Array | undefined;
   #size = 0;
@@ -47,7 +48,7 @@ export class KeySet {
     this.#places[2 * place + 1] = high;
     this.#size++;
     remembered++;
-    if (remembered >= LIMIT) this.isFull = true;
+    if (remembered >= KeySet.limit) this.isFull = true;
   }
 
   #find(text: string): [number, boolean] {
