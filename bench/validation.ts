@@ -38,13 +38,19 @@ const ENTITIES: Record<string, object> = {
   unchecked: { type: "object", properties: plain }, // its check of types is taken away too
   unvalidated: { type: "object", properties: plain },
   validated: { type: "object", required: ["name", "email"], properties: common },
-  interpreted: {
+  combined: {
     type: "object",
     required: ["name", "email"],
     properties: common,
     if: { properties: { city: { const: "Rome" } }, required: ["city"] },
     // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
     then: { required: ["note"] },
+  },
+  interpreted: {
+    type: "object",
+    required: ["name", "email"],
+    properties: common,
+    propertyNames: { maxLength: 20 },
   },
 };
 const record = (n: number) => ({

@@ -25,7 +25,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.example(jsonb, int), data.openapi_schemas(data.entities), data.openapi_example(data.entities),
   data.openapi_operation(text, text, text, text[], jsonb, text, jsonb), data.openapi_paths(data.entities), data.openapi_search(uuid), data.openapi(text),
   data.openapi_common_schemas(), data.openapi_parameters(), data.violation(text, text), data.object_name(text[]),
-  data.csv_value(text, text), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
+  data.csv_value(text, text), data.csv_record(uuid, text[]), data.refuse_import(jsonb), data.import_records(uuid, jsonb, text[]), data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text),
   data.search(text, jsonb), data.compile_search(text, jsonb), data.compile_match(data.entities, text, jsonb, boolean, int),
   data.is_searched(uuid), data.require_searched(data.entities), data.search_fields(uuid), data.search_configuration(data.entities),

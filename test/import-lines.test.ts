@@ -90,6 +90,7 @@ describe("what is exported can be imported again: every type", () => {
   test.each([
     ["ndjson", "application/x-ndjson"],
     ["csv", "text/csv"],
+    ["json", "application/json"],
   ])("%s", async (format, type) => {
     const out = await crm.send(`${base}/things/export?format=${format}&sort=code`);
     expect(out.text).toContain("12345678901234567890.123456789");
@@ -158,6 +159,25 @@ describe("errors by line", () => {
     expect(await codes()).toEqual([]);
   });
 
+  test("stop: every wrong line of the whole input is listed, 1,000 at most", async () => {
+    const wrong = (n: number) => [3, 1700, 2400].includes(n) || n > 3000;
+    const lines = Array.from({ length: 6000 }, (_, n) =>
+      wrong(n + 1) ? `{"code": "n${n}", "whole": "x"}` : `{"code": "n${n}"}`,
+    );
+    const listed = async (count: number) => {
+      const answer = await post(lines.slice(0, count).join("\n"));
+      expect(answer.status).toBe(422);
+      return (answer.json as unknown as { errors: { line: number; pointer: string }[] }).errors;
+    };
+    expect((await listed(3000)).map((error) => [error.line, error.pointer])).toEqual([
+      [3, "/whole"],
+      [1700, "/whole"],
+      [2400, "/whole"],
+    ]);
+    expect(await listed(6000)).toHaveLength(1000);
+    expect(await codes()).toEqual([]);
+  });
+
   test.each<[string, string | Buffer, string, string, number, string]>([
     ["a quote that does not end", 'code,mail\na,"b', "", "text/csv", 400, "Nothing was imported. Line"],
     ["a quote in the middle", 'code,mail\na"b,c"', "", "text/csv", 400, "Line 2"],
@@ -180,7 +200,13 @@ describe("errors by line", () => {
       400,
       "not valid utf-8",
     ],
-    ["another type", "[]", "", "application/json", 415, "NDJSON or CSV"],
+    ["another type", "[]", "", "application/xml", 415, "NDJSON, CSV or a JSON list"],
+    ["JSON that does not end", '[{"code": "a"}', "", "application/json", 400, "Line 1 is not valid JSON"],
+    ["JSON that goes on", '[{"code": "a"}] 7', "", "application/json", 400, "is not valid JSON"],
+    ["no JSON at all", "", "", "application/json", 400, "is not valid JSON"],
+    ["an object", '{"copies": [{"code": "a"}]}', "", "application/json", 400, "expected a list"],
+    ["a text", '"a"', "", "application/json", 400, "holds no records"],
+    ["1 MB of brackets", "[".repeat(1_000_000), "", "application/json", 400, "500 levels"],
     ["an unknown encoding", "code\na", "encoding=ebcdic", "text/csv", 415, "encoding"],
     ["an unknown parameter", "code\na", "x=1", "text/csv", 400, '"x"'],
     ["an unknown way with errors", "code\na", "on_error=ignore", "text/csv", 400, "stop or skip"],
@@ -196,6 +222,58 @@ describe("errors by line", () => {
   });
 });
 
+describe("a JSON list", () => {
+  const list = (records: string[], by = ",\n ") => `[${records.join(by)}]`;
+  const type = "application/json";
+  test.each([",\n", ","])(
+    "is read like lines, numbers with every digit (between records: %j)",
+    async (by) => {
+      const records = Array.from({ length: 2500 }, (_, n) => `{"code": "n${n}", "whole": ${n}}`);
+      const exact = `{"code": "x", "exact": 12345678901234567890.1234567890, "whole": 9007199254740993, "float": 1.50e-7, "tree": {"a": 1, "__proto__": [{}]}}`;
+      const answer = await post(list([...records, exact], by), "", {}, type);
+      expect([answer.status, answer.json]).toMatchObject([200, { inserted: 2501, skipped: 0, errors: [] }]);
+      const [row] = await crm.db.query(
+        "select exact::text, whole::text, tree::text from acme_crm.copies where code = 'x'",
+      );
+      expect(row).toEqual({
+        exact: "12345678901234567890.1234567890",
+        whole: "9007199254740993",
+        tree: '{"a": 1, "__proto__": [{}]}',
+      });
+      expect((await post(list([exact]), "key=code", {}, type)).json).toMatchObject({ unchanged: 1 });
+    },
+  );
+  test("the wrong records are listed by their place", async () => {
+    const wrong = [
+      "7",
+      "null",
+      '{"code": 5}',
+      '{"code": "\\u0000"}',
+      '{"code": "a", "whole": 1e400000}',
+      "[[]]",
+    ];
+    const body = list(['{"code": "a"}', ...wrong, '{"code": "z"}']);
+    const skipped = await post(body, "on_error=skip", {}, type);
+    expect([skipped.status, await codes()]).toEqual([200, ["a", "z"]]);
+    const { errors } = skipped.json as unknown as { errors: { line: number }[] };
+    expect(errors.map((error) => error.line)).toEqual([2, 3, 4, 5, 6, 7]);
+    await crm.db.query("delete from acme_crm.copies");
+    expect((await post(body, "", {}, type)).json).toMatchObject({ code: "import_failed", errors });
+    expect(await codes()).toEqual([]);
+  });
+  test("psql takes records as they are, too", async () => {
+    const lines = '[[1, {"code": "a", "version": 7}], [2, "{\\"code\\": \\"b\\"}"], [3, 5]]';
+    const done = await crm.db.as("acme", "ann@acme.test", async (client) => {
+      const { rows } = await client.query(
+        "select data.import_lines('acme/crm/copies', $1, on_error => 'skip') as done",
+        [lines],
+      );
+      return rows[0].done;
+    });
+    expect(done).toMatchObject({ inserted: 2, skipped: 1, errors: [{ line: 3 }] });
+  });
+});
+
 describe("encodings", () => {
   const text = "code;mail\nGröße;\n";
   const utf16be = Buffer.from(`\uFEFF${text}`, "utf16le").swap16();
@@ -208,6 +286,16 @@ describe("encodings", () => {
     ["Latin-1 by charset", Buffer.from(text, "latin1"), "", "text/csv; charset=ISO-8859-1"],
   ])("%s", async (_title, body, query, type) => {
     expect((await post(body, query, {}, type)).json).toMatchObject({ inserted: 1 });
+    expect(await codes()).toEqual(["Größe"]);
+  });
+  test.each<[string, Buffer, string]>([
+    ["UTF-16 without a mark", Buffer.from(text, "utf16le"), "utf-16le"],
+    ["UTF-16 without a mark, big end first", utf16be.subarray(2), "utf-16be"],
+    ["Latin-1 that is not said", Buffer.from(text, "latin1"), "latin1"],
+  ])("%s is refused, and can be named", async (_title, body, name) => {
+    const refused = await post(body, "", {}, "text/csv");
+    expect([refused.status, refused.text]).toEqual([400, expect.stringContaining(name)]);
+    expect((await post(body, `encoding=${name}`, {}, "text/csv")).json).toMatchObject({ inserted: 1 });
     expect(await codes()).toEqual(["Größe"]);
   });
   test("one-byte files and files without a line", async () => {

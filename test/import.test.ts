@@ -1,10 +1,14 @@
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { importInto, inferFile } from "../server/cli/import.ts";
 import type { Inferred } from "../server/import/infer.ts";
+import { KeySet } from "../server/import/keys.ts";
+import type { Encoding } from "../server/import/lines.ts";
 import { entityNames, propertyNames, snakeCase } from "../server/import/names.ts";
 import { rawNumber } from "../server/import/read.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
@@ -37,7 +41,8 @@ function file(name: string, content: unknown): string {
   writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
   return path;
 }
-const load = (app: string, path: string, options = {}) => importInto(client, app, inferFile(path, options));
+const load = async (app: string, path: string, options = {}) =>
+  importInto(client, app, await inferFile(path, options));
 const property = (inferred: Inferred[], entity: string, name: string) =>
   inferred.find((one) => one.entity === entity)?.definition.properties[name];
 
@@ -77,8 +82,8 @@ describe("names", () => {
     ["__x", "x"],
   ])("%s becomes %s", (name, expected) => expect(snakeCase(name)).toBe(expected));
 
-  test("what clashes with a system column or another name gets its own", () => {
-    const inferred = inferFile(
+  test("what clashes with a system column or another name gets its own", async () => {
+    const inferred = await inferFile(
       file("clash.json", { Thing: [{ id: 1, Id: 2, version: "a", "1st": true }] }),
       {},
     );
@@ -98,7 +103,7 @@ test("two imports into one new app at once: one loads it, the other finds it unc
   try {
     const path = file("twice.json", { Part: [{ code: "A1" }, { code: "B2" }] });
     const counts = await Promise.all(
-      [client, other].map((one) => importInto(one, "twin/parts", inferFile(path, {}))),
+      [client, other].map(async (one) => importInto(one, "twin/parts", await inferFile(path, {}))),
     );
     expect(counts.map(([part]) => [part?.inserted, part?.unchanged]).sort()).toEqual([
       [0, 2],
@@ -190,8 +195,8 @@ describe("inference", () => {
     ["addresses", ["a@b.de"], { format: "email" }],
     ["lists", [[1], []], { type: "array" }],
     ["floating point", [1e-20, 0.1], { type: "number" }],
-  ])("%s", (_title, values, expected) => {
-    const inferred = inferFile(file("kind.json", JSON.stringify(values.map((v) => ({ v })))), {});
+  ])("%s", async (_title, values, expected) => {
+    const inferred = await inferFile(file("kind.json", JSON.stringify(values.map((v) => ({ v })))), {});
     expect(inferred[0]?.definition.properties.v).toMatchObject(expected);
     if ("type" in expected) expect(inferred[0]?.definition.properties.v).not.toHaveProperty("format");
   });
@@ -250,7 +255,7 @@ describe("inference", () => {
     ],
   ])("relations: %s", async (_title, content, expected) => {
     const path = file("relations.json", content);
-    const inferred = inferFile(path, {});
+    const inferred = await inferFile(path, {});
     for (const [name, target] of Object.entries(expected)) {
       const [entity, field] = name.split(".") as [string, string];
       expect([name, property(inferred, entity, field)?.["x-relation"]?.entity]).toEqual([name, target]);
@@ -272,25 +277,25 @@ describe("inference", () => {
     ],
     ["an id that repeats is none", "log.json", [{ id: 1 }, { id: 1 }], ["import_key"]],
     ["a name where there is nothing better", "tag.json", [{ name: "a" }, { name: "b" }], ["name"]],
-  ])("keys: %s", (_title, name, records, key) => {
-    expect(inferFile(file(name, records), {})[0]?.key).toEqual(key);
+  ])("keys: %s", async (_title, name, records, key) => {
+    expect((await inferFile(file(name, records), {}))[0]?.key).toEqual(key);
   });
 
-  test("lines are known by what they belong to and their place", () => {
+  test("lines are known by what they belong to and their place", async () => {
     const lines = [1, 2].map((line) => ({ invoice_id: 1, line, sku: "a" }));
-    const inferred = inferFile(file("lines.json", { invoice: [{ invoice_id: 1 }], lines }), {});
+    const inferred = await inferFile(file("lines.json", { invoice: [{ invoice_id: 1 }], lines }), {});
     expect(inferred[1]?.key).toEqual(["invoice_id", "line"]);
   });
 
-  test("a column of 150,000 decimals", () => {
+  test("a column of 150,000 decimals", async () => {
     const records = Array.from({ length: 150_000 }, (_, n) => `{"a_id":${n},"v":${n}.25}`);
-    const [one] = inferFile(file("long.ndjson", records.join("\n")), {});
+    const [one] = await inferFile(file("long.ndjson", records.join("\n")), {});
     expect(one?.definition.properties.v).toMatchObject({ format: "decimal", scale: 2 });
   });
 
-  test("types, keys and relations come from values and names", () => {
-    const inferred = inferFile(file("library.json", LIBRARY), {});
-    expect(inferred.map((one) => [one.entity, one.key.join("+"), one.records.length])).toEqual([
+  test("types, keys and relations come from values and names", async () => {
+    const inferred = await inferFile(file("library.json", LIBRARY), {});
+    expect(inferred.map((one) => [one.entity, one.key.join("+"), one.count])).toEqual([
       ["reader", "reader_id", 3],
       ["book", inferred[1]?.key[0], 2],
       ["book_loan", inferred[2]?.key[0], 2],
@@ -313,8 +318,8 @@ describe("inference", () => {
     expect(inferred[1]?.definition.required).not.toContain("pages");
   });
 
-  test("values that are not there make no relation, and are reported", () => {
-    const [, line] = inferFile(
+  test("values that are not there make no relation, and are reported", async () => {
+    const [, line] = await inferFile(
       file("dangling.json", { Box: [{ BoxId: 1 }], Item: [{ ItemId: 1, BoxId: 9 }] }),
       {},
     );
@@ -402,6 +407,84 @@ test("NDJSON loads, and --schema replaces what was inferred", async () => {
   ]);
 });
 
+describe("files of any size and encoding", () => {
+  const records = (count: number) =>
+    Array.from({ length: count }, (_, n) => JSON.stringify({ part_id: n, name: `Part ${n}`, price: n / 4 }));
+
+  test("a list of 400,000 records is read twice within 64 MB of heap", () => {
+    const path = file(
+      "large.json",
+      `{"Part": [${records(400_000).join(",")}], "Box": [{"BoxId": 1, "PartId": 399999}]}`,
+    );
+    const main = fileURLToPath(new URL("../server/main.ts", import.meta.url));
+    const { stdout, stderr, status } = spawnSync(
+      process.execPath,
+      ["--max-old-space-size=64", main, "import", "large/desk", path, "--dry-run"],
+      { encoding: "utf8" },
+    );
+    expect([status, stderr]).toEqual([0, expect.stringContaining("part: 400000 records, key part_id")]);
+    expect(JSON.parse(stdout).entities.box.properties.part_id).toMatchObject({
+      "x-relation": { entity: "part", field: "part_id" },
+    });
+  });
+
+  test("a key that repeats in the last of 100,000 records is none", async () => {
+    const [one] = await inferFile(
+      file("parts.json", `[${[...records(100_000), '{"part_id": 7}'].join(",\n")}]`),
+      {},
+    );
+    expect(one).toMatchObject({ count: 100_001, key: ["import_key"] });
+  });
+
+  test("beyond what is remembered a key is taken for one, a relation is not, and both are said", async () => {
+    const limit = KeySet.limit;
+    KeySet.limit = 0;
+    try {
+      const part = [...records(500), '{"part_id": 499, "name": "again", "price": 1}'];
+      const path = file("beyond.json", `{"part": [${part}], "box": [{"box_id": 1, "part_id": 3}]}`);
+      const inferred = await inferFile(path, {});
+      expect(inferred[0]?.key).toEqual(["part_id"]);
+      expect(inferred[0]?.notes.join()).toMatch(/only \d+ values of part_id were compared/);
+      expect(property(inferred, "box", "part_id")).not.toHaveProperty("x-relation");
+      expect(inferred[1]?.notes.join()).toMatch(/relation to part, which has too many records/);
+      await expect(importInto(client, "beyond/desk", inferred)).rejects.toThrow(
+        /Record 501 of part: duplicate/,
+      );
+    } finally {
+      KeySet.limit = limit;
+    }
+  });
+
+  const text = "stock_id;name\n1;Größe\n";
+  test.each<[string, Buffer, Encoding | undefined]>([
+    ["UTF-8 with a mark", Buffer.from(`\uFEFF${text}`), undefined],
+    ["UTF-16 with a mark", Buffer.from(`\uFEFF${text}`, "utf16le"), undefined],
+    ["Latin-1 by name", Buffer.from(text, "latin1"), "latin1"],
+  ])("%s", async (_title, content, encoding) => {
+    writeFileSync(join(dir, "stock.csv"), content);
+    await load("encoded/desk", join(dir, "stock.csv"), { encoding });
+    expect((await client.query("select name from encoded_desk.stock")).rows).toEqual([{ name: "Größe" }]);
+  });
+
+  test.each<[string, string | Buffer, RegExp]>([
+    ["a.csv", Buffer.from(text, "latin1"), /not valid utf-8; name its encoding.*latin1/],
+    ["a.csv", Buffer.from(text, "utf16le"), /looks like utf-16le/],
+    ["a.csv", 'a,b\n1,"2', /a \(line \d\) is not valid CSV/],
+    ["a.csv", 'a,b\n1,2"3"\n', /a \(line 2\) is not valid CSV/],
+    ["a.json", '{"a": [{"b": 1}], "a": [{"b": 2}]}', /"a" is in .*a\.json twice/],
+    ["a.json", '[{"b": 1}] x', /not valid JSON.*line 1, column 12/],
+    ["a.json", '[{"b": "\\x"}]', /not valid JSON.*line 1/],
+    ["a.json", `[{"b": ${"[".repeat(100_000)}`, /nested more than 500 levels/],
+    ["a.json", "[{}, {}", /not valid JSON/],
+    ["a.json", "", /not valid JSON/],
+    ["a.json", "{}", /holds no records/],
+    ["none.json/x", "", /no file|ENOENT|ENOTDIR/],
+  ])("%s with %j is refused", async (name, content, message) => {
+    if (!name.includes("/")) writeFileSync(join(dir, name), content);
+    await expect(inferFile(join(dir, name), {})).rejects.toThrow(message);
+  });
+});
+
 describe("importing again", () => {
   test("records without a key: the same adds nothing, another file of the same entity overwrites nothing", async () => {
     const log = (name: string, t: string) =>
@@ -433,14 +516,14 @@ describe("importing again", () => {
 
 describe("--schema", () => {
   const schema = (content: unknown) => file("schema.json", content);
-  test("what --dry-run prints and is given back infers the same", () => {
+  test("what --dry-run prints and is given back infers the same", async () => {
     const path = file("library.json", LIBRARY);
-    const entities = (options: object) =>
+    const entities = async (options: object) =>
       Object.fromEntries(
-        inferFile(path, options).map((one) => [one.entity, { key: one.key, ...one.definition }]),
+        (await inferFile(path, options)).map((one) => [one.entity, { key: one.key, ...one.definition }]),
       );
-    const printed = entities({});
-    expect(entities({ schema: schema({ entities: printed }) })).toEqual(printed);
+    const printed = await entities({});
+    expect(await entities({ schema: schema({ entities: printed }) })).toEqual(printed);
   });
 
   test("types, keys, names and what to leave out", async () => {
@@ -454,7 +537,7 @@ describe("--schema", () => {
       },
     });
     const path = file("shops.csv", "zip;no;mail;junk\n100;1;a@b.de;q\n100;2;b@b.de;q\n");
-    const inferred = inferFile(path, { schema: given });
+    const inferred = await inferFile(path, { schema: given });
     expect(inferred).toMatchObject([{ entity: "branch", key: ["zip", "no"] }]);
     expect(Object.keys(inferred[0]?.definition.properties ?? {})).toEqual(["zip", "no", "mail"]);
     expect(property(inferred, "branch", "mail")).toEqual({ type: "string" });
@@ -473,7 +556,9 @@ describe("--schema", () => {
     ["an unknown entity", '{"entities": {"b": {}}}', /speaks of "b", but the file has a/],
     ["a key that is no property", '{"entities": {"a": {"key": ["z"]}}}', /names "z", which is no property/],
   ])("%s is refused", (_title, content, message) => {
-    expect(() => inferFile(file("a.json", [{ id: 1 }]), { schema: schema(content) })).toThrow(message);
+    return expect(inferFile(file("a.json", [{ id: 1 }]), { schema: schema(content) })).rejects.toThrow(
+      message,
+    );
   });
 });
 

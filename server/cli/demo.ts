@@ -25,7 +25,7 @@ export function demoCommand(program: Command): void {
         await importInto(
           client,
           APP,
-          inferFile(`${EXAMPLES}bakery.json`, { schema: `${EXAMPLES}bakery.schema.json` }),
+          await inferFile(`${EXAMPLES}bakery.json`, { schema: `${EXAMPLES}bakery.schema.json` }),
         );
         await addAccounts(client);
         console.log(requests(settings.ROWHOUSE_URL || `http://127.0.0.1:${settings.ROWHOUSE_PORT}`));

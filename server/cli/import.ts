@@ -6,7 +6,8 @@ import { type Inferred, infer } from "../import/infer.ts";
 import { ENCODINGS, type Encoding, LINE_FORMATS, type LineFormat } from "../import/lines.ts";
 import { ensureApp, type Loaded, load } from "../import/load.ts";
 import { readOverrides } from "../import/overrides.ts";
-import { ImportError, readSource } from "../import/read.ts";
+import { ImportError } from "../import/read.ts";
+import { SourceFile } from "../import/source.ts";
 import type { Imported } from "../import/stream.ts";
 import type { Settings } from "../settings.ts";
 import { asOperator } from "./operator.ts";
@@ -22,7 +23,7 @@ In that file a property with a type or enum replaces the inferred one, another o
 
 Importing again updates the records that are there, by their key. A broken record stops the import; nothing is kept.
 
-Into an entity that exists, a file of any size in little memory (NDJSON or CSV; - reads standard input):
+Into an entity that exists, with wrong lines left out and listed where wanted (- reads standard input, with --format):
   rowhouse import acme/crm/contacts contacts.csv --on-error skip
   rowhouse import acme/crm/contacts contacts.ndjson --key email
 Records that are there, by --key (default: id), are updated. What rowhouse export writes can be read so;
@@ -76,7 +77,7 @@ export function importCommand(program: Command): void {
         console.log(`inserted ${inserted}, updated ${updated}, unchanged ${unchanged}, skipped ${skipped}`);
         return;
       }
-      const inferred = inferFile(file, options);
+      const inferred = await inferFile(file, options, readProgress());
       if (options.dryRun) {
         for (const one of inferred) console.error(describe(one));
         const entities = Object.fromEntries(
@@ -93,15 +94,31 @@ export function importCommand(program: Command): void {
 }
 
 /** Reads a file and infers its entities, with the user's definitions laid over them. */
-export function inferFile(file: string, options: Pick<Options, "schema" | "entity">): Inferred[] {
+export async function inferFile(
+  file: string,
+  options: Partial<Pick<Options, "schema" | "entity" | "encoding">>,
+  progress?: (records: number) => void,
+): Promise<Inferred[]> {
   const overrides = options.schema ? readOverrides(options.schema) : undefined;
-  return infer(readSource(file, options.entity), overrides);
+  const inferred = await infer(new SourceFile(file, options.entity, options.encoding), overrides, progress);
+  if (inferred.every((one) => one.count === 0)) throw new ImportError(`${file} holds no records.`);
+  return inferred;
+}
+
+/** Every 100,000 records: how many were read. */
+function readProgress(): (records: number) => void {
+  let said = 0;
+  return (records) => {
+    if (records - said < 100_000) return;
+    said = records;
+    console.error(`Read ${records} records.`);
+  };
 }
 
 /** Imports in one transaction, with a progress bar on a terminal. */
 export async function importInto(client: Client, app: string, inferred: Inferred[]): Promise<Loaded[]> {
   for (const one of inferred) console.error(describe(one));
-  const total = inferred.reduce((sum, one) => sum + one.records.length, 0);
+  const total = inferred.reduce((sum, one) => sum + one.count, 0);
   const bar = process.stderr.isTTY
     ? new SingleBar({
         format: "{bar} {value} of {total} records, {eta_formatted} left",
@@ -141,7 +158,7 @@ function plainProgress(inferred: Inferred[]): (done: number, entity: string) => 
   return (done, entity) => {
     const count = (counts.get(entity) ?? 0) + done;
     counts.set(entity, count);
-    const total = inferred.find((one) => one.entity === entity)?.records.length;
+    const total = inferred.find((one) => one.entity === entity)?.count;
     if (count === total || count % 10_000 === 0) console.error(`Loaded ${count} of ${total} ${entity}.`);
   };
 }
@@ -165,7 +182,7 @@ function describe(one: Inferred): string {
   });
   const notes = one.notes.map((note) => `    note: ${note}`);
   return [
-    `  ${one.entity}: ${one.records.length} records, key ${one.key.join(" + ") || "unknown"}`,
+    `  ${one.entity}: ${one.count} records, key ${one.key.join(" + ") || "unknown"}`,
     ...fields,
     ...notes,
   ].join("\n");

@@ -3,7 +3,7 @@ import { access } from "node:fs/promises";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import type { ClientBase } from "pg";
-import { batches, type Encoding, type LineFormat } from "./lines.ts";
+import { batches, type Encoding, LINE_FORMATS, type LineFormat } from "./lines.ts";
 import { ImportError } from "./read.ts";
 import { type Imported, importBatches, importTagged, isTagged } from "./stream.ts";
 
@@ -13,9 +13,10 @@ const FORMATS: Record<string, LineFormat> = {
   ".tsv": "csv",
   ".ndjson": "ndjson",
   ".jsonl": "ndjson",
+  ".json": "json",
 };
 
-/** How a file of lines is read. */
+/** How a file of records is read. */
 export type FileOptions = {
   format?: LineFormat;
   encoding: Encoding;
@@ -36,7 +37,7 @@ export async function isAppExport(file: string): Promise<boolean> {
   return false;
 }
 
-/** Imports a file of lines (- for standard input) into an entity (acme/crm/contacts), or an app's export into an app (acme/crm), in one transaction, holding a batch at a time. */
+/** Imports a file of records (- for standard input) into an entity (acme/crm/contacts), or an app's export into an app (acme/crm), in one transaction, holding a batch at a time. */
 export async function importLines(
   client: ClientBase,
   entity: string,
@@ -45,7 +46,9 @@ export async function importLines(
   progress: (done: Imported) => void,
 ): Promise<Imported> {
   if (!format)
-    throw new ImportError(`${file} is neither .ndjson, .jsonl, .csv nor .tsv: say --format ndjson or csv.`);
+    throw new ImportError(
+      `${file} is neither .json, .ndjson, .jsonl, .csv nor .tsv: say --format ${LINE_FORMATS.join(" or ")}.`,
+    );
   const exists =
     file === "-" ||
     (await access(file).then(

@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
+import type { KeySet } from "./keys.ts";
 import { entityNames, propertyNames, singular } from "./names.ts";
+import { type Column, isUnique, type List, listsOf } from "./observe.ts";
 import { type EntityOverride, type Overrides, overrideDefinition } from "./overrides.ts";
-import type { Source, SourceList } from "./read.ts";
+import type { Source } from "./read.ts";
 import { inferRelations, nameRelations } from "./relations.ts";
-import { kindOf, schemaOf, textOf } from "./values.ts";
+import type { SourceFile } from "./source.ts";
 
 /** A property of an entity's definition, in the dialect of data.define_entity. */
 export type Property = Record<string, unknown> & {
@@ -15,14 +17,16 @@ export interface Definition {
   required: string[];
   properties: Record<string, Property>;
 }
-/** A list of records, ready to be loaded: named, typed, with its key. The values are still the file's. */
+/** A list of records, ready to be loaded: named, typed, with its key. The records are still in the file. */
 export interface Inferred {
+  file: SourceFile;
   source: string;
   entity: string;
   definition: Definition;
   key: string[];
-  records: Source[];
-  lines?: number[] | undefined;
+  count: number;
+  /** What was seen of each property's values. */
+  columns: Map<string, Column>;
   notes: string[];
   override?: EntityOverride | undefined;
 }
@@ -30,60 +34,67 @@ export interface Inferred {
 /** The property that identifies records which nothing in the file identifies. */
 export const IMPORT_KEY = "import_key";
 
-/** Infers entities, types, keys and relations from values and names; `overrides` goes before what is inferred. */
-export function infer(lists: SourceList[], overrides: Overrides = { entities: {} }): Inferred[] {
+/**
+ * Infers entities, types, keys and relations from values and names; `overrides` goes before what is inferred. Reads the file
+ * once, and again where values of several properties must be compared. `progress` is told how many records were read.
+ */
+export async function infer(
+  file: SourceFile,
+  overrides: Overrides = { entities: {} },
+  progress: (records: number) => void = () => {},
+): Promise<Inferred[]> {
+  const lists = await listsOf(file, progress);
   const names = entityNames(lists.map((list) => list.name));
   const inferred = lists
-    .map((list) => inferEntity(list, overrides.names?.[list.name] ?? (names.get(list.name) as string)))
-    .filter((one) => one.records.length > 0 || overrides.entities[one.entity]);
+    .map((list) => inferEntity(file, list, overrides.names?.[list.name] ?? (names.get(list.name) as string)))
+    .filter((one) => one.count > 0 || overrides.entities[one.entity]);
   for (const one of inferred) {
     overrideDefinition(one, inferred, overrides);
-    if (one.key.length === 0) one.key = singleKey(one, inferred);
+    if (one.key.length === 0) one.key = await singleKey(one, inferred);
   }
-  for (const one of inferred) inferRelations(one, inferred, overrides.entities[one.entity]?.properties ?? {});
+  await inferRelations(inferred, overrides);
   for (const one of inferred) {
-    if (one.key.length === 0) one.key = compoundKey(one);
-    if ((one.key.length === 0 && one.records.length > 0) || one.key[0] === IMPORT_KEY) addImportKey(one);
+    if (one.key.length === 0) one.key = await compoundKey(one);
+    if ((one.key.length === 0 && one.count > 0) || one.key[0] === IMPORT_KEY) addImportKey(one);
     markKey(one);
   }
   nameRelations(inferred);
   return inferred;
 }
 
-function inferEntity(list: SourceList, entity: string): Inferred {
-  const keys = propertyNames(new Set(list.records.flatMap((record) => Object.keys(record))));
+function inferEntity(file: SourceFile, list: List, entity: string): Inferred {
   const notes: string[] = [];
   const properties: Record<string, Property> = {};
   const required: string[] = [];
-  for (const [key, name] of keys) {
-    const values = list.records
-      .map((record) => (Object.hasOwn(record, key) ? record[key] : null))
-      .filter((value) => value !== null);
-    const kind = kindOf(values, list.texts);
-    properties[name] = schemaOf(kind, values);
-    if (values.length === list.records.length) required.push(name);
-    if (kind === "date-time" && values.some((value) => !/([Zz]|[+-]\d\d:?\d\d)$/.test(String(value))))
-      notes.push(`${name}: times without a zone are taken as UTC`);
-    if (values.length === 0) notes.push(`${name} has no value anywhere and is taken as text`);
+  const columns = new Map<string, Column>();
+  for (const [key, name] of propertyNames(list.columns.keys())) {
+    const column = list.columns.get(key) as Column;
+    const { kind, schema, count, hasUnzoned } = column.kinds;
+    columns.set(name, column);
+    properties[name] = schema;
+    if (count === list.count) required.push(name);
+    if (kind === "date-time" && hasUnzoned) notes.push(`${name}: times without a zone are taken as UTC`);
+    if (count === 0) notes.push(`${name} has no value anywhere and is taken as text`);
     if (/^source_/.test(name) && !/^source/i.test(key))
       notes.push(`${key} is called ${name}: the name ${name.slice(7)} is taken`);
   }
-  const records = list.records.map((record) =>
-    Object.fromEntries(
-      [...keys]
-        .filter(([key]) => Object.hasOwn(record, key) && record[key] !== null)
-        .map(([key, name]) => [name, record[key]]),
-    ),
-  );
   const definition: Definition = { type: "object", required, properties };
-  return { source: list.name, entity, definition, key: [], records, lines: list.lines, notes };
+  return { file, source: list.name, entity, definition, key: [], count: list.count, columns, notes };
+}
+
+/** A record of the file with the names of its properties, without those that are null or left out. */
+export function named(one: Inferred, record: Source): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const [name, { key }] of one.columns)
+    if (Object.hasOwn(record, key) && record[key] !== null) out[name] = record[key];
+  return out;
 }
 
 /**
  * A property that identifies records, by its name first and its values second. Where the name of the entity does not tell (a
  * file orders-2026.csv), it is the first one that ends like an identifier and is not another entity's.
  */
-function singleKey(one: Inferred, all: Inferred[]): string[] {
+async function singleKey(one: Inferred, all: Inferred[]): Promise<string[]> {
   const short = singular(one.entity);
   const others = all.filter((other) => other !== one).map((other) => singular(other.entity));
   const likely = [
@@ -98,30 +109,26 @@ function singleKey(one: Inferred, all: Inferred[]): string[] {
     }),
     ...["email", "name"],
   ];
-  const found = likely.find(
-    (name) =>
-      one.definition.required.includes(name) &&
-      isScalar(one.definition.properties[name]) &&
-      isUnique(one, [name]),
-  );
-  return found ? [found] : [];
+  for (const name of new Set(likely)) {
+    if (!one.definition.required.includes(name) || !isScalar(one.definition.properties[name])) continue;
+    if (await isUnique(one, [name])) return [name];
+  }
+  return [];
 }
 
 /** Records of a join table are known by what they join, those of a list by what it belongs to and their place. */
-function compoundKey(one: Inferred): string[] {
+async function compoundKey(one: Inferred): Promise<string[]> {
   const present = Object.entries(one.definition.properties).filter(([name]) =>
     one.definition.required.includes(name),
   );
   const joined = present.filter(([, property]) => property["x-relation"]).map(([name]) => name);
   if (joined.length === 0) return [];
-  if (isUnique(one, joined)) return joined;
-  const place = present.find(
-    ([name, property]) =>
-      /(^|_)(line|position|pos|number|no|nr|index|ordinal|seq|sequence|rank|step)$/.test(name) &&
-      isScalar(property) &&
-      isUnique(one, [...joined, name]),
-  );
-  return place ? [...joined, place[0]] : [];
+  if (await isUnique(one, joined)) return joined;
+  for (const [name, property] of present) {
+    const isPlace = /(^|_)(line|position|pos|number|no|nr|index|ordinal|seq|sequence|rank|step)$/.test(name);
+    if (isPlace && isScalar(property) && (await isUnique(one, [...joined, name]))) return [...joined, name];
+  }
+  return [];
 }
 
 /**
@@ -134,37 +141,32 @@ export function addImportKey(one: Inferred): void {
     type: "string",
     description: "Hash of the imported record, which had no key of its own.",
   };
-  const seen = new Map<string, number>();
-  for (const record of one.records) {
-    const content = JSON.stringify(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
-    const hash = createHash("sha256").update(content).digest("hex").slice(0, 32);
-    const count = (seen.get(hash) ?? 0) + 1;
-    seen.set(hash, count);
-    record[IMPORT_KEY] = count === 1 ? hash : `${hash}-${count}`;
-  }
   one.notes.push(
     "no property identifies its records, so their content does (import_key): a record that changes in the file becomes a new one",
   );
+}
+
+/** The key of a record by its content; `seen` counts the same ones, which get a number. */
+export function contentKey(record: Record<string, unknown>, seen: KeySet): string {
+  const content = JSON.stringify(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const hash = createHash("sha256").update(content).digest("hex").slice(0, 32);
+  const before = seen.add(hash);
+  return before === 0 ? hash : `${hash}-${before + 1}`;
 }
 
 function markKey(one: Inferred): void {
   for (const name of one.key) {
     const property = one.definition.properties[name] as Property;
     property[one.key.length === 1 ? "x-unique" : "x-index"] = true;
+    const compared = one.columns.get(name)?.unique;
+    if (one.key.length === 1 && compared?.isFull)
+      one.notes.push(
+        `only ${compared.size} values of ${name} were compared: the import stops if one comes twice`,
+      );
   }
 }
 
 /** Whether a property may be a key or a relation. */
 export function isScalar(property: Property | undefined): boolean {
   return property !== undefined && !["object", "array", "boolean"].includes(property.type as string);
-}
-
-/** Whether no two records have the same values of these properties, and all have them. */
-export function isUnique(one: Inferred, names: string[]): boolean {
-  const seen = new Set<string>();
-  for (const record of one.records) {
-    if (names.some((name) => record[name] === undefined)) return false;
-    seen.add(JSON.stringify(names.map((name) => textOf(record[name]))));
-  }
-  return seen.size === one.records.length;
 }

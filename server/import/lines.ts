@@ -1,9 +1,11 @@
+import { once } from "node:events";
 import { parse } from "csv-parse";
 import { delimiterOf } from "./delimiter.ts";
-import { ImportError } from "./read.ts";
+import { jsonElements } from "./json.ts";
+import { ImportError, rawNumber } from "./read.ts";
 
-/** Formats that are read line by line. */
-export const LINE_FORMATS = ["ndjson", "csv"] as const;
+/** Formats that records of one entity are read from; the "lines" of JSON, a list, are the places of its records, from 1. */
+export const LINE_FORMATS = ["ndjson", "csv", "json"] as const;
 export type LineFormat = (typeof LINE_FORMATS)[number];
 
 /** Encodings that can be named; a byte order mark goes before. */
@@ -22,8 +24,8 @@ export async function* batches(
   options: { format: LineFormat; encoding: Encoding; lineLimit: number },
 ): AsyncGenerator<Batch> {
   const texts = decoded(bytes, options.encoding);
-  const numbered =
-    options.format === "csv" ? rows(texts, options.lineLimit) : lines(texts, options.lineLimit);
+  const read = { csv: rows, ndjson: lines, json: elements }[options.format];
+  const numbered: AsyncIterable<[number, string | (string | null)[]]> = read(texts, options.lineLimit);
   let columns: string[] | null = null;
   let batch: Batch["lines"] = [];
   let characters = 0;
@@ -48,7 +50,8 @@ function hasNul(value: string | null | (string | null)[]): boolean {
   return Array.isArray(value) ? value.some(hasNul) : value?.includes("\0") === true;
 }
 
-async function* decoded(bytes: AsyncIterable<Buffer>, named: Encoding): AsyncGenerator<string> {
+/** Text of bytes; a byte order mark goes before the encoding that is named. Throws ImportErrors for what is not of it. */
+export async function* decoded(bytes: AsyncIterable<Buffer>, named: Encoding): AsyncGenerator<string> {
   let head: Buffer | null = Buffer.alloc(0);
   let decoder = new TextDecoder(named, { fatal: true });
   const decode = (chunk?: Buffer) => {
@@ -70,7 +73,11 @@ async function* decoded(bytes: AsyncIterable<Buffer>, named: Encoding): AsyncGen
     }
     head = Buffer.concat([head, chunk]);
     if (head.length < 3) continue;
-    decoder = new TextDecoder(marked(head) ?? named, { fatal: true });
+    const mark = marked(head);
+    const looks = !mark && named === "utf-8" ? unmarked(head) : undefined;
+    if (looks)
+      throw new ImportError(`The text looks like ${looks} without a byte order mark; name its encoding.`);
+    decoder = new TextDecoder(mark ?? named, { fatal: true });
     yield decode(head);
     head = null;
   }
@@ -84,7 +91,17 @@ function marked(head: Buffer): Encoding | undefined {
   return head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf ? "utf-8" : undefined;
 }
 
-async function* lines(texts: AsyncIterable<string>, limit: number): AsyncGenerator<[number, string]> {
+// Text of most languages has bytes that are zero in UTF-16, on one side, and never in UTF-8.
+function unmarked(head: Buffer): Encoding | undefined {
+  const zeros: [number, number] = [0, 0];
+  const start = head.subarray(0, 1000);
+  for (const [n, byte] of start.entries()) if (byte === 0) zeros[n % 2 === 0 ? 0 : 1]++;
+  if (zeros[1] > start.length / 8) return "utf-16le";
+  return zeros[0] > start.length / 8 ? "utf-16be" : undefined;
+}
+
+/** Lines that are not blank, with their numbers. */
+export async function* lines(texts: AsyncIterable<string>, limit: number): AsyncGenerator<[number, string]> {
   let rest = "";
   let number = 0;
   for await (const text of texts) {
@@ -100,8 +117,21 @@ async function* lines(texts: AsyncIterable<string>, limit: number): AsyncGenerat
   if (rest.trim() !== "") yield [number + 1, rest];
 }
 
+/** The texts of the elements of a JSON list, with their places. */
+async function* elements(texts: AsyncIterable<string>, limit: number): AsyncGenerator<[number, string]> {
+  let number = 0;
+  const exact = (text: string) => (String(Number(text)) === text ? Number(text) : rawNumber(text));
+  for await (const found of jsonElements(texts, { name: "the text", limit, number: exact }))
+    for (const element of found) {
+      if (element.list !== null)
+        throw new ImportError(`Line ${element.line}: expected a list of records, [{…}, …].`);
+      if ("value" in element) yield [++number, JSON.stringify(element.value)];
+    }
+}
+
+/** Rows of CSV, with the numbers of the lines they end on, the header too. */
 // An empty cell is absent, an empty text is "": as data.export_statement writes them.
-async function* rows(
+export async function* rows(
   texts: AsyncIterable<string>,
   limit: number,
 ): AsyncGenerator<[number, (string | null)[]]> {
@@ -121,8 +151,13 @@ async function* rows(
   });
   const feed = (async () => {
     const write = async (text: string) => {
-      if (!parser.write(text))
-        await new Promise<void>((done) => parser.once("drain", done).once("close", done));
+      if (parser.write(text)) return;
+      const left = new AbortController();
+      const { signal } = left;
+      await Promise.race([once(parser, "drain", { signal }), once(parser, "close", { signal })]).catch(
+        () => {},
+      );
+      left.abort();
     };
     await write(start);
     for (let next = await iterator.next(); !next.done && !parser.destroyed; next = await iterator.next())
@@ -145,7 +180,8 @@ async function* rows(
   }
 }
 
-function distinct(header: (string | null)[]): string[] {
+/** The names of columns. Throws an ImportError when two have one. */
+export function distinct(header: (string | null)[]): string[] {
   const names = header.map((name) => (name ?? "").trim());
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined)

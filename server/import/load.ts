@@ -1,9 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Client } from "pg";
-import { addImportKey, type Definition, IMPORT_KEY, type Inferred, isUnique } from "./infer.ts";
+import { type Client, escapeIdentifier } from "pg";
+import { addImportKey, contentKey, type Definition, IMPORT_KEY, type Inferred, named } from "./infer.ts";
+import { KeySet } from "./keys.ts";
+import { isUnique, keysOf } from "./observe.ts";
 import { leaveOut, overridden } from "./overrides.ts";
-import { ImportError } from "./read.ts";
-import { kindOfProperty, textOf, valueAs } from "./values.ts";
+import { ImportError, type Source } from "./read.ts";
+import type { SourceBatch } from "./source.ts";
+import { type Kind, kindOfProperty, textOf, valueAs } from "./values.ts";
 
 /** How many records were written, per entity. */
 export interface Loaded {
@@ -12,8 +15,6 @@ export interface Loaded {
   updated: number;
   unchanged: number;
 }
-
-const BATCH = 1000;
 
 /**
  * Creates organization, site and app where they are missing. Returns what was created. Imports into one app at once wait
@@ -54,8 +55,8 @@ async function alone(client: Client, what: string): Promise<void> {
 }
 
 /**
- * Defines the entities and writes their records; the caller holds the transaction. Relations are defined last, so that
- * circles and references to later records load; later imports defer their checks to the end instead.
+ * Defines the entities and writes their records, reading the file once; the caller holds the transaction. Relations are
+ * defined last, so that circles and references to later records load; later imports defer their checks to the end instead.
  * @param progress is told after each batch how many records of an entity are done.
  */
 export async function load(
@@ -65,49 +66,77 @@ export async function load(
   progress: (done: number, entity: string) => void,
 ): Promise<Loaded[]> {
   const known = await existingSchemas(client, app);
-  for (const one of inferred) settleKey(one, known.get(one.entity));
+  for (const one of inferred) await settleKey(one, known.get(one.entity));
   const final = new Map(inferred.map((one) => [one.entity, mergeSchema(one, known.get(one.entity))]));
   const changed = inferred.filter((one) => !isDeepStrictEqual(known.get(one.entity), final.get(one.entity)));
-  const loaded: Loaded[] = [];
   await client.query("set constraints all deferred");
   for (const one of changed) {
     const definition = final.get(one.entity) as Definition;
     await define(client, app, one.entity, known.has(one.entity) ? definition : withoutRelations(definition));
   }
+  const loads = new Map<string, EntityLoad>();
   for (const one of inferred) {
     const definition = final.get(one.entity) as Definition;
-    loaded.push(await loadEntity(client, app, one, definition, known.has(one.entity), progress));
+    loads.set(one.source, new EntityLoad(client, app, one, definition, known.has(one.entity)));
   }
+  await loadAll(inferred, loads, progress);
   try {
     for (const one of changed) await define(client, app, one.entity, final.get(one.entity) as Definition);
     await client.query("set constraints all immediate");
   } catch (error) {
-    throw (error as { code?: string }).code === "23503" ? dangling(inferred, final, error as Error) : error;
+    throw (error as { code?: string }).code === "23503"
+      ? await dangling(inferred, final, error as Error)
+      : error;
   }
-  return loaded;
+  return [...loads.values()].map((one) => one.loaded);
+}
+
+/** Writes batch after batch; while PostgreSQL writes one, the next is read. */
+async function loadAll(
+  inferred: Inferred[],
+  loads: Map<string, EntityLoad>,
+  progress: (done: number, entity: string) => void,
+): Promise<void> {
+  let writing = Promise.resolve();
+  try {
+    for await (const batch of inferred[0]?.file.read() ?? []) {
+      const one = loads.get(batch.list);
+      if (!one || batch.records.length === 0) continue;
+      const records = one.typed(batch.records);
+      await writing;
+      writing = one.write(records, batch).then(() => progress(records.length, one.loaded.entity));
+      writing.catch(() => {}); // said when it is waited for
+    }
+  } finally {
+    await writing;
+  }
 }
 
 /** The first record that refers to one that is not there, where the file can tell. */
-function dangling(inferred: Inferred[], final: Map<string, Definition>, cause: Error): Error {
+async function dangling(inferred: Inferred[], final: Map<string, Definition>, cause: Error): Promise<Error> {
   for (const one of inferred)
     for (const [name, property] of Object.entries(final.get(one.entity)?.properties ?? {})) {
       const relation = property["x-relation"];
       const target = inferred.find((other) => other.entity === relation?.entity);
-      if (!relation?.field || !target) continue;
-      const known = new Set(target.records.map((record) => textOf(record[relation.field as string])));
-      const index = one.records.findIndex(
-        (record) => record[name] !== undefined && !known.has(textOf(record[name])),
-      );
-      if (index >= 0)
-        return new ImportError(
-          `Nothing was imported. Record ${index + 1} of ${one.entity}${lineOf(one, index)}: /${name} is ${textOf(one.records[index]?.[name])}, and no ${target.entity} has that ${relation.field}.`,
-          { cause },
-        );
+      if (!relation?.field || !target || !one.columns.has(name)) continue;
+      const keys = await keysOf(target, relation.field);
+      for await (const batch of one.file.read()) {
+        if (batch.list !== one.source) continue;
+        const values = batch.records.map((record) => named(one, record)[name]);
+        const index = values.findIndex((value) => value !== undefined && !keys.has(textOf(value)));
+        if (index >= 0)
+          return new ImportError(
+            `Nothing was imported. ${placeOf(one, batch, index)}: /${name} is ${textOf(values[index])}, and no ${target.entity} has that ${relation.field}.`,
+            { cause },
+          );
+      }
     }
   return cause;
 }
 
-const lineOf = (one: Inferred, index: number) => (one.lines ? ` (line ${one.lines[index]})` : "");
+function placeOf(one: Inferred, { first, lines }: SourceBatch, index: number): string {
+  return `Record ${first + index} of ${one.entity}${lines ? ` (line ${lines[index]})` : ""}`;
+}
 
 async function existingSchemas(client: Client, app: string): Promise<Map<string, Definition>> {
   const { rows } = await client.query(
@@ -119,8 +148,8 @@ async function existingSchemas(client: Client, app: string): Promise<Map<string,
 }
 
 /** Records that are there are known by a key already: the same is used again, unless the user says another. */
-function settleKey(one: Inferred, existing: Definition | undefined): void {
-  if (!existing || one.records.length === 0 || one.override?.key) return;
+async function settleKey(one: Inferred, existing: Definition | undefined): Promise<void> {
+  if (!existing || one.count === 0 || one.override?.key) return;
   const { properties } = existing;
   const uniques = Object.keys(properties).filter(
     (name) => properties[name]?.["x-unique"] && name !== IMPORT_KEY,
@@ -128,15 +157,16 @@ function settleKey(one: Inferred, existing: Definition | undefined): void {
   const known = (names: string[]) =>
     names.length > 0 &&
     names.every((name) => properties[name] && name !== IMPORT_KEY) &&
-    (names.length > 1 || uniques.includes(names[0] as string)) &&
-    isUnique(one, names);
-  const key = [one.key, ...uniques.map((name) => [name])].find(known);
+    (names.length > 1 || uniques.includes(names[0] as string));
+  const keys = [one.key, ...uniques.map((name) => [name])].filter(known);
+  let key: string[] | undefined;
+  for (const names of keys) if (!key && (await isUnique(one, names))) key = names;
   if (key) {
     one.key = key;
-    if (one.definition.properties[IMPORT_KEY]) leaveOut(one.definition, one.records, IMPORT_KEY);
+    if (one.definition.properties[IMPORT_KEY]) leaveOut(one, IMPORT_KEY);
   } else if (!properties[IMPORT_KEY]) {
     throw new ImportError(
-      `Nothing was imported. The records of ${one.entity} that exist are known by ${uniques.join(" or ") || "several properties"}, which does not tell the ${one.records.length} records of ${one.source} apart. Say what does, with --schema: {"entities": {"${one.entity}": {"key": […]}}}.`,
+      `Nothing was imported. The records of ${one.entity} that exist are known by ${uniques.join(" or ") || "several properties"}, which does not tell the ${one.count} records of ${one.source} apart. Say what does, with --schema: {"entities": {"${one.entity}": {"key": […]}}}.`,
     );
   } else if (one.key[0] !== IMPORT_KEY) addImportKey(one);
 }
@@ -163,81 +193,96 @@ async function define(client: Client, app: string, entity: string, definition: D
   await client.query("select data.define_entity($1, $2, $3)", [app, entity, JSON.stringify(definition)]);
 }
 
-async function loadEntity(
-  client: Client,
-  app: string,
-  one: Inferred,
-  definition: Definition,
-  exists: boolean,
-  progress: (done: number, entity: string) => void,
-): Promise<Loaded> {
-  const loaded: Loaded = { entity: one.entity, inserted: 0, updated: 0, unchanged: 0 };
-  const kinds = new Map(
-    Object.entries(definition.properties).map(([name, property]) => [name, kindOfProperty(property)]),
-  );
-  const typed = (record: Record<string, unknown>) =>
-    Object.fromEntries(
-      Object.entries(record).map(([name, value]) => {
-        const kind = kinds.get(name);
-        return [name, kind === undefined ? value : valueAs(kind, value)];
-      }),
-    );
-  const write = async (records: unknown[]) => {
-    const path = `${app}/${one.entity}`;
-    if (exists) {
-      const { rows } = await client.query("select data.upsert($1, $2, $3)->'meta' as counts", [
-        path,
-        JSON.stringify(records),
-        one.key,
-      ]);
-      return rows[0].counts as Omit<Loaded, "entity">;
-    }
-    await client.query("select jsonb_array_length(data.insert($1, $2))", [path, JSON.stringify(records)]);
-    return { inserted: records.length, updated: 0, unchanged: 0 };
-  };
-  for (let start = 0; start < one.records.length; start += BATCH) {
-    const batch = one.records.slice(start, start + BATCH).map(typed);
-    await client.query("savepoint batch");
-    try {
-      const counts = await write(batch);
-      for (const name of ["inserted", "updated", "unchanged"] as const) loaded[name] += counts[name];
-    } catch (error) {
-      throw await describe(client, one, start, batch, write, error as Error);
-    }
-    await client.query("release savepoint batch");
-    progress(batch.length, one.entity);
-  }
-  return loaded;
-}
+/** The records of one entity on their way into PostgreSQL. */
+class EntityLoad {
+  readonly loaded: Loaded;
+  readonly #client: Client;
+  readonly #path: string;
+  readonly #one: Inferred;
+  readonly #kinds: Map<string, Kind>;
+  readonly #exists: boolean;
+  readonly #contents = new KeySet(true);
+  #insert: string | undefined;
 
-/** The error of a batch, as an error of the first record that cannot be written: half the batch at a time finds it. */
-async function describe(
-  client: Client,
-  one: Inferred,
-  start: number,
-  batch: Record<string, unknown>[],
-  write: (records: unknown[]) => Promise<unknown>,
-  cause: Error,
-): Promise<Error> {
-  let [fits, fails] = [0, batch.length];
-  let error = cause;
-  while (fails - fits > 1) {
-    const middle = (fits + fails) >> 1;
-    await client.query("rollback to savepoint batch");
-    try {
-      await write(batch.slice(0, middle));
-      fits = middle;
-    } catch (caught) {
-      error = caught as Error;
-      fails = middle;
-    }
+  constructor(client: Client, app: string, one: Inferred, definition: Definition, exists: boolean) {
+    this.loaded = { entity: one.entity, inserted: 0, updated: 0, unchanged: 0 };
+    this.#client = client;
+    this.#path = `${app}/${one.entity}`;
+    this.#one = one;
+    this.#exists = exists;
+    this.#kinds = new Map(
+      Object.entries(definition.properties).map(([name, property]) => [name, kindOfProperty(property)]),
+    );
   }
-  await client.query("rollback to savepoint batch");
-  const index = start + fails - 1;
-  return new ImportError(
-    `Nothing was imported. Record ${index + 1} of ${one.entity}${lineOf(one, index)}: ${reason(error)}. It is ${JSON.stringify(batch[fails - 1]).slice(0, 200)}`,
-    { cause },
-  );
+
+  /** Records of the file as the entity holds them. */
+  typed(records: Source[]): Record<string, unknown>[] {
+    return records.map((source) => {
+      const record = named(this.#one, source);
+      if (this.#one.key[0] === IMPORT_KEY) record[IMPORT_KEY] = contentKey(record, this.#contents);
+      for (const [name, value] of Object.entries(record)) {
+        const kind = this.#kinds.get(name);
+        if (kind !== undefined) record[name] = valueAs(kind, value);
+      }
+      return record;
+    });
+  }
+
+  /** Writes a batch. Throws an ImportError that names the first record that cannot be written. */
+  async write(records: Record<string, unknown>[], batch: SourceBatch): Promise<void> {
+    await this.#client.query("savepoint batch");
+    try {
+      const counts = await this.#send(records);
+      for (const name of ["inserted", "updated", "unchanged"] as const) this.loaded[name] += counts[name];
+    } catch (error) {
+      throw await this.#describe(records, batch, error as Error);
+    }
+    await this.#client.query("release savepoint batch");
+  }
+
+  async #send(records: unknown[]): Promise<Omit<Loaded, "entity">> {
+    const body = JSON.stringify(records);
+    if (this.#exists) {
+      const text = "select data.upsert($1, $2, $3)->'meta' as counts";
+      const { rows } = await this.#client.query(text, [this.#path, body, this.#one.key]);
+      return rows[0].counts;
+    }
+    this.#insert ??= await this.#insertFunction();
+    await this.#client.query(`select from ${this.#insert}($1)`, [body]);
+    return { inserted: records.length, updated: 0, unchanged: 0 };
+  }
+
+  // data.insert would answer with the records.
+  async #insertFunction(): Promise<string> {
+    const { rows } = await this.#client.query(
+      `select a.schema_name from tenancy.apps a join tenancy.sites s on s.id = a.site_id
+       where s.name || '/' || a.name = regexp_replace($1, '/[^/]*$', '')`,
+      [this.#path],
+    );
+    return `${escapeIdentifier(rows[0].schema_name)}.${escapeIdentifier(`${this.#one.entity}_insert`)}`;
+  }
+
+  /** The error of a batch, as an error of the first record that cannot be written: half the batch at a time finds it. */
+  async #describe(records: Record<string, unknown>[], batch: SourceBatch, cause: Error): Promise<Error> {
+    let [fits, fails] = [0, records.length];
+    let error = cause;
+    while (fails - fits > 1) {
+      const middle = (fits + fails) >> 1;
+      await this.#client.query("rollback to savepoint batch");
+      try {
+        await this.#send(records.slice(0, middle));
+        fits = middle;
+      } catch (caught) {
+        error = caught as Error;
+        fails = middle;
+      }
+    }
+    await this.#client.query("rollback to savepoint batch");
+    return new ImportError(
+      `Nothing was imported. ${placeOf(this.#one, batch, fails - 1)}: ${reason(error)}. It is ${JSON.stringify(records[fails - 1]).slice(0, 200)}`,
+      { cause },
+    );
+  }
 }
 
 /** What is wrong with one record: where PostgreSQL tells a pointer, the part after the number of the record. */

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Definition, Inferred, Property } from "./infer.ts";
+import type { Inferred, Property } from "./infer.ts";
 import { ImportError } from "./read.ts";
 
 /** What a user says of one entity; a property that is null is left out. */
@@ -58,7 +58,7 @@ export function overrideDefinition(one: Inferred, all: Inferred[], overrides: Ov
   if (!given) return;
   one.override = given;
   for (const [name, property] of Object.entries(given.properties ?? {}))
-    if (property === null) leaveOut(one.definition, one.records, name);
+    if (property === null) leaveOut(one, name);
   one.definition.properties = overridden(one.definition.properties, given);
   if (given.required) one.definition.required = [...given.required];
   if (given.key) one.key = [...given.key];
@@ -82,11 +82,11 @@ export function overridden(
 const replaces = (property: Record<string, unknown>) =>
   typeof property.type === "string" || Array.isArray(property.enum);
 
-/** Removes a property from a definition and from the records. */
-export function leaveOut(definition: Definition, records: Record<string, unknown>[], name: string): void {
+/** Removes a property: it is not imported. */
+export function leaveOut({ definition, columns }: Inferred, name: string): void {
   delete definition.properties[name];
   definition.required = definition.required.filter((required) => required !== name);
-  for (const record of records) delete record[name];
+  columns.delete(name);
 }
 
 function withoutNulls(property: Record<string, unknown>): Property {

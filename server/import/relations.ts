@@ -1,5 +1,7 @@
 import { type Inferred, isScalar, type Property } from "./infer.ts";
 import { camelCase, singular } from "./names.ts";
+import { type Column, keysOf } from "./observe.ts";
+import type { Overrides } from "./overrides.ts";
 import { textOf } from "./values.ts";
 
 // Names that many entities use for something of their own; sharing one says nothing.
@@ -9,38 +11,85 @@ const ABOVE = /(^|_)(parent|replies_to|reply_to|belongs_to)(_|$)/;
 const BOSS = /(^|_)(manager|supervisor|boss|reports_to|mentor)(_|$)/;
 const PEOPLE = /(^|_)(employee|staff|person|people|user|member|worker|contact|agent|player|teacher|reader)$/;
 
+/** A property and the entities it may refer to; how many of its values, and which first, are of no record there. */
+type Guess = {
+  one: Inferred;
+  name: string;
+  property: Property;
+  targets: { to: Inferred; dangling: number; first: unknown }[];
+};
+
 /** Makes relations of properties whose name points to an entity and whose values are all among its keys. */
-export function inferRelations(
-  one: Inferred,
-  all: Inferred[],
-  given: Record<string, Record<string, unknown> | null>,
-): void {
-  for (const [name, property] of Object.entries(one.definition.properties)) {
-    if (!isScalar(property) || (one.key.length === 1 && one.key[0] === name)) continue;
-    const said = given[name];
-    if (property["x-relation"] || (said && ("x-relation" in said || "type" in said || "enum" in said)))
-      continue;
-    const found = candidates(name, one, all).find((target) => relate(one, name, property, target));
+export async function inferRelations(all: Inferred[], overrides: Overrides): Promise<void> {
+  const guesses = all.flatMap((one) => guessesOf(one, all, overrides.entities[one.entity]?.properties ?? {}));
+  await compare(guesses);
+  for (const guess of guesses) {
+    const found = guess.targets.some(({ to, dangling, first }) => relate(guess, to, dangling, first));
+    const { one, name } = guess;
     if (!found && name.endsWith("_id") && !one.notes.some((note) => note.startsWith(`${name} looks`)))
       one.notes.push(`${name} may be a relation; say to what with --schema`);
   }
 }
 
-function relate(one: Inferred, name: string, property: Property, target: Inferred): boolean {
-  const field = target.key[0] as string;
-  const theirs = target.definition.properties[field] as Property;
-  const used = one.records.filter((record) => record[name] !== undefined);
-  if (theirs.type !== property.type || theirs.format !== property.format || used.length === 0) return false;
-  const known = new Set(target.records.map((record) => textOf(record[field])));
-  const dangling = used.filter((record) => !known.has(textOf(record[name])));
-  if (dangling.length > 0) {
+function guessesOf(
+  one: Inferred,
+  all: Inferred[],
+  given: Record<string, Record<string, unknown> | null>,
+): Guess[] {
+  return Object.entries(one.definition.properties).flatMap(([name, property]) => {
+    if (!isScalar(property) || (one.key.length === 1 && one.key[0] === name)) return [];
+    const said = given[name];
+    if (property["x-relation"] || (said && ("x-relation" in said || "type" in said || "enum" in said)))
+      return [];
+    const targets = candidates(name, one, all).filter((to) => {
+      const theirs = to.definition.properties[to.key[0] as string] as Property;
+      return theirs.type === property.type && theirs.format === property.format && countOf(one, name) > 0;
+    });
+    return [{ one, name, property, targets: targets.map((to) => ({ to, dangling: 0, first: undefined })) }];
+  });
+}
+
+const countOf = (one: Inferred, name: string) => one.columns.get(name)?.kinds.count ?? 0;
+
+/** Compares values with keys, reading the file once for all. */
+async function compare(guesses: Guess[]): Promise<void> {
+  const first = guesses.find(({ targets }) => targets.length > 0);
+  if (!first) return;
+  for (const to of new Set(guesses.flatMap(({ targets }) => targets.map((target) => target.to))))
+    await keysOf(to, to.key[0] as string);
+  for await (const { list, records } of first.one.file.read()) {
+    const here = guesses.filter(({ one, targets }) => one.source === list && targets.length > 0);
+    for (const { one, name, targets } of here) {
+      const { key } = one.columns.get(name) as Column;
+      for (const record of records) {
+        const value = Object.hasOwn(record, key) ? record[key] : null;
+        if (value === null) continue;
+        for (const target of targets) {
+          const keys = target.to.columns.get(target.to.key[0] as string)?.keys;
+          if (keys?.has(textOf(value))) continue;
+          if (target.dangling++ === 0) target.first = value;
+        }
+      }
+    }
+  }
+}
+
+function relate({ one, name, property }: Guess, to: Inferred, dangling: number, first: unknown): boolean {
+  const field = to.key[0] as string;
+  if (to.columns.get(field)?.keys?.isFull) {
     one.notes.push(
-      `${name} looks like a relation to ${target.entity}, but ${dangling.length} of ${used.length} values are not there (${textOf(dangling[0]?.[name])}): no relation`,
+      `${name} looks like a relation to ${to.entity}, which has too many records to compare with: say so with --schema`,
+    );
+    return false;
+  }
+  if (dangling > 0) {
+    one.notes.push(
+      `${name} looks like a relation to ${to.entity}, but ${dangling} of ${countOf(one, name)} values are not there (${textOf(first)}): no relation`,
     );
     return false;
   }
   property["x-index"] = true;
-  property["x-relation"] = { entity: target.entity, field, onDelete: "restrict" };
+  property["x-relation"] = { entity: to.entity, field, onDelete: "restrict" };
   return true;
 }
 

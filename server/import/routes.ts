@@ -17,6 +17,7 @@ const FORMATS: Record<string, LineFormat> = {
   "application/ndjson": "ndjson",
   "application/jsonl": "ndjson",
   "text/csv": "csv",
+  "application/json": "json",
 };
 const PARAMETERS = ["on_error", "key", "encoding"];
 
@@ -60,9 +61,9 @@ function readType(req: IncomingMessage): { format: LineFormat; encoding: Encodin
   const [type = "", ...parameters] = (req.headers["content-type"] ?? "").toLowerCase().split(/\s*;\s*/);
   const format = Object.hasOwn(FORMATS, type) ? FORMATS[type] : undefined;
   if (!format || (req.headers["content-encoding"] ?? "identity") !== "identity")
-    throw new Problem(415, "The body must be NDJSON or CSV, not compressed", {
+    throw new Problem(415, "The body must be NDJSON, CSV or a JSON list, not compressed", {
       code: "unsupported_media_type",
-      hint: "Content-Type: application/x-ndjson, or text/csv",
+      hint: "Content-Type: application/x-ndjson, text/csv or application/json",
     });
   const charset = parameters.find((one) => one.startsWith("charset="))?.slice(8);
   return { format, encoding: charset ? encodingOf(charset.replace(/"/g, "")) : "utf-8" };

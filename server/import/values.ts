@@ -23,41 +23,80 @@ const EMAIL = /^[^@\s]{1,64}@[^@\s]+\.[^@\s.]+$/;
 const PLAIN_NUMBER = /^-?\d+(\.\d+)?$/;
 const MAX_INT8 = 9223372036854775807n;
 
-/** The narrowest kind that all values (none of them null) have; `texts` when numbers and booleans come as text, as in CSV. */
-export function kindOf(values: unknown[], texts: boolean): Kind {
-  if (values.length === 0) return "string";
-  const all = (test: (value: unknown) => boolean) => values.every(test);
-  const number = (value: unknown) => (texts ? plainNumber(value) : numberText(value));
-  if (all((v) => typeof v === "boolean" || (texts && (v === "true" || v === "false")))) return "boolean";
-  if (all((v) => isInteger(number(v)))) return "integer";
-  if (all((v) => /^-?\d{1,24}(\.\d{1,8})?$/.test(number(v) ?? ""))) return "decimal";
-  if (all((v) => number(v) !== undefined)) return all((v) => isDouble(number(v))) ? "number" : "decimal";
-  if (all((v) => Array.isArray(v))) return "array";
-  if (all((v) => typeof v === "object" && !Array.isArray(v) && numberText(v) === undefined)) return "object";
-  if (all((v) => typeof v === "string")) {
-    const text = (pattern: RegExp) => all((v) => pattern.test(v as string));
-    if (text(DATE) && all((v) => isDay(v as string))) return "date";
-    if (text(DATE_TIME) && all((v) => isDay((v as string).slice(0, 10)))) return "date-time";
-    if (text(UUID)) return "uuid";
-    if (text(EMAIL) && all((v) => (v as string).length <= 254)) return "email";
+const ZONE = /([Zz]|[+-]\d\d:?\d\d)$/;
+
+type Test = (value: unknown, number: string | undefined) => boolean;
+const text =
+  (test: (value: string) => boolean): Test =>
+  (value) =>
+    typeof value === "string" && test(value);
+
+// The narrowest first. A number that is none of the others is a decimal, what is nothing of these is text.
+const TESTS: Record<string, Test> = {
+  boolean: (value) => typeof value === "boolean",
+  integer: (_, number) => isInteger(number),
+  short: (_, number) => number !== undefined && /^-?\d{1,24}(\.\d{1,8})?$/.test(number),
+  double: (_, number) => isDouble(number),
+  numeric: (_, number) => number !== undefined,
+  array: (value) => Array.isArray(value),
+  object: (value) => typeof value === "object" && !Array.isArray(value) && numberText(value) === undefined,
+  date: text((value) => DATE.test(value) && isDay(value)),
+  "date-time": text((value) => DATE_TIME.test(value) && isDay(value.slice(0, 10))),
+  uuid: text((value) => UUID.test(value)),
+  email: text((value) => EMAIL.test(value) && value.length <= 254),
+};
+
+/** What the values seen so far have in common; remembers no value. */
+export class Kinds {
+  /** How many values there were; null is none. */
+  count = 0;
+  /** Whether a time among them had no zone. */
+  hasUnzoned = false;
+  readonly #texts: boolean;
+  readonly #left = new Map(Object.entries(TESTS));
+  #whole = 1;
+  #scale = 2;
+
+  /** `texts` when numbers and booleans come as text, as in CSV. */
+  constructor(texts: boolean) {
+    this.#texts = texts;
   }
-  return "string";
+
+  see(value: unknown): void {
+    this.count++;
+    if (this.#left.size === 0) return;
+    const number = this.#texts ? plainNumber(value) : numberText(value);
+    const seen = this.#texts && (value === "true" || value === "false") ? value === "true" : value;
+    for (const [name, test] of this.#left)
+      if (!test(name === "boolean" ? seen : value, number)) this.#left.delete(name);
+    if (number !== undefined && this.#left.has("numeric")) {
+      const point = number.indexOf(".");
+      const length = number.length - (number.startsWith("-") ? 1 : 0);
+      this.#whole = Math.max(this.#whole, point < 0 ? length : length - (number.length - point));
+      this.#scale = Math.max(this.#scale, point < 0 ? 0 : number.length - point - 1);
+    }
+    if (!this.hasUnzoned && this.#left.has("date-time")) this.hasUnzoned = !ZONE.test(value as string);
+  }
+
+  /** The narrowest kind that all values have. */
+  get kind(): Kind {
+    const [first] = this.count === 0 ? [] : this.#left.keys();
+    if (first === undefined) return "string";
+    if (first === "short") return "decimal";
+    if (first === "double") return this.#left.has("numeric") ? "number" : "string";
+    return first === "numeric" ? "decimal" : (first as Kind);
+  }
+
+  /** The schema of a property with these values; decimals get room for a million times the largest one. */
+  get schema(): Record<string, unknown> {
+    return schemaOf(this.kind, this.#whole, this.#scale);
+  }
 }
 
-/** The schema of a property of this kind; decimals get room for a million times the largest value. */
-export function schemaOf(kind: Kind, values: unknown[]): Record<string, unknown> {
+function schemaOf(kind: Kind, whole: number, scale: number): Record<string, unknown> {
   switch (kind) {
-    case "decimal": {
-      let [whole, scale] = [1, 2];
-      for (const value of values) {
-        const [left, right = ""] = (numberText(value) ?? String(value)).replace("-", "").split(".") as [
-          string,
-        ];
-        whole = Math.max(whole, left.length);
-        scale = Math.max(scale, right.length);
-      }
+    case "decimal":
       return { type: "number", format: "decimal", precision: Math.max(12, whole + 6 + scale), scale };
-    }
     case "date":
     case "date-time":
     case "uuid":
