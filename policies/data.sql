@@ -54,7 +54,7 @@ grant execute on function
   data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
 to rowhouse_account;
 grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), data.purge(text, uuid), data.history(text, uuid, jsonb),
-  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
+  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb), data.as_of_relation(data.entities, text, jsonb, int),
   data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
 to rowhouse_account;
 grant execute on function data.convert_storage(text, text), data.cancel_operation(uuid), data.compact(text) to rowhouse_account;
@@ -101,6 +101,20 @@ begin
       using (site_id = any ((select %s)::uuid[]))', _table,
       -- Plans and operations name values of records that do not fit, whoever may read those.
       case when _table in ('plans', 'operations') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
+  end loop;
+end
+$$;
+
+-- Entities that were given x-history before there were lists as of a time.
+do $$
+declare
+  _e record;
+begin
+  for _e in
+    select e as entity, a.schema_name from data.entities e join tenancy.apps a on a.id = e.app_id
+    where e.schema->'x-history' = 'true' and to_regprocedure(format('%I.%I(timestamptz)', a.schema_name, e.name || '_as_of')) is null
+  loop
+    perform data.build_as_of(_e.entity, _e.schema_name);
   end loop;
 end
 $$;

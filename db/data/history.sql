@@ -38,6 +38,7 @@ begin
         entity.name || '_keep_history_' || _event, _event, _storage, _keep);
     end loop;
     perform data.build_history_functions(entity, build_history.schema_name);
+    perform data.build_as_of(entity, build_history.schema_name);
   end if;
   if data.keeps_records(entity.schema) then
     perform data.build_purge(entity, build_history.schema_name);
