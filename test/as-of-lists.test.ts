@@ -306,6 +306,7 @@ test("an entity that had history before there were such lists gets them when Row
   await change("landed", id, { t: "2" });
   await rows(`drop function acme_crm.landed_as_of(timestamptz); drop view acme_crm.landed__former;
     drop index acme_crm.landed__history_created_at_idx, acme_crm.landed__history_changed_at_idx;
+    comment on view acme_crm.landed is '@primaryKey id';
     update rowhouse.installed set content_hash = 'older'`);
   const { operatorUrl, gatewayUrl, workerUrl } = crm.db;
   expect((await migrate({ operatorUrl, gatewayUrl, workerUrl })).installed).toBe(true);
