@@ -299,6 +299,12 @@ test("psql refuses what is no time, and an entity without history says what is m
   expect((await find("asked", { as_of: "-infinity" })).data).toEqual([]);
 });
 
+test("an entity without properties has lists as of a time, too", async () => {
+  await define("ticks", {});
+  const id = await insert("ticks", {});
+  expect((await find("ticks", { as_of: "infinity" })).data).toMatchObject([{ id }]);
+});
+
 test("an entity that had history before there were such lists gets them when Rowhouse is updated", async () => {
   await define("landed", { t: text });
   const id = await insert("landed", { t: "1" });

@@ -49,14 +49,13 @@ comment on function data.build_as_of(data.entities, text) is
 create or replace function data.former_rows(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
   select format('select k.id, k.created_at, k.updated_at, k.version, k.created_by, %s as _schema_version, null::jsonb as _dropped, %s as data%s, k.changed_at as _until from %s k',
-    entity.version, r, string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position) filter (where f.is_promoted),
+    entity.version, r, (select string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position) from data.fields f where f.entity_id = entity.id and f.is_promoted),
     data.kept_name(entity, former_rows.schema_name, 'history'))
-  from data.fields f, lateral (
+  from (
     select format('(case when k._schema_version = %1$s then k.data else data.readable((%2$I.%3$I(k.data, k._dropped, k._schema_version)).data, %4$L) end)', entity.version,
-      former_rows.schema_name, entity.name || '_upgraded', coalesce((select jsonb_object_agg(t.name, t.sql_type) from data.fields t
-        where t.entity_id = entity.id and t.sql_type not in ('text', 'jsonb')), '{}'))) x (r)
-  where f.entity_id = entity.id
-  group by r
+      former_rows.schema_name, entity.name || '_upgraded', coalesce(jsonb_object_agg(f.name, f.sql_type) filter (where f.sql_type not in ('text', 'jsonb')), '{}'))
+    from data.fields f where f.entity_id = entity.id
+  ) x (r)
 $$;
 comment on function data.former_rows(data.entities, text) is 'The SQL that reads former states as rows shaped like the entity''s storage, each until _until.';
 
