@@ -299,6 +299,37 @@ test("psql refuses what is no time, and an entity without history says what is m
   expect((await find("asked", { as_of: "-infinity" })).data).toEqual([]);
 });
 
+test("whose right has a condition sees the states that fulfil it, in lists as in single records", async () => {
+  await define("cases", { region: text, t: text });
+  const [north, south] = [
+    await insert("cases", { region: "north", t: "1" }),
+    await insert("cases", { region: "south", t: "2" }),
+  ];
+  const as_of = await now();
+  await change("cases", north, { region: "south" });
+  await change("cases", south, { region: "north" });
+  await remove("cases", await insert("cases", { region: "south", t: "3" }));
+  await rows("select access.define_role('acme', $1)", [
+    {
+      name: "northern",
+      permissions: [{ permission: "crm/cases:read", condition: { region: "north" } }],
+    },
+  ]);
+  await crm.db.account("nils@acme.test");
+  await rows("select tenancy.add_member('acme', 'nils@acme.test', 'northern')");
+  crm.tokens.nils = await crm.gateway.token("nils@acme.test", "acme");
+  const seen = async (at: string) => (await list("cases", { as_of: at, select: "t" }, "nils")).json.data;
+  expect([await seen(as_of), await seen("infinity")]).toEqual([[{ t: "1" }], [{ t: "2" }]]);
+  for (const [id, status] of [
+    [north, 200],
+    [south, 404],
+  ] as const)
+    expect(
+      (await crm.send(`${base}/cases/${id}?as_of=${encodeURIComponent(as_of)}`, { as: "nils" })).status,
+    ).toBe(status);
+  expect((await list("cases", { as_of })).json.data).toHaveLength(2);
+});
+
 test("an entity without properties has lists as of a time, too", async () => {
   await define("ticks", {});
   const id = await insert("ticks", {});

@@ -24,7 +24,8 @@ begin
     execute format('grant select on %s to rowhouse_data', _gone);
   end if;
   execute format('create view %s as select %s, t._until from (%s) t%s', _former, data.column_list(entity, 't'), data.former_rows(entity, build_as_of.schema_name),
-    case when entity.schema ? 'x-ttl' then format(' where t.id not in (select g.id from %s g)', _gone) else '' end);
+    coalesce(' where ' || nullif(concat_ws(' and ', case when entity.schema ? 'x-ttl' then format('t.id not in (select g.id from %s g)', _gone) end,
+      case when access.is_special(entity) then format('(%s)', access.row_predicate(entity, 'read', 't')) end), ''), ''));
   execute format('alter view %s owner to rowhouse_data', _former);
   execute format('grant select on %s to %I, rowhouse_owner', _former, _role);
   -- Conditions stand around the union and not in its parts, or PostgreSQL would not merge the parts by their indexes.
