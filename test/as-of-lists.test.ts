@@ -328,6 +328,11 @@ test("whose right has a condition sees the states that fulfil it, in lists as in
       (await crm.send(`${base}/cases/${id}?as_of=${encodeURIComponent(as_of)}`, { as: "nils" })).status,
     ).toBe(status);
   expect((await list("cases", { as_of })).json.data).toHaveLength(2);
+  const history = async (id: string, as: string) =>
+    (await crm.send(`${base}/cases/${id}/history`, { as })).status;
+  expect([await history(south, "nils"), await history(north, "nils"), await history(north, "ann")]).toEqual([
+    200, 404, 200,
+  ]);
 });
 
 test("an entity without properties has lists as of a time, too", async () => {

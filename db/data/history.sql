@@ -57,6 +57,10 @@ declare
   _gone text := case when entity.schema ? 'x-ttl' then format(
     'not exists (select from %s t where t.id = _id) and (data.is_stored(%L, _id) or exists (select from %s h where h.id = _id and h.operation = ''delete'' and h.expires_at <= now()))',
     _storage, entity.id, _history) else 'false' end;
+  -- Where rights depend on the record, a hidden one has no history, nor has a deleted one of which no state was to be seen.
+  _hidden text := case when access.is_special(entity) then format(
+    'not exists (select from %s v where v.id = _id) and (data.is_stored(%L, _id) or not exists (select from %s f where f.id = _id))',
+    _view, entity.id, data.kept_name(entity, build_history_functions.schema_name, 'former')) else 'false' end;
 begin
   perform rowhouse.create_function($sql$
     create function %1$s(_id uuid, _at timestamptz) returns setof %2$s language sql stable security definer rows 1 set search_path = '' $sql$, $sql$
@@ -100,7 +104,7 @@ begin
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), _history, format('%I.%I', build_history_functions.schema_name, entity.name || '_upgraded'),
-    _gone, data.record_source(entity, 't'), _storage, entity.name);
+    format('%s or %s', _gone, _hidden), data.record_source(entity, 't'), _storage, entity.name);
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));
 end
 $$;
