@@ -13,7 +13,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.upsert(text, jsonb, text[], boolean), data.update_list(text, jsonb), data.update_where(text, jsonb, jsonb, int, boolean),
   data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
   data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
-  data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_write(text, jsonb, jsonb), data.graphql_batch(text, text, text, jsonb),
+  data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_write(text, jsonb, jsonb), data.graphql_batch(text, text, text, jsonb, int),
   data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text), data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
@@ -54,7 +54,7 @@ grant execute on function
   data.time_between(timestamp, timestamp, text), data.utc_text(timestamptz)
 to rowhouse_account;
 grant execute on function data.restore(text, uuid), data.deleted(text, jsonb), data.purge(text, uuid), data.history(text, uuid, jsonb),
-  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb),
+  data.compile_kept(data.entities, text, text, jsonb), data.require_option(data.entities, text[], text), data.deleted_relation(data.entities, text, jsonb), data.as_of_relation(data.entities, text, jsonb, int), data.graphql_kept(text, text, text, uuid, jsonb),
   data.kept_name(data.entities, text, text), data.readable(jsonb, jsonb)
 to rowhouse_account;
 grant execute on function data.relation_from(text, record, text, text, boolean), data.is_link_filter(uuid, text, jsonb), data.is_linked(jsonb), data.link_view(text, text),
@@ -69,9 +69,9 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.scope_field(jsonb, text), data.compile_aggregate(jsonb, text, jsonb, text[]), data.compile_entity_aggregate(data.entities, text, jsonb, text[]),
   data.aggregate(text, jsonb), data.last_parameter(jsonb), data.parameterize_query(jsonb),
   data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int),
-  data.openapi_union_paths(text[]), data.union_entities(jsonb), data.union_common_fields(uuid[]), data.union_fields(uuid[], text[], text[], text[]),
+  data.openapi_union_paths(text[]), data.keeps_records(jsonb), data.openapi_kept_paths(data.entities), data.openapi_kept_parameters(data.entities), data.openapi_kept_components(), data.union_entities(jsonb), data.union_common_fields(uuid[]), data.union_fields(uuid[], text[], text[], text[]),
   data.union_arm(text, text, text[], text, jsonb, text[]), data.compile_union_find(text, jsonb, text[]),
-  data.compile_union_aggregate(text, jsonb, text[]), data.find_union(text, jsonb), data.aggregate_union(text, jsonb),
+  data.compile_union_aggregate(text, jsonb, text[]), data.query_union(text, text, jsonb), data.find_union(text, jsonb), data.aggregate_union(text, jsonb),
   data.filter_entities(uuid, jsonb), data.plan_rows(jsonb), data.estimated_count(text, text[], text[]),
   data.compile_count(data.entities, text, jsonb, text, text, text[]),
   data.compile_comparison(text, text, text, text, text, text, jsonb, text[]), data.comparison(text, text, text, text, text, text, text),
@@ -103,6 +103,23 @@ begin
       using (site_id = any ((select %s)::uuid[]))', _table,
       -- Plans and operations name values of records that do not fit, whoever may read those.
       case when _table in ('plans', 'operations') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
+  end loop;
+end
+$$;
+
+-- Entities that were given x-history or x-soft-delete before there were lists as of a time, and GraphQL knew of them.
+do $$
+declare
+  _e record;
+begin
+  for _e in
+    select e as entity, a.schema_name from data.entities e join tenancy.apps a on a.id = e.app_id
+    where data.keeps_records(e.schema) and obj_description(to_regclass(format('%I.%I', a.schema_name, e.name)), 'pg_class') !~ '@(history|softDelete)'
+  loop
+    if (_e.entity).schema->'x-history' = 'true' then
+      perform data.build_as_of(_e.entity, _e.schema_name);
+    end if;
+    perform data.comment_view(_e.entity, _e.schema_name);
   end loop;
 end
 $$;

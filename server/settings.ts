@@ -185,11 +185,17 @@ export const SETTINGS = {
     "records",
     "What the nested lists of one GraphQL document may come to.",
   ),
+  ROWHOUSE_GRAPHQL_BATCH: setting(
+    whole(1, 10_000),
+    "1000",
+    "records",
+    "The most records that one GraphQL mutation writes.",
+  ),
   ROWHOUSE_GRAPHQL_AGGREGATES: setting(
     whole(0, 1_000),
     "20",
     "fields",
-    "The most fields aggregates and groupedAggregates of a GraphQL document: each reads every record that matches.",
+    "The most fields aggregates, groupedAggregates and aggregateUnion of a GraphQL document: each reads every record that matches.",
   ),
   ROWHOUSE_DOCS: setting(
     unlessProduction,

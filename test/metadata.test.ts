@@ -124,6 +124,6 @@ test("docs/lifetimes.md is true: its examples run, in their order", async () => 
   const found = results.filter((r) => Array.isArray((r as { data?: unknown })?.data)) as {
     data: Record<string, unknown>[];
   }[];
-  expect(found.map((f) => f.data.length)).toEqual([1, 4, 1, 0]);
+  expect(found.map((f) => f.data.length)).toEqual([1, 4, 1, 1, 0]);
   expect(results).toContainEqual(expect.objectContaining({ title: "Goodbye", version: 3 }));
 });

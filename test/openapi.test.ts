@@ -53,6 +53,61 @@ test("every address in it answers, and the example of an insert can be inserted"
   expect((await crm.send(`${root}/companies`, { method: "POST", body })).status).toBe(201);
 });
 
+test("entities that keep deleted records or history say so, and only they; every example of it answers", async () => {
+  const define = (name: string, more: object) =>
+    crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
+      name,
+      { type: "object", properties: { title: { type: "string", "x-search": true } }, ...more },
+    ]);
+  await define("pages", { "x-soft-delete": true, "x-history": true });
+  await define("drafts", { "x-soft-delete": true });
+  await define("logs", { "x-history": true });
+  const doc = await document();
+  expect(await validate(structuredClone(doc) as never)).toMatchObject({ valid: true });
+  const parts = Object.keys(doc.paths).filter((address) => /\/(restore|purge|history)$/.test(address));
+  expect(parts.sort()).toEqual([
+    "/drafts/{id}/purge",
+    "/drafts/{id}/restore",
+    "/logs/{id}/history",
+    "/logs/{id}/purge",
+    "/pages/{id}/history",
+    "/pages/{id}/purge",
+    "/pages/{id}/restore",
+  ]);
+  const parameters = (address: string) =>
+    (doc.paths[address]?.get?.parameters ?? [])
+      .map((parameter) => (parameter as unknown as { $ref: string }).$ref.replace(/.*\//, ""))
+      .filter((name) => /^(as_of|deleted)$/.test(name))
+      .join();
+  const of = (name: string) => [parameters(`/${name}`), parameters(`/${name}/{id}`)];
+  expect([of("pages"), of("drafts"), of("logs"), of("contacts")]).toEqual([
+    ["as_of,deleted", "as_of"],
+    ["deleted", ""],
+    ["as_of", "as_of"],
+    ["", ""],
+  ]);
+
+  // What the document says is what happens.
+  const root = doc.servers[0]?.url;
+  const { id } = (await crm.send(`${root}/pages`, { method: "POST", body: { title: "a" } })).json;
+  const { components } = doc as unknown as { components: { parameters: Record<string, Parameter> } };
+  const asOf = components.parameters.as_of?.example;
+  expect((await crm.send(`${root}/pages?as_of=${asOf}`)).json.data).toEqual([]);
+  expect((await crm.send(`${root}/pages/${id}?as_of=${asOf}`)).status).toBe(404);
+  await crm.send(`${root}/pages/${id}`, { method: "DELETE" });
+  const [deleted] = (await crm.send(`${root}/pages?deleted=only`)).json.data;
+  expect(Object.keys(deleted ?? {})).toEqual(
+    expect.arrayContaining(Object.keys(doc.components.schemas["page.deleted"]?.properties ?? { none: 1 })),
+  );
+  const before = components.parameters.before?.example;
+  expect((await crm.send(`${root}/pages/${id}/history?limit=100&before=${before}`)).json.data).toHaveLength(
+    2,
+  );
+  expect((await crm.send(`${root}/pages/${id}/restore`, { method: "POST" })).status).toBe(200);
+  await crm.send(`${root}/pages/${id}`, { method: "DELETE" });
+  expect((await crm.send(`${root}/pages/${id}/purge`, { method: "POST" })).status).toBe(204);
+});
+
 test("an ETag tells whether it is the same; a definition that changes changes it", async () => {
   const first = await crm.send(path);
   const etag = String(first.headers.etag);

@@ -138,6 +138,13 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       label: "RUNNING LATE",
       guest_ids: [crm.ids.Bea, crm.ids.Ada],
     });
+    // Every record, as it was last and as it was first.
+    const { data } = (await crm.send(base)).json;
+    expect((await crm.send(`${base}?as_of=infinity`)).json.data).toEqual(data);
+    const first = await crm.send(
+      `${base}?as_of=${encodeURIComponent(String((await record()).created_at))}&filter={"id":"${id}"}`,
+    );
+    expect(first.json.data).toMatchObject([{ id, version: 1, title: (await record()).title }]);
   });
 
   test("it is deleted, restored and expires", async () => {

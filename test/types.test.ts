@@ -55,6 +55,9 @@ beforeAll(async () => {
     },
     ["name", "kind", "active"],
   );
+  await db.query("select data.define_entity('acme/crm', 'pages', $1)", [
+    { type: "object", "x-soft-delete": true, "x-history": true, properties: {} },
+  ]);
   await define("records", { array: { type: "array", items: { type: "object" } } }, []);
   types = (await db.query<{ t: string }>("select data.typescript_types('acme/crm') as t"))[0]?.t ?? "";
 }, 60_000);
@@ -96,6 +99,17 @@ test.each<[string, string, string | null]>([
        [c.id, c.age, c.company?.name, f.contacts?.[0], c.tags, c.version];
      const floor: number | null | undefined = c.address?.["floor \\"1\\"; //"];`,
     null,
+  ],
+  [
+    "deleted records and history, of entities that keep them",
+    `import type { Page, RecordChange } from "./crm.ts"; declare const p: Page; declare const h: RecordChange;
+     const a: [string | undefined, string | null | undefined, unknown] = [p.deleted_at, p.deleted_by, h.changes?.title?.old];`,
+    null,
+  ],
+  [
+    "deleted records of an entity that keeps none",
+    "declare const c: Contact; const a = c.deleted_at;",
+    "deleted_at",
   ],
   [
     "a value that may be absent, used as if it were there",

@@ -78,6 +78,9 @@ begin
   if _entity.rights_sql is distinct from access.policy_predicates(_entity) then
     perform data.lock_tables(array[data.storage_table(_entity, _schema_name)]);
     perform access.build_policies(_entity, data.storage_table(_entity, _schema_name));
+    if data.keeps_records(_entity.schema) then
+      perform data.build_kept(_entity, _schema_name); -- under the same predicates
+    end if;
   end if;
   if _fields <> data.column_list(_entity, 't') then
     perform data.build_front(_entity, _schema_name);

@@ -30,6 +30,7 @@ begin
   if data.is_searched(entity.id) then
     _tags := _tags || format('@search %s', entity.name || '_search');
   end if;
+  _tags := _tags || array(select o.tag from (values ('x-soft-delete', '@softDelete'), ('x-history', '@history')) o (option, tag) where entity.schema->o.option = 'true');
   execute format('comment on view %I.%I is %L', comment_view.schema_name, entity.name,
     data.smart_comment(_tags, entity.schema->>'description'));
   for _comment in

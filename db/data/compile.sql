@@ -40,7 +40,7 @@ begin
   _entity := _r.entity_row;
   perform data.refuse_unknown_query(compile.shape, compile.operation);
   _out := data.compile_kept(_entity, _r.schema_name, compile.operation, compile.shape);
-  if _out is not null or compile.shape ? 'deleted' then -- what is kept changes without the entity: no cache
+  if _out is not null or compile.shape ?| array['deleted', 'as_of'] then -- what is kept changes without the entity: no cache
     return coalesce(_out, data.compile_find(_entity, _r.schema_name, compile.shape)) || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
   end if;
   _out := case compile.operation
@@ -77,4 +77,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, as_of, limit, offset, cursor. RH400, RH404.';

@@ -93,7 +93,8 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.graphql_record(uuid, jsonb) is 'A record of GraphQL (ContactInput, ContactPatch) by the names of its properties; BigInt and BigFloat become numbers.';
 
-create or replace function data.graphql_batch(app text, entity text, operation text, input jsonb) returns jsonb
+drop function if exists data.graphql_batch(text, text, text, jsonb);
+create or replace function data.graphql_batch(app text, entity text, operation text, input jsonb, most int) returns jsonb
 language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
   _r record := data.resolve_entity(graphql_batch.app, graphql_batch.entity);
@@ -102,8 +103,8 @@ declare
   _p record;
   _body jsonb;
 begin
-  if greatest(jsonb_array_length(case jsonb_typeof(input->'records') when 'array' then input->'records' else '[]' end), (input->>'max')::numeric) > 1000 then
-    perform rowhouse.fail(413, 'Too many records in one mutation', 'Write at most 1,000 records at once; REST takes 10,000.', 'batch_too_large');
+  if greatest(jsonb_array_length(case jsonb_typeof(input->'records') when 'array' then input->'records' else '[]' end), (input->>'max')::numeric) > most then
+    perform rowhouse.fail(413, 'Too many records in one mutation', format('Write at most %s records at once; REST takes 10,000.', data.count_words(most)), 'batch_too_large');
   end if;
   if operation in ('insert_list', 'upsert') then
     select coalesce(jsonb_agg(data.graphql_record(_id, r.value) order by r.n), '[]') into _records from jsonb_array_elements(input->'records') with ordinality r (value, n);
@@ -120,5 +121,5 @@ begin
   return jsonb_path_query_first(_body, '$.meta') || jsonb_build_object('ids', coalesce(_body->'ids', jsonb_path_query_array(_body, '$.data[*].id')));
 end
 $$;
-comment on function data.graphql_batch(text, text, text, jsonb) is
-  'What GraphQL''s batch mutations do: insert_list, upsert, update_where or delete_where with the mutation''s input; returns the counts and the ids. At most 1,000 records. RH400, RH403, RH404, RH409, RH413, RH422.';
+comment on function data.graphql_batch(text, text, text, jsonb, int) is
+  'What GraphQL''s batch mutations do: insert_list, upsert, update_where or delete_where with the mutation''s input; returns the counts and the ids. RH413 for more than most records. RH400, RH403, RH404, RH409, RH413, RH422.';

@@ -81,7 +81,18 @@ language sql stable set search_path = '' as $$
     format('unique properties %s of %s', array_to_string(s.fields, ', '), e.name)
   from entities e join data.entities d on d.id = e.id, data.unique_sets(d.schema) s
   union all
-  select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search']) n
+  select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search', 'findUnion', 'aggregateUnion']) n
+  union all
+  select k.scope, k.name, format('%s of %s', k.option, e.name)
+  from entities e join data.entities d on d.id = e.id, lateral (values
+    ('x-soft-delete', 'Query', 'deleted' || rowhouse.upper_camel(data.plural(e.name))), ('x-soft-delete', e.type, 'deletedAt'), ('x-soft-delete', e.type, 'deletedBy'),
+    ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Input'), ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Payload'),
+    ('x-history', 'Query', e.one || 'History'), ('x-history', 'Query', e.one || 'AsOf'), ('x-history', 'Query', e.many || 'AsOf'))
+    k (option, scope, name)
+  where d.schema->k.option = 'true'
+  union all
+  select 'the schema', 'Purge' || e.type || s, format('kept records of %s', e.name)
+  from entities e join data.entities d on d.id = e.id, unnest(array['Input', 'Payload']) s where data.keeps_records(d.schema)
   union all
   select 'the schema', e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Filter', 'Input', 'Patch', 'Aggregates', 'GroupBy', 'HavingInput']) s
@@ -103,7 +114,7 @@ language sql stable set search_path = '' as $$
   from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'UUID', 'JSON',
     'Cursor']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
-  select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit']) t
+  select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit', 'RecordChange', 'UnionRecord', 'UnionPage', 'UnionGroups', 'UnionSort']) t
   union all
   select 'the schema', format('Having%sFilter', t), 'GraphQL itself' from unnest(array['Int', 'Bigint', 'Float', 'Bigfloat', 'Datetime', 'String']) t
   union all

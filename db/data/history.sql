@@ -38,6 +38,7 @@ begin
         entity.name || '_keep_history_' || _event, _event, _storage, _keep);
     end loop;
     perform data.build_history_functions(entity, build_history.schema_name);
+    perform data.build_as_of(entity, build_history.schema_name);
   end if;
   if data.keeps_records(entity.schema) then
     perform data.build_purge(entity, build_history.schema_name);
@@ -56,6 +57,10 @@ declare
   _gone text := case when entity.schema ? 'x-ttl' then format(
     'not exists (select from %s t where t.id = _id) and (data.is_stored(%L, _id) or exists (select from %s h where h.id = _id and h.operation = ''delete'' and h.expires_at <= now()))',
     _storage, entity.id, _history) else 'false' end;
+  -- Where rights depend on the record, a hidden one has no history, nor has a deleted one of which no state was to be seen.
+  _hidden text := case when access.is_special(entity) then format(
+    'not exists (select from %s v where v.id = _id) and (data.is_stored(%L, _id) or not exists (select from %s f where f.id = _id))',
+    _view, entity.id, data.kept_name(entity, build_history_functions.schema_name, 'former')) else 'false' end;
 begin
   perform rowhouse.create_function($sql$
     create function %1$s(_id uuid, _at timestamptz) returns setof %2$s language sql stable security definer rows 1 set search_path = '' $sql$, $sql$
@@ -99,7 +104,7 @@ begin
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), _history, format('%I.%I', build_history_functions.schema_name, entity.name || '_upgraded'),
-    _gone, data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
+    format('%s or %s', _gone, _hidden), data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
       else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), _storage, entity.name, data.with_visible_lists(entity, 'u.data'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));
 end

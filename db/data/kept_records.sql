@@ -90,6 +90,7 @@ comment on function data.build_kept(data.entities, text) is 'Builds what x-soft-
 create or replace function data.drop_kept_front(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform data.drop_as_of(entity, drop_kept_front.schema_name);
   execute format('drop function if exists %1$I.%2$I(uuid), %1$I.%3$I(uuid), %1$I.%4$I(uuid, timestamptz), %1$I.%5$I(uuid, int, int)', drop_kept_front.schema_name,
     entity.name || '_restore', entity.name || '_purge', entity.name || '_as_of', entity.name || '_history');
   execute format('drop view if exists %s', data.kept_name(entity, drop_kept_front.schema_name, 'deleted'));

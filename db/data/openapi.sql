@@ -109,6 +109,8 @@ declare
   _update jsonb := jsonb_build_object('$ref', '#/components/schemas/' || _n || '.update');
   _example jsonb := data.openapi_example(entity);
   _searched boolean := data.is_searched(entity.id);
+  _more jsonb := case when _searched then '[{"$ref": "#/components/schemas/page.found"}]' else '[]'::jsonb end
+    || case when entity.schema->'x-soft-delete' = 'true' then '[{"$ref": "#/components/schemas/page.deleted"}]' else '[]'::jsonb end;
   _json jsonb := jsonb_build_object('application/json', jsonb_build_object('schema', _record));
   _files jsonb := jsonb_build_object(
     'application/json', jsonb_build_object('schema', jsonb_build_object('type', 'array', 'items', _record)),
@@ -118,10 +120,10 @@ begin
   return jsonb_build_object(
     '/' || _n, jsonb_build_object(
       'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, case when _searched then array['q'] else '{}' end
-          || array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
+          || array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'] || data.openapi_kept_parameters(entity), null, '200',
         jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
-          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', case when _searched
-            then jsonb_build_object('allOf', jsonb_build_array(_record, '{"$ref": "#/components/schemas/page.found"}'::jsonb)) else _record end), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
+          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', case
+            when _more <> '[]' then jsonb_build_object('allOf', _record || _more) else _record end), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
       'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array['return_list'],
         jsonb_build_object('application/json', jsonb_build_object('schema',
           jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
@@ -131,7 +133,7 @@ begin
       || data.openapi_batches(entity),
     '/' || _n || '/{id}', jsonb_build_object(
       'parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,
-      'get', data.openapi_operation('get_' || _n, _n, 'Read a record', array['select', 'expand'], null, '200', _json),
+      'get', data.openapi_operation('get_' || _n, _n, 'Read a record', array['select', 'expand'] || array_remove(data.openapi_kept_parameters(entity), 'deleted'), null, '200', _json),
       'put', data.openapi_operation('replace_' || _n, _n, 'Replace a record', array['if_match'],
         jsonb_build_object('application/json', jsonb_build_object('schema', _insert, 'example', _example)), '200', _json),
       'patch', data.openapi_operation('update_' || _n, _n, 'Change the given properties of a record; null unsets one', array['if_match'],
@@ -171,11 +173,12 @@ declare
   _app record;
   _paths jsonb;
   _schemas jsonb;
+  _kept jsonb := data.openapi_kept_components();
 begin
   select a.name, a.title, s.name as site, a.definition_version into _app
   from tenancy.apps a join tenancy.sites s on s.id = a.site_id where a.id = _id;
   select coalesce(jsonb_object_agg(p.key, p.value), '{}') into _paths
-  from data.entities e, jsonb_each(data.openapi_paths(e)) p where e.app_id = _id;
+  from data.entities e, jsonb_each(data.openapi_paths(e) || data.openapi_kept_paths(e)) p where e.app_id = _id;
   select coalesce(jsonb_object_agg(p.key, p.value), '{}') into _schemas
   from data.entities e, jsonb_each(data.openapi_schemas(e)) p where e.app_id = _id;
   return jsonb_build_object(
@@ -190,8 +193,8 @@ begin
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
-      'parameters', data.openapi_parameters() || data.openapi_batch_parameters(),
-      'schemas', _schemas || data.openapi_common_schemas() || data.openapi_batch_schemas(),
+      'parameters', data.openapi_parameters() || data.openapi_batch_parameters() || (_kept->'parameters'),
+      'schemas', _schemas || data.openapi_common_schemas() || data.openapi_batch_schemas() || (_kept->'schemas'),
       'responses', '{"problem": {"description": "What went wrong, and what to do",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/page.problem"}}}}}'::jsonb));
 end

@@ -90,8 +90,8 @@ begin
     when 'none' then return '';
     when 'exact' then return format($sql$ || ',"count":' || (select count(*) %s)$sql$, _from);
     when 'estimated' then
-      if coalesce(shape->'q', 'null') <> 'null' then
-        return format($sql$ || ',"count":' || (select count(*) %s) || ',"count_is_estimated":false'$sql$, _from); -- of what an index found, no statistics know
+      if 'null' <> any (array[coalesce(shape->'q', 'null'), coalesce(shape->'as_of', 'null')]) then
+        return format($sql$ || ',"count":' || (select count(*) %s) || ',"count_is_estimated":false'$sql$, _from); -- of what an index found or what was once, no statistics know
       end if;
       return format(' || data.estimated_count(%L, %L, array[%s]::text[])',
         -- As elements of one parameter, of which the planner sees the values. What looks like a parameter within a literal, a
@@ -135,6 +135,11 @@ declare
 begin
   if shape ? 'deleted' then
     _from := data.deleted_relation(entity, compile_find.schema_name, shape);
+    _all := _from;
+  end if;
+  if coalesce(shape->'as_of', 'null') <> 'null' then
+    _n := _n + (shape->'as_of' = 'true')::int;
+    _from := data.as_of_relation(entity, compile_find.schema_name, shape, _n);
     _all := _from;
   end if;
   if coalesce(shape->'q', 'null') <> 'null' then

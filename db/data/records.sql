@@ -49,13 +49,16 @@ begin
   if query->'q' = 'true' then
     perform data.search_terms(null);
   end if;
+  if query->'as_of' = 'true' then
+    perform rowhouse.fail(400, 'as_of is a time', '{"as_of": "2026-01-31T09:30:00Z"}', 'invalid_as_of');
+  end if;
   _sql := data.compile_find(_r.entity_row, _r.schema_name, query || jsonb_build_object('filter', _p.shape), _p.parameters)->>'sql';
   execute _sql into _body;
   return _body::jsonb;
 end
 $$;
 comment on function data.find(text, jsonb) is
-  'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset", "cursor", "count"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. RH400, RH404.';
+  'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset", "cursor", "count", "as_of"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. With as_of (a time, x-history) the records as they were then; records they refer to are those of today. RH400, RH404.';
 
 drop function if exists data.refuse_unknown_query(jsonb);
 create or replace function data.refuse_unknown_query(query jsonb, operation text) returns void
@@ -64,7 +67,7 @@ declare
   _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
-    || case when operation = 'find' then '{q,deleted}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] when operation = 'insert_list' then '{return}' end;
+    || case when operation = 'find' then '{q,deleted,as_of}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] when operation = 'insert_list' then '{return}' end;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then

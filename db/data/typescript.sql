@@ -68,6 +68,7 @@ language sql stable set search_path = '' as $$
         union all select l.inverse_name, l.entity_id, l.target_id from data.links l
         union all select l.name, l.target_id, l.entity_id from data.links l where l.name <> l.field) r
       join data.entities s on s.id = r.entity_id where r.target_id = entity.id), '')
+    || case when entity.schema->'x-soft-delete' = 'true' then E'  /** With deleted=only. */\n  deleted_at?: string;\n  /** With deleted=only. */\n  deleted_by?: string | null;\n' else '' end
     || E'}\n'
 $$;
 comment on function data.typescript_entity(data.entities) is 'The TypeScript interface of an entity''s records, with the relations that expand embeds.';
@@ -93,6 +94,8 @@ declare
 begin
   return format(E'// Types of the app %s, made by Rowhouse. JSON numbers: integers beyond 2^53 and long decimals lose digits in JSON.parse.\n\n', typescript_types.app)
     || coalesce((select string_agg(data.typescript_entity(e) || E'\n', '' order by e.name) from data.entities e where e.app_id = _app_id), '')
+    || case when exists (select from data.entities e where e.app_id = _app_id and e.schema->'x-history' = 'true') then
+      E'/** A change of a record, as its history lists them. */\nexport interface RecordChange {\n  version: number;\n  operation: "insert" | "update" | "delete" | "restore";\n  at: string;\n  by: string | null;\n  /** Of an update: what each property was and became. */\n  changes?: { [property: string]: { old: unknown; new: unknown } };\n}\n\n' else '' end
     || E'/** Records, inserts and updates by the name of their entity: Entities["contacts"]["insert"]. */\nexport interface Entities {\n'
     || coalesce((select string_agg(data.typescript_writes(e), '' order by e.name) from data.entities e where e.app_id = _app_id), '')
     || E'}\n';

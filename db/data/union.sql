@@ -111,30 +111,27 @@ end
 $$;
 comment on function data.compile_union_aggregate(text, jsonb, text[]) is 'Compiles an aggregate query over the records of several entities; entity is a field. RH400, RH404.';
 
-create or replace function data.find_union(app text, query jsonb) returns jsonb
+create or replace function data.query_union(app text, operation text, query jsonb) returns jsonb
 language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
 declare
   _p record := data.parameterize_query(query);
+  _compiled jsonb;
   _body text;
 begin
-  perform data.refuse_unknown_query(query, 'find_union');
-  execute data.compile_union_find(app, _p.shape, _p.parameters)->>'sql' into _body;
+  perform data.refuse_unknown_query(query, operation);
+  _compiled := case operation when 'find_union' then data.compile_union_find(app, _p.shape, _p.parameters) else data.compile_union_aggregate(app, _p.shape, _p.parameters) end;
+  execute _compiled->>'sql' into _body;
   return _body::jsonb;
 end
 $$;
+comment on function data.query_union(text, text, jsonb) is 'Runs find_union or aggregate_union. Use data.find_union and data.aggregate_union.';
+
+create or replace function data.find_union(app text, query jsonb) returns jsonb
+language sql stable set search_path = '' as $$ select data.query_union(app, 'find_union', query) $$;
 comment on function data.find_union(text, jsonb) is
   'Records of several entities of an app (acme/crm) in one list, each with its "entity", by {"entities", "select", "nullable", "filter", "sort", "limit", "offset", "cursor"}: {"data": […], "meta": {…}}. What is selected, sorted and filtered by is a field of all, with one type; a field listed in nullable is null where there is none. Newest first, 20 unless told. RH400, RH404.';
 
 create or replace function data.aggregate_union(app text, query jsonb) returns jsonb
-language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
-declare
-  _p record := data.parameterize_query(query);
-  _body text;
-begin
-  perform data.refuse_unknown_query(query, 'aggregate_union');
-  execute data.compile_union_aggregate(app, _p.shape, _p.parameters)->>'sql' into _body;
-  return _body::jsonb;
-end
-$$;
+language sql stable set search_path = '' as $$ select data.query_union(app, 'aggregate_union', query) $$;
 comment on function data.aggregate_union(text, jsonb) is
   'data.aggregate over several entities of an app (acme/crm): {"entities", "nullable"} and what data.aggregate takes; entity can be grouped by. RH400, RH404.';

@@ -15,8 +15,9 @@ const operations = {
 };
 
 /** Mutations of many records at once, per entity: createContacts, updateContacts, deleteContacts, upsertContacts. */
-export const batches = (appId: string): GraphileConfig.Plugin =>
+export const batches = (appId: string, most: number): GraphileConfig.Plugin =>
   extendSchema((build) => {
+    const upTo = most.toLocaleString("en");
     const { inflection } = build;
     const { pgExecutors, pgResources } = build.input.pgRegistry;
     const executor = Object.values(pgExecutors)[0];
@@ -32,24 +33,24 @@ export const batches = (appId: string): GraphileConfig.Plugin =>
       const type = inflection.tableType(resource.codec);
       const types = upperCamel(inflection.allRowsConnection(resource));
       typeDefs.push(`
-        "Creates up to 1,000 records, all or nothing."
+        "Creates up to ${upTo} records, all or nothing."
         input Create${types}Input { records: [${type}Input!]! }
         "Changes every record that matches, if they are max or fewer."
         input Update${types}Input {
           "Which records; {} is all of them."
           filter: ${type}Filter!
           patch: ${type}Patch!
-          "How many records may match at most, up to 1,000: when more do, nothing is written."
+          "How many records may match at most, up to ${upTo}: when more do, nothing is written."
           max: Int!
         }
         "Deletes every record that matches, if they are max or fewer."
         input Delete${types}Input {
           "Which records; {} is all of them."
           filter: ${type}Filter!
-          "How many records may match at most, up to 1,000: when more do, nothing is deleted."
+          "How many records may match at most, up to ${upTo}: when more do, nothing is deleted."
           max: Int!
         }
-        "Creates or changes up to 1,000 records, all or nothing."
+        "Creates or changes up to ${upTo} records, all or nothing."
         input Upsert${types}Input {
           records: [${type}Patch!]!
           "What identifies a record: unique fields."
@@ -70,8 +71,8 @@ export const batches = (appId: string): GraphileConfig.Plugin =>
           const $input = lambda(args.getRaw("input"), (input) => JSON.stringify(input));
           return sideEffectWithPgClient(executor, $input, async (client, input) => {
             const { rows } = await client.query<{ batch: string }>({
-              text: "select data.graphql_batch($1::text, $2::text, $3::text, $4::jsonb)::text as batch",
-              values: [appId, resource.codec.extensions?.pg?.name, operation, input],
+              text: "select data.graphql_batch($1::text, $2::text, $3::text, $4::jsonb, $5::int)::text as batch",
+              values: [appId, resource.codec.extensions?.pg?.name, operation, input, most],
             });
             return JSON.parse(rows[0]?.batch ?? "{}") as Batch;
           });

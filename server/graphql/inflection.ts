@@ -12,6 +12,11 @@ export function upperCamel(name: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** InvoiceLine becomes invoiceLine. */
+export function lowerCamel(type: string): string {
+  return type.charAt(0).toLowerCase() + type.slice(1);
+}
+
 type Tags = Record<string, unknown> | undefined;
 type Named = { name: string; extensions?: { tags?: Tags } };
 

@@ -4,9 +4,13 @@ import type { Logger } from "pino";
 import { Problem } from "../http/problem.ts";
 import { batches } from "./batches.ts";
 import { Endpoint } from "./endpoint.ts";
+import { keptLists } from "./kept.ts";
+import { keptOperations } from "./kept-operations.ts";
 import type { Limits } from "./limits.ts";
+import { relatedOrder } from "./related-order.ts";
 import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
+import { unions } from "./unions.ts";
 
 /** An app as tenancy.open_request describes it. */
 export type App = {
@@ -100,7 +104,11 @@ export class Instances {
     try {
       const built = await buildSchema(this.#pool, { schemas: [app.schema_name] }, [
         ...search(app.app_id),
-        batches(app.app_id),
+        batches(app.app_id, this.#limits.ROWHOUSE_GRAPHQL_BATCH),
+        keptLists,
+        keptOperations(app.app_id),
+        relatedOrder,
+        unions(app.app_id),
       ]);
       const endpoint = new Endpoint(built, this.#pool, this.#limits, `${app.app_id}/${version}`);
       const kept = this.#kept.get(app.app_id);

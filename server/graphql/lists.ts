@@ -55,8 +55,6 @@ function page(node: FieldNode): ArgumentNode | undefined {
   );
 }
 
-const MOST_IN_A_BATCH = 1_000; // data.graphql_batch refuses more
-
 /** Refuses an operation whose nested lists could come to more records than the limit, or that aggregates too often. */
 export function refuseTooManyRecords(
   schema: GraphQLSchema,
@@ -118,7 +116,11 @@ export function refuseTooManyRecords(
     let total = 0;
     for (const selection of selectionSet.selections) {
       if (selection.kind === Kind.FIELD) {
-        if (selection.selectionSet && /^(a|groupedA)ggregates$/.test(selection.name.value)) aggregates++;
+        if (
+          selection.selectionSet &&
+          /^(aggregates|groupedAggregates|aggregateUnion)$/.test(selection.name.value)
+        )
+          aggregates++;
         if (aggregates > limits.ROWHOUSE_GRAPHQL_AGGREGATES) {
           throw tooMuch(
             "aggregates too often",
@@ -133,7 +135,7 @@ export function refuseTooManyRecords(
         const here = paged
           ? times * size(selection)
           : isBatch(selection, level)
-            ? times * MOST_IN_A_BATCH
+            ? times * limits.ROWHOUSE_GRAPHQL_BATCH
             : times;
         if (paged) total += here;
         if (selection.selectionSet)

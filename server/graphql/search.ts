@@ -23,8 +23,13 @@ const searchArgument: GraphileConfig.Plugin = {
   schema: {
     hooks: {
       GraphQLObjectType_fields_field_args(args, build, { scope, Self }) {
-        const { isPgFieldConnection, pgFieldResource: resource, fieldName } = scope;
-        const found = isPgFieldConnection ? searchFunction(resource?.codec) : null;
+        const {
+          isPgFieldConnection,
+          isKeptRecords,
+          pgFieldResource: resource,
+          fieldName,
+        } = scope as typeof scope & { isKeptRecords?: true };
+        const found = isPgFieldConnection && !isKeptRecords ? searchFunction(resource?.codec) : null;
         if (!found) return args;
         const { sql } = build;
         const call = sql.identifier(found.schema, found.name);

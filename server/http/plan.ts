@@ -46,7 +46,20 @@ const filterDepth = 64;
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
 const aggregateParameters = "filter group aggregate having timezone sort limit offset page cursor".split(" ");
 const allowed = {
-  find: ["q", "filter", "sort", "select", "expand", "limit", "offset", "page", "cursor", "count", "deleted"],
+  find: [
+    "q",
+    "filter",
+    "sort",
+    "select",
+    "expand",
+    "limit",
+    "offset",
+    "page",
+    "cursor",
+    "count",
+    "deleted",
+    "as_of",
+  ],
   search: ["q", "entities", "limit"],
   aggregate: [...aggregateParameters],
   find_union: ["entities", "nullable", "filter", "sort", "select", "limit", "offset", "page", "cursor"],
@@ -95,10 +108,10 @@ export function planQuery(operation: Operation, queryString: string): Plan {
   const { limit, offset } = readPage(query, perPage(operation));
   for (const [name, value] of Object.entries({
     q: query.get("q"),
+    as_of: query.get("as_of"),
     limit,
     offset,
     cursor: query.get("cursor"),
-    as_of: query.get("as_of"),
   })) {
     if (value === undefined) continue;
     // A limit is part of the statement: as a parameter it would cost a generic plan, and a check per row.
