@@ -1,6 +1,6 @@
 import { type Logger, pino } from "pino";
 
-const BUFFER = 4096; // characters
+const BUFFER = 16_000; // characters
 const DELAY_MS = 100;
 
 /**

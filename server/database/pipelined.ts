@@ -1,5 +1,6 @@
 import type { FieldDef, Pool, PoolClient } from "pg";
 import utils from "pg/lib/utils.js";
+import { Turns } from "./turns.ts";
 
 // Two statements bound and executed under one Sync: an implicit transaction, one round trip. What the first sets for the
 // transaction (role, claims) holds for the second and is gone afterwards, after an error too. 0.7 to 1.07 of the bare
@@ -8,8 +9,8 @@ import utils from "pg/lib/utils.js";
 /** Prepared statements kept per connection; a backend holds some 10 to 40 KiB for each. */
 const statementsPerConnection = 500;
 
-/** A statement with a name that stands for this text only, in the whole process. */
-export type Statement = { name: string; text: string };
+/** A statement with a name that stands for this text only, in the whole process. One that only reads takes turns. */
+export type Statement = { name: string; text: string; isRead?: boolean };
 
 /** Text parameters, and the text columns of a row. */
 export type Texts = readonly (string | null)[];
@@ -163,22 +164,37 @@ function isBroken(error: Error): boolean {
   return severity === undefined || severity === "FATAL" || severity === "PANIC";
 }
 
+const turnsOf = new WeakMap<Pool, Turns>();
+
 /**
  * Runs `query` within what `context` sets up, in one round trip; `isDescribed` asks for the columns' types too.
  * Throws pg's DatabaseError, or an error of the connection.
  */
 export function runWithin(pool: Pool, context: Bound, query: Bound, isDescribed: boolean): Promise<Rows> {
   return new Promise((resolve, reject) => {
-    pool.connect((error, client, release) => {
-      if (error || !client) return reject(error);
-      watch(client);
-      client.query(
-        new Pipelined(context, query, isDescribed, (failure, answer) => {
-          release(failure !== null && isBroken(failure));
-          if (failure) reject(failure);
-          else resolve(answer);
-        }),
-      );
-    });
+    const run = (end: () => void) => {
+      pool.connect((error, client, release) => {
+        if (error || !client) {
+          end();
+          return reject(error);
+        }
+        watch(client);
+        client.query(
+          new Pipelined(context, query, isDescribed, (failure, answer) => {
+            release(failure !== null && isBroken(failure));
+            end();
+            if (failure) reject(failure);
+            else resolve(answer);
+          }),
+        );
+      });
+    };
+    if (!query.statement.isRead) return run(() => {});
+    let turns = turnsOf.get(pool);
+    if (!turns) {
+      turns = new Turns();
+      turnsOf.set(pool, turns);
+    }
+    turns.take(run);
   });
 }

@@ -74,7 +74,7 @@ function reader(
     rawClient: undefined,
     async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {
       const query = {
-        statement: { name: `q${nameOf(name ?? text)}`, text },
+        statement: { name: `q${nameOf(name ?? text)}`, text, isRead: true },
         values: (values ?? []) as unknown[],
       };
       const { rows, fields } = await runWithin(pool, context, query, true);

@@ -43,6 +43,15 @@ const record: Record<string, Operation> = {
   DELETE: "delete",
 };
 const written = new Set<Operation>(["insert", "replace", "update", "upsert", "update_where"]);
+const reads = new Set<Operation>([
+  "find",
+  "search",
+  "aggregate",
+  "find_union",
+  "aggregate_union",
+  "get",
+  "history",
+]);
 /** What an operation is when the body is a list. */
 const ofList: Partial<Record<Operation, Operation>> = { insert: "insert_list", update_where: "update_list" };
 
@@ -189,7 +198,7 @@ export class Rest {
     tenant: Tenant,
     appKey: string,
     planKey: string,
-    call: string[],
+    call: [entity: string, operation: Operation, shape: string],
   ): Promise<Compiled> {
     const parameters = [tenant.app, ...call];
     const rows = await queryAs(this.#pool, caller, tenant, compileStatement, parameters).catch(
@@ -205,10 +214,10 @@ export class Rest {
     };
     const compiled: Compiled = {
       app: { appId: app, version: String(version) },
-      statement: { name: `s${++this.#statements}`, text: sql },
+      statement: { name: `s${++this.#statements}`, text: sql, isRead: reads.has(call[1]) },
       cache:
         cache && this.#results.isOn
-          ? { ttl: cache.ttl, statement: { name: `s${++this.#statements}`, text: cache.sql } }
+          ? { ttl: cache.ttl, statement: { name: `s${++this.#statements}`, text: cache.sql, isRead: true } }
           : null,
     };
     let plans = this.#apps.get(appKey);
