@@ -801,12 +801,7 @@ describe("documents that are too much are refused, fast", () => {
             site: "acme",
             app: "crm",
             claims,
-            env: {
-              ip: null,
-              user_agent: null,
-              origin: null,
-              request_id: "r",
-            },
+            env: { ip: null, user_agent: null, origin: null, request_id: "r", request: "" },
           },
           req,
           res,
