@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
@@ -425,4 +426,26 @@ describe("entries are kept", () => {
       expect((await refusal(pool.query(attack))).code).toBe("42501");
     await pool.end();
   });
+});
+
+test("docs/audit.md is true: its examples run, in their order", async () => {
+  const guide = await cloneDatabase();
+  for (const statement of [
+    "tenancy.create_organization('acme')",
+    "tenancy.create_site('acme', 'acme')",
+    "tenancy.create_app('acme', 'crm')",
+  ])
+    await guide.query(`select ${statement}`);
+  const page = readFileSync(new URL("../docs/audit.md", import.meta.url), "utf8");
+  let answers = 0;
+  for (const [, sql] of page.matchAll(/```sql\n([\s\S]*?)```/g))
+    for (const [, statement, answer] of (sql as string).matchAll(/([\s\S]+?;)(?: -- (.*))?\n/g)) {
+      const { rows } = await guide.pool.query({ text: statement as string, rowMode: "array" });
+      const said = (rows as unknown[][])
+        .flat()
+        .map((value) => (typeof value === "string" ? value : JSON.stringify(value)));
+      if (answer !== undefined) expect([++answers, said.join(", ")]).toEqual([answers, answer]);
+    }
+  expect(answers).toBe(2);
+  await guide.drop();
 });

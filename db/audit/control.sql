@@ -31,8 +31,10 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function audit.organization_of(uuid) is 'The organization of a site that is gone, as the log knows it. Internal.';
 
+-- Planned once a session: planning it took 1.0 of 1.2 ms.
 create or replace function audit.note_rows(object text, key text[], unnoticed text[], old jsonb[], new jsonb[]) returns void
-language sql set search_path = '' as $$
+language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
+begin
   with o as (
     select (select string_agg(r->>k.name, '/' order by k.n) from unnest(note_rows.key) with ordinality k (name, n)) as record, r as row from unnest(note_rows.old) r
   ), n as (
@@ -57,7 +59,8 @@ language sql set search_path = '' as $$
   insert into audit.entries (keep, site_id, organization_id, account_id, env, action, object, record, old, new)
   select 84, l.site_id, coalesce(l.organization_id, s.organization_id, case when s.id is null then audit.organization_of(l.site_id) end),
     auth.account_id(), c.env, l.action, note_rows.object, l.record, audit.bounded(l.old), audit.bounded(l.new)
-  from (select rowhouse.env() as env offset 0) c, located l left join tenancy.sites s on s.id = l.site_id
+  from (select rowhouse.env() as env offset 0) c, located l left join tenancy.sites s on s.id = l.site_id;
+end
 $$;
 comment on function audit.note_rows(text, text[], text[], jsonb[], jsonb[]) is
   'Records the changes of a control-plane table, by rows as they were and as they are: of an update the fields that changed and what names the row. Internal.';
