@@ -20,10 +20,12 @@ language sql stable set search_path = '' as $$
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where c.relkind = 'r' and (n.nspname in ('tenancy', 'access')
     or format('%s.%s', n.nspname, c.relname) = any (array['auth.accounts', 'auth.sessions', 'auth.signing_keys', 'data.entities', 'data.operations', 'data.plans']))
+    -- What the others are compiled into, and what is a log itself.
+    and format('%s.%s', n.nspname, c.relname) <> all (array['access.held_roles', 'access.rules', 'access.rule_sources', 'access.versions'])
     and obj_description(c.oid, 'pg_class') is distinct from 'Not audited.'
 $$;
 comment on function audit.watched() is
-  'The tables of the control plane whose changes are recorded, with their key, columns whose change alone is not worth an entry, and events. All of tenancy and access, but those with the comment Not audited.';
+  'The tables of the control plane whose changes are recorded, with their key, columns whose change alone is not worth an entry, and events. All of tenancy and access, but what is derived from others and tables with the comment Not audited.';
 
 create or replace function audit.organization_of(site_id uuid) returns uuid
 language sql stable set search_path = '' as $$

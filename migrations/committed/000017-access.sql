@@ -1,5 +1,5 @@
---! Previous: sha1:4048b3163d84abbce7b6b20cbbb59474132bcdcd
---! Hash: sha1:3a71617832264c4155e27f7952ad36e449d1f523
+--! Previous: sha1:56b3cf21378706dd34bd4b43f931ba7c79f4c054
+--! Hash: sha1:b1a8ca1866c3e3b9f2ac199479de246d85824652
 --! Message: access
 
 set local role rowhouse_owner;

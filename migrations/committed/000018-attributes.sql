@@ -1,5 +1,5 @@
---! Previous: sha1:3a71617832264c4155e27f7952ad36e449d1f523
---! Hash: sha1:36ffbb337d14cec4644434074646f7cd969a28bc
+--! Previous: sha1:b1a8ca1866c3e3b9f2ac199479de246d85824652
+--! Hash: sha1:a1e55b38619babdf85fb9edb4ebb9417ef118ba6
 --! Message: attributes
 
 set local role rowhouse_owner;
