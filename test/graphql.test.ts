@@ -883,6 +883,7 @@ describe("the control plane", () => {
          "assignment",
          "assignmentByAccountIdAndGroupIdAndSiteIdAndRoleId",
          "assignments",
+         "auditLog",
          "domain",
          "domainBySiteIdAndDomain",
          "domains",
@@ -894,6 +895,7 @@ describe("the control plane", () => {
          "node",
          "nodeId",
          "organization",
+         "organizationAuditLog",
          "organizationByName",
          "organizationMember",
          "organizationMembers",
@@ -911,6 +913,8 @@ describe("the control plane", () => {
          "siteMember",
          "siteMembers",
          "sites",
+         "verifyAuditLog",
+         "verifyOrganizationAuditLog",
        ],
      }
     `);
