@@ -22,6 +22,7 @@ const SCHEMAS: Record<string, string> = {
   tenancy: "Organizations, sites, apps, members, domains; sessions as an account.",
   access: "Roles and permissions.",
   auth: "Accounts, sessions and keys.",
+  audit: "Who did what, when and from where.",
   rowhouse: "What the other modules share.",
 };
 

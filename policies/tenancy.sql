@@ -15,7 +15,7 @@ to rowhouse_account;
 grant execute on procedure tenancy.leave() to rowhouse_account;
 grant execute on function
   tenancy.open_request(uuid, uuid, text, text), tenancy.refuse_request(), tenancy.resolve(text, text), tenancy.site_of_host(text),
-  tenancy.cors_origins(text, text)
+  tenancy.cors_origins(text, text), tenancy.open_control(uuid)
 to rowhouse_gateway;
 
 grant select on tenancy.open_requests to rowhouse_gateway;

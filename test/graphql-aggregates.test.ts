@@ -85,7 +85,12 @@ beforeAll(async () => {
     ) as Claims;
     graphql
       .appHandler(
-        { site, app: "crm", claims, env: { ip: null, user_agent: null, origin: null, request_id: "r" } },
+        {
+          site,
+          app: "crm",
+          claims,
+          env: { ip: null, user_agent: null, origin: null, request_id: "r", request: "" },
+        },
         req,
         res,
       )

@@ -801,12 +801,7 @@ describe("documents that are too much are refused, fast", () => {
             site: "acme",
             app: "crm",
             claims,
-            env: {
-              ip: null,
-              user_agent: null,
-              origin: null,
-              request_id: "r",
-            },
+            env: { ip: null, user_agent: null, origin: null, request_id: "r", request: "" },
           },
           req,
           res,
@@ -888,6 +883,7 @@ describe("the control plane", () => {
          "assignment",
          "assignmentByAccountIdAndGroupIdAndSiteIdAndRoleId",
          "assignments",
+         "auditLog",
          "domain",
          "domainBySiteIdAndDomain",
          "domains",
@@ -899,6 +895,7 @@ describe("the control plane", () => {
          "node",
          "nodeId",
          "organization",
+         "organizationAuditLog",
          "organizationByName",
          "organizationMember",
          "organizationMembers",
@@ -916,6 +913,8 @@ describe("the control plane", () => {
          "siteMember",
          "siteMembers",
          "sites",
+         "verifyAuditLog",
+         "verifyOrganizationAuditLog",
        ],
      }
     `);

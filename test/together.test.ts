@@ -32,6 +32,7 @@ const options = {
   "x-ttl": "30 days",
   "x-soft-delete": true,
   "x-history": true,
+  "x-audit": true,
   "x-cache-ttl": 60,
 };
 const schema = (changed: object = {}, storage = "jsonb") => ({

@@ -42,6 +42,7 @@ test("a request's address, user agent, origin, id and session are known in SQL",
     user_agent: "curl/8",
     origin: "https://app.example.com",
     request_id: "r-1",
+    request: `POST ${base}/contacts`,
     session: expect.stringMatching(/^[0-9a-f-]{36}$/),
   });
 });

@@ -61,7 +61,7 @@ create or replace function data.with_cache(entity data.entities, schema_name tex
 language plpgsql stable set search_path = '' as $$
 declare
   -- Who asks and when is not in the key; what a search finds depends on a vocabulary, and a rollup on records of others.
-  _depends constant text := '(\mauth\.|\mtenancy\.|\maccess\.|\mnow\(|timestamp\(|timeofday\(|current_setting\(|\mrandom\(|_search\(|__rollup_|CURRENT_|LOCALTIME)';
+  _depends constant text := '(\mauth\.|\mtenancy\.|\maccess\.|\maudit\.|\mnow\(|timestamp\(|timeofday\(|current_setting\(|\mrandom\(|_search\(|__rollup_|CURRENT_|LOCALTIME)';
   _entities data.entities[];
   _app text := (select a.name from tenancy.apps a where a.id = entity.app_id);
   _key text;

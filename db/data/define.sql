@@ -163,6 +163,7 @@ begin
   perform data.build_batch_functions(entity, schema_name);
   perform data.build_change_counter(entity, schema_name);
   perform data.build_kept(entity, schema_name);
+  perform audit.build(entity, schema_name);
 end
 $$;
 comment on function data.build_front(data.entities, text) is
@@ -232,6 +233,7 @@ begin
   perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
   execute format('drop function if exists %s(text, int)', access.rights_function(_entity));
+  execute format('drop function if exists %I.%I()', _app.schema_name, _entity.name || '_note_changes');
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end
 $$;

@@ -23,7 +23,7 @@ language sql immutable parallel safe set search_path = '' as $$
         'dependentSchemas', 'minProperties', 'maxProperties', 'unevaluatedProperties']
       when kind = 'any' then data.schema_keywords()
       else '{}' end
-    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl', 'x-rules', 'x-indexes', 'x-policies'] || data.option_keywords() else '{}' end
+    || case depth when 0 then array['$schema', '$id', '$defs', 'x-storage', 'x-cache-ttl', 'x-audit', 'x-rules', 'x-indexes', 'x-policies'] || data.option_keywords() else '{}' end
 $$;
 comment on function data.allowed_keywords(text, int) is 'The keywords that a property of this kind may have; depth 0 is the entity itself.';
 
@@ -93,6 +93,7 @@ language sql immutable set search_path = '' as $$
       then 'has a value of the wrong kind: ' || left(value::text, 60)
     when key = 'x-storage' and value not in ('"jsonb"', '"flat"') then 'is jsonb or flat'
     when key = 'x-cache-ttl' and (value::text !~ '^[1-9][0-9]{0,4}$' or value > '86400') then 'is a number of seconds from 1 to 86400'
+    when key = 'x-audit' and not (jsonb_typeof(value) = 'boolean' or value in ('{"reads": true}', '{"reads": false}')) then 'is true, false or {"reads": true}'
     when key = 'x-alias' and (jsonb_typeof(value) <> 'string' or depth <> 1) then 'is the name of another top-level property'
     when key in ('x-computed', 'x-rollup') and depth <> 1 then 'is for top-level properties'
     when key = 'x-renamed-from' and (jsonb_typeof(value) <> 'string' or depth <> 1) then 'is the former name of a top-level property'

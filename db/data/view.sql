@@ -76,7 +76,8 @@ declare
   _role name;
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
-  execute format('create or replace view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name));
+  execute format('create or replace view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name))
+    || case when audit.reads_are_on(entity.schema) then format(' where (select audit.note_read(%L))', entity.id) else '' end;
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select, insert, update, delete on %s to %I, rowhouse_owner', _view, _role);
   perform data.comment_view(entity, build_view.schema_name);

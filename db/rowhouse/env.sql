@@ -6,4 +6,4 @@ language sql stable parallel safe as $$
     else jsonb_strip_nulls(jsonb_build_object('ip', host(inet_client_addr()), 'user_agent', nullif(current_setting('application_name'), ''))) end
 $$;
 comment on function rowhouse.env() is
-  'Where the current request comes from, as {"ip", "user_agent", "origin", "request_id", "session"}; the user agent and origin are what the client says. In psql: ip of the connection (none on a local socket) and application_name as user_agent.';
+  'Where the current request comes from, as {"ip", "user_agent", "origin", "request_id", "request", "session"}; the user agent and origin are what the client says. In psql: ip of the connection (none on a local socket) and application_name as user_agent.';

@@ -73,6 +73,18 @@ $$;
 comment on function tenancy.open_request(uuid, uuid, text, text) is
   'Checks that a session is live and its account a member of the site, and returns what a request needs. Site and app by name or UUID. RH401 session ended; RH404 no such app, or not for this account or session. For the gateway.';
 
+create or replace function tenancy.open_control(session uuid) returns text
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if not auth.session_is_live(open_control.session) then
+    perform rowhouse.fail(401, 'This session has ended', 'Log in again: POST /api/v1/auth/login.', 'session_ended');
+  end if;
+  return 'rowhouse_account';
+end
+$$;
+comment on function tenancy.open_control(uuid) is
+  'Checks that a session is live and returns the role in which accounts use the control plane. RH401 session ended. For the gateway.';
+
 create or replace function tenancy.cors_origins(site text, app text) returns text[]
 language sql stable security definer set search_path = '' as $$
   select array(select jsonb_array_elements_text(coalesce(a.settings #> '{cors,origins}', '[]')))

@@ -20,6 +20,7 @@ language sql immutable set search_path = '' as $$
   with known (part, path, type, pattern) as (values
     ('settings', '/signup', 'object', null), ('settings', '/signup/allowed', 'boolean', null),
     ('settings', '/signup/role', 'string', '^[a-z][a-z0-9_-]{0,60}$'), ('settings', '/locale', 'string', '^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$'),
+    ('settings', '/audit', 'object', null), ('settings', '/audit/keep_months', 'number', '^(3|12|36|84)$'),
     ('settings', '/time_zone', 'string', '^[A-Za-z0-9_+/-]{1,60}$'),
     ('branding', '/title', 'string', '^.{1,120}$'), ('branding', '/logo_url', 'string', '^https://'),
     ('branding', '/primary_color', 'string', '^#[0-9a-fA-F]{6}$'), ('branding', '/secondary_color', 'string', '^#[0-9a-fA-F]{6}$')),

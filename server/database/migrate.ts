@@ -11,7 +11,7 @@ import pg from "pg";
 import type { Logins } from "./connect.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const MODULES = ["rowhouse", "tenancy", "auth", "access", "data"];
+const MODULES = ["rowhouse", "tenancy", "auth", "access", "data", "audit"];
 const POSTGRES = 18;
 const LOCK = "hashtextextended('rowhouse.migrate', 0)";
 
@@ -65,7 +65,7 @@ async function requireVersion(client: pg.Client): Promise<void> {
 
 /** What installed_content() of a database says that this version was the last to migrate. */
 export function contentHash(): string {
-  return createHash("sha256").update(definitions()).digest("hex");
+  return createHash("sha256").update(definitions()).update(auditorsPart()).digest("hex");
 }
 
 /** graphile-worker's tables and functions, as rowhouse_owner's. */
@@ -86,6 +86,9 @@ async function migrateQueue(operatorUrl: string): Promise<void> {
     await pgPool.end();
   }
 }
+
+/** db/auditor.sql: the part of the audit log that no role of the platform may change. */
+const auditorsPart = () => readFileSync(join(ROOT, "db", "auditor.sql"), "utf8");
 
 /** The text of db/<module>/*.sql, module by module, then of policies/<module>.sql. */
 function definitions(): string {
@@ -122,6 +125,9 @@ async function install(client: pg.Client): Promise<boolean> {
     );
     await client.query("set local role rowhouse_owner");
     await client.query(definitions());
+    await client.query(
+      `reset role; set local role rowhouse_auditor; ${auditorsPart()}; reset role; set local role rowhouse_owner`,
+    );
     await client.query(
       "insert into rowhouse.installed (content_hash) values ($1) on conflict (only_row) do update set content_hash = excluded.content_hash, installed_at = now()",
       [hash],

@@ -68,15 +68,18 @@ export class Sessions {
 
   async #begin(client: PoolClient, mode: string, caller: Caller, tenant: Tenant): Promise<OpenApp> {
     const milliseconds = this.#bounds.seconds * 1000;
-    await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} ${mode};
+    await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} read write;
       set local statement_timeout = ${milliseconds};
       set local idle_in_transaction_session_timeout = ${this.#bounds.stallSeconds * 1000};
       set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
     const { rows } = await client.query<OpenApp>(
       `select r.app_id as id, concat(r.site_name, '/', r.app_name) as path, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
-         set_config('rowhouse.env', $5::text, true), set_config('role', r.role_name, true)
+         set_config('rowhouse.env', $5::text, true),
+         -- What is read may have to be written down.
+         set_config('transaction_read_only', case when $6::boolean and not audit.notes_reads(r.app_id) then 'on' else 'off' end, true),
+         set_config('role', r.role_name, true)
        from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r`,
-      [caller.session, caller.account, tenant.site, tenant.app, caller.env],
+      [caller.session, caller.account, tenant.site, tenant.app, caller.env, mode === "read only"],
     );
     return rows[0] as OpenApp;
   }

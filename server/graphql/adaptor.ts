@@ -11,7 +11,7 @@ const preparedOn = new WeakMap<PoolClient, LRUCache<string, true>>();
 
 const readingStatement: Statement = {
   name: "reading",
-  text: `select set_config('transaction_read_only', 'on', true), set_config('rowhouse.account', $1::text, true),
+  text: `select set_config('transaction_read_only', $5::text, true), set_config('rowhouse.account', $1::text, true),
     set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true), set_config('role', $3::text, true)`,
 };
 
@@ -35,7 +35,7 @@ export function transactions(pool: Pool, salt: string): WithPgClient {
     settings: Record<string, string | undefined> | null,
     work: (client: PgClient) => T | Promise<T>,
   ): Promise<T> => {
-    if (settings?.transaction_read_only === "on") return work(reader(pool, settings, nameOf));
+    if (settings?.transaction_read_only !== undefined) return work(reader(pool, settings, nameOf));
     const client = await pool.connect();
     let broken: Error | undefined;
     try {
@@ -68,6 +68,7 @@ function reader(
       settings["rowhouse.site"],
       settings.role,
       settings["rowhouse.env"] ?? "",
+      settings.transaction_read_only,
     ],
   };
   const client: PgClient = {

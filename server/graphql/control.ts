@@ -7,7 +7,7 @@ import type { IntrospectionScope } from "./introspection.ts";
  */
 export const controlScope: IntrospectionScope = {
   role: "rowhouse_account",
-  schemas: ["tenancy", "auth", "access", "data"],
+  schemas: ["tenancy", "auth", "access", "data", "audit"],
   tables: [
     "tenancy.organizations",
     "tenancy.organization_members",
@@ -43,6 +43,10 @@ export const controlScope: IntrospectionScope = {
     "access.revoke_role",
     "data.define_entity",
     "data.drop_entity",
+    "audit.search",
+    "audit.search_organization",
+    "audit.verify",
+    "audit.verify_organization",
   ],
 };
 
@@ -52,6 +56,12 @@ const hidden = { tags: { behavior: "-*" } };
 export const controlTags = jsonPgSmartTags({
   version: 1,
   config: {
+    procedure: {
+      "audit.search": { tags: { name: "audit_log" } },
+      "audit.search_organization": { tags: { name: "organization_audit_log" } },
+      "audit.verify": { tags: { name: "verify_audit_log" } },
+      "audit.verify_organization": { tags: { name: "verify_organization_audit_log" } },
+    },
     class: {
       "tenancy.sites": { attribute: { role_name: hidden }, constraint: { sites_role_name_key: hidden } },
       "tenancy.apps": { attribute: { schema_name: hidden }, constraint: { apps_schema_name_key: hidden } },

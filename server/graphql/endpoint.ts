@@ -33,10 +33,12 @@ export class Endpoint {
   readonly #built: Built;
   readonly #limits: Limits;
   readonly #withPgClient: ReturnType<typeof transactions>;
+  readonly #readOnly: "on" | "off";
   readonly #documents = new LRUCache<string, DocumentNode | readonly GraphQLError[]>({ max: DOCUMENTS_KEPT });
 
-  /** `salt` is different for every definition, see transactions(). */
-  constructor(built: Built, pool: Pool, limits: Limits, salt: string) {
+  /** `salt` is different for every definition, see transactions(). `readsAreNoted`: what queries read is written down. */
+  constructor(built: Built, pool: Pool, limits: Limits, salt: string, readsAreNoted = false) {
+    this.#readOnly = readsAreNoted ? "off" : "on";
     this.#built = built;
     this.#limits = limits;
     this.#withPgClient = transactions(pool, salt);
@@ -60,7 +62,7 @@ export class Endpoint {
       variableValues: request.variables,
       operationName: request.operationName,
       contextValue: {
-        pgSettings: isQuery ? { transaction_read_only: "on", ...settings } : settings,
+        pgSettings: isQuery ? { transaction_read_only: this.#readOnly, ...settings } : settings,
         withPgClient: this.#withPgClient,
       },
       resolvedPreset: this.#built.resolvedPreset,

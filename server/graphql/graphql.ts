@@ -88,6 +88,12 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
         ),
       ),
     );
+    for (const { message, extensions = {} } of formatted)
+      context.denied?.({
+        status: Number(extensions.status),
+        code: String(extensions.code),
+        reason: message,
+      });
     const parts = [
       ...(formatted.length > 0 ? [`"errors":${JSON.stringify(formatted)}`] : []),
       ...(executed ? [`"data":${data}`] : []),

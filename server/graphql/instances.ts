@@ -110,7 +110,11 @@ export class Instances {
         relatedOrder,
         unions(app.app_id),
       ]);
-      const endpoint = new Endpoint(built, this.#pool, this.#limits, `${app.app_id}/${version}`);
+      const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
+        app.app_id,
+      ]);
+      const salt = `${app.app_id}/${version}`;
+      const endpoint = new Endpoint(built, this.#pool, this.#limits, salt, rows[0]?.noted);
       const kept = this.#kept.get(app.app_id);
       if (!kept || kept.version <= version) this.#kept.set(app.app_id, { version, endpoint });
       this.#failed.delete(app.app_id);

@@ -6,8 +6,10 @@ import { type TransferSettings, Transfers } from "../export/routes.ts";
 import { serveDocs, serveDocsAsset } from "../openapi/docs.ts";
 import { serveOpenapi } from "../openapi/document.ts";
 import type { Settings } from "../settings.ts";
-import type { Claims, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
+import { auditAddress, serveAudit } from "./audit.ts";
+import type { Claims, ControlContext, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
+import { Denials } from "./denials.ts";
 import { Problem, problemOf, unauthenticated } from "./problem.ts";
 import { bearerToken, type Request, readRequest, requests } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
@@ -45,10 +47,17 @@ export function createApp(parts: AppParts): RequestListener {
   const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE);
   const transfers = new Transfers(pool, settings);
   const cors = new Cors(pool);
+  const denials = new Denials(pool, log);
 
-  function claimsOf(req: IncomingMessage): Claims | null {
+  function claimsOf(request: Request, req: IncomingMessage): Claims | null {
     const token = bearerToken(req);
-    return token === null ? null : tokens.verify(token);
+    request.claims = token === null ? null : tokens.verify(token);
+    return request.claims;
+  }
+
+  function contextOf(request: Request): ControlContext {
+    const { claims, env } = request;
+    return { claims, env, denied: (denial) => denials.note(request, denial) };
   }
 
   async function serveApp(address: Address, request: Request, req: IncomingMessage, res: ServerResponse) {
@@ -57,18 +66,19 @@ export function createApp(parts: AppParts): RequestListener {
     }
     if (request.method === "OPTIONS")
       return sendEmpty(res, 204, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    request.site = address.tenant?.site ?? null; // as the path says, for what is refused before more is known
     const [entity, id, part] = address.rest;
     if (entity === undefined || address.rest.length > 3 || !isPart(part)) throw noRoute();
     const isGet = request.method === "GET" || request.method === "HEAD";
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
-    const claims = claimsOf(req);
+    const claims = claimsOf(request, req);
     const isGraphql = entity === "graphql" && id === undefined;
     if (!claims && !isGraphql) throw unauthenticated();
     const found = tenants.find(address.tenant, req.headers, claims);
     const tenant = found instanceof Promise ? await found : found;
     request.site = tenant.site;
     request.app = tenant.app;
-    if (isGraphql) return graphql.appHandler({ ...tenant, claims, env: request.env }, req, res);
+    if (isGraphql) return graphql.appHandler({ ...tenant, ...contextOf(request) }, req, res);
     if (claims && entity === "openapi.json" && id === undefined)
       return serveOpenapi(pool, request, tenant, claims, req, res);
     if (claims && entity === "transaction" && id === undefined)
@@ -81,15 +91,23 @@ export function createApp(parts: AppParts): RequestListener {
   async function serve(request: Request, req: IncomingMessage, res: ServerResponse, other: () => void) {
     const { segments, method } = request;
     if (!segments) throw new Problem(400, "The path is not valid percent-encoding", { code: "invalid_path" });
+    const audit = auditAddress(segments);
+    if (audit) {
+      if (audit.of === "sites") request.site = audit.name;
+      const claims = claimsOf(request, req);
+      if (!claims) throw unauthenticated();
+      return serveAudit(pool, audit, request, claims, req, res);
+    }
     const address = addressOf(segments);
     if (address) return serveApp(address, request, req, res);
     if (request.path.startsWith("/graphql/assets/")) {
-      return graphql.controlHandler({ claims: null, env: request.env }, req, res);
+      return graphql.controlHandler(contextOf(request), req, res);
     }
     if (settings.ROWHOUSE_DOCS && method === "GET" && serveDocsAsset(request.path, res)) return;
     switch (request.path) {
       case "/graphql":
-        return graphql.controlHandler({ claims: claimsOf(req), env: request.env }, req, res);
+        claimsOf(request, req);
+        return graphql.controlHandler(contextOf(request), req, res);
       case "/health":
         requireGet(method);
         return sendJson(res, 200, '{"status":"ok"}');
@@ -115,14 +133,16 @@ export function createApp(parts: AppParts): RequestListener {
     throw noRoute();
   });
   others.use((error: unknown, req: express.Request, res: express.Response, _next: express.NextFunction) => {
-    fail(error, requests.get(req)?.id ?? "", res);
+    const request = requests.get(req);
+    if (request) fail(error, request, res);
   });
 
-  function fail(error: unknown, requestId: string, res: ServerResponse): void {
+  function fail(error: unknown, request: Request, res: ServerResponse): void {
     const problem = problemOf(error);
+    denials.note(request, { status: problem.status, code: problem.code ?? "", reason: problem.message });
     if (problem.status >= 500)
-      log.error({ request_id: requestId, err: describe(problem.cause) }, problem.message);
-    sendProblem(res, problem, requestId);
+      log.error({ request_id: request.id, err: describe(problem.cause) }, problem.message);
+    sendProblem(res, problem, request.id);
   }
 
   return (req, res) => {
@@ -133,7 +153,7 @@ export function createApp(parts: AppParts): RequestListener {
       requests.set(req, request);
       for (const [name, value] of Object.entries(headersOf(res))) res.setHeader(name, value);
       others(req, res);
-    }).catch((error: unknown) => fail(error, request.id, res));
+    }).catch((error: unknown) => fail(error, request, res));
   };
 }
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Claims } from "../auth/tokens.ts";
+import type { Denial } from "./denials.ts";
 import type { Env } from "./env.ts";
 
 export type { Claims };
@@ -12,10 +13,12 @@ export type RequestContext = {
   /** Name or UUID, as the request gave it. */
   app: string;
   env: Env;
+  /** Is told what was refused within an answer that succeeded. */
+  denied?: (denial: Denial) => void;
 };
 
 /** A request that belongs to no app: the control plane. */
-export type ControlContext = { claims: Claims | null; env: Env };
+export type ControlContext = Pick<RequestContext, "claims" | "env" | "denied">;
 
 /** Verifies access tokens; throws a 401 Problem when one is not valid. */
 export type Tokens = { verify(token: string): Claims };

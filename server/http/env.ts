@@ -7,6 +7,8 @@ export type Env = {
   user_agent: string | null;
   origin: string | null;
   request_id: string;
+  /** Method and address, with the query string: what a read asked for. */
+  request: string;
 };
 
 const longest = 500; // characters of a header that are kept
@@ -22,6 +24,7 @@ export function readEnv(req: IncomingMessage, proxies: number, requestId: string
     user_agent: headers["user-agent"]?.slice(0, longest) ?? null,
     origin: headers.origin?.slice(0, longest) ?? null,
     request_id: requestId,
+    request: `${req.method} ${req.url}`.slice(0, 2 * longest),
   };
 }
 

@@ -28,6 +28,14 @@ const reopenStatement: Statement = {
   ),
 };
 
+/** For the control plane: the account's role, when its session is live. */
+const controlStatement: Statement = {
+  name: "control",
+  text: `select set_config('rowhouse.account', $2::text, true), set_config('rowhouse.env', $4::text, true),
+  set_config('rowhouse.site', $3::text, true), set_config('role', r.role_name, true)
+from tenancy.open_control($1::uuid) r (role_name)`,
+};
+
 /** Who asks and from where: a session, its account, and the setting rowhouse.env. */
 export type Caller = { session: string; account: string; env: string };
 
@@ -38,6 +46,18 @@ export function callerOf(claims: Claims, env: Env): Caller {
 
 /** The app that a statement is for: as a request names it, or as it was when a statement was compiled. */
 export type AppAsked = { site: string | null; app: string } | { appId: string; version: string };
+
+/** Runs one statement of the control plane as an account, in one round trip. Throws pg's DatabaseError: RH401, and what the statement raises. */
+export async function queryControl(
+  pool: Pool,
+  { session, account, env }: Caller,
+  { tenant_id: site }: Claims,
+  statement: Statement,
+  values: Texts,
+): Promise<Texts[]> {
+  const context: Bound = { statement: controlStatement, values: [session, account, site ?? "", env] };
+  return (await runWithin(pool, context, { statement, values }, false)).rows;
+}
 
 /**
  * Runs one statement as a member of a site, in one round trip, and returns its rows as text.

@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import type { Claims } from "./context.ts";
 import { type Env, readEnv } from "./env.ts";
 import { Problem } from "./problem.ts";
 
@@ -15,6 +16,8 @@ export type Request = {
   segments: string[] | null;
   startedAt: number;
   env: Env;
+  /** Of its token, once that was verified. */
+  claims: Claims | null;
   site: string | null;
   app: string | null;
 };
@@ -37,6 +40,7 @@ export function readRequest(req: IncomingMessage, proxies: number): Request {
     segments: splitPath(path),
     startedAt: performance.now(),
     env: readEnv(req, proxies, id),
+    claims: null,
     site: null,
     app: null,
   };

@@ -37,6 +37,21 @@ export const resumeOperations: Task = async (_payload, helpers) => {
   await helpers.query("select data.resume_operations()");
 };
 
+/** Seals what was written into the audit log since, a transaction a batch. */
+export const sealAudit: Task = async (_payload, helpers) => {
+  for (let sealed = 1; sealed > 0; ) {
+    if (helpers.abortSignal?.aborted) throw new Error("The worker stops; the next one goes on.");
+    const { rows } = await helpers.query<{ sealed: number }>("select audit.seal_step() as sealed");
+    sealed = rows[0]?.sealed ?? 0;
+  }
+};
+
+/** Makes the partitions of the audit log that will be needed, and drops those that need not be kept. */
+export const keepAudit: Task = async (_payload, helpers) => {
+  await helpers.query("select audit.create_partitions()");
+  await helpers.query("select audit.drop_expired()");
+};
+
 /** Looks up the TXT record _rowhouse.<domain> of every claimed domain; SQL decides whether it proves anything. */
 export const verifyDomains: Task = async (_payload, helpers) => {
   const { rows } = await helpers.query<{ id: string; domain: string }>(

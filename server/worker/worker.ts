@@ -5,8 +5,10 @@ import type { Logger } from "pino";
 import {
   deleteExpiredRecords,
   deleteExpiredTokens,
+  keepAudit,
   resumeOperations,
   runOperation,
+  sealAudit,
   verifyDomains,
 } from "./tasks.ts";
 
@@ -22,6 +24,8 @@ const CRONTAB = [
   "17 * * * * delete_expired_records",
   "*/5 * * * * verify_domains",
   "* * * * * resume_operations",
+  "* * * * * seal_audit",
+  "27 * * * * keep_audit",
 ].join("\n");
 
 const REPORT_MS = 10_000;
@@ -39,6 +43,8 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
       verify_domains: verifyDomains,
       run_operation: runOperation,
       resume_operations: resumeOperations,
+      seal_audit: sealAudit,
+      keep_audit: keepAudit,
     },
     logger: new WorkerLogger(
       () => (level, message) =>

@@ -1,0 +1,19 @@
+-- The schema and its tables are rowhouse_auditor's: db/auditor.sql.
+
+do $$
+declare
+  _function regprocedure;
+begin
+  -- Those of rowhouse_auditor are not ours to grant.
+  for _function in select p.oid from pg_catalog.pg_proc p where p.pronamespace = 'audit'::regnamespace and p.proowner = 'rowhouse_owner'::regrole loop
+    execute format('revoke all on function %s from public', _function);
+  end loop;
+end
+$$;
+
+grant execute on function audit.search(text, jsonb), audit.search_organization(text, jsonb), audit.verify(text, text), audit.verify_organization(text, text),
+  audit.note_read(uuid)
+to rowhouse_account;
+grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid) to rowhouse_gateway;
+
+select audit.watch();
