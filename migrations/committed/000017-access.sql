@@ -1,14 +1,5 @@
 --! Previous: sha1:da63e3d3c6e53caf0b70b5057caea84644fabd5b
---! Hash: sha1:35fcf9722045ed9d1e97f640dbd22dddd432530c
---! Message: access
-
-<<<<<<< HEAD
---! Previous: sha1:612b9f29f0219d72609e975225e8f911bc983436
---! Hash: sha1:ac086bd7fa6d1145a8670e72ebd9922d45511c7f
-=======
---! Previous: sha1:56b3cf21378706dd34bd4b43f931ba7c79f4c054
---! Hash: sha1:b1a8ca1866c3e3b9f2ac199479de246d85824652
->>>>>>> m/audit
+--! Hash: sha1:75abba8457a8f1eb884d58068de08cc51fcf052a
 --! Message: access
 
 set local role rowhouse_owner;

@@ -1,14 +1,5 @@
---! Previous: sha1:35fcf9722045ed9d1e97f640dbd22dddd432530c
---! Hash: sha1:deede8d81c0d1f0c62ac43a9dfff4138e71bc0b2
---! Message: attributes
-
-<<<<<<< HEAD
---! Previous: sha1:ac086bd7fa6d1145a8670e72ebd9922d45511c7f
---! Hash: sha1:1f20ffa215a38c87a8673202934360549d39a602
-=======
---! Previous: sha1:b1a8ca1866c3e3b9f2ac199479de246d85824652
---! Hash: sha1:a1e55b38619babdf85fb9edb4ebb9417ef118ba6
->>>>>>> m/audit
+--! Previous: sha1:75abba8457a8f1eb884d58068de08cc51fcf052a
+--! Hash: sha1:da361c87547b84cdad2b36d1798e8a1aff78ce32
 --! Message: attributes
 
 set local role rowhouse_owner;
