@@ -539,7 +539,7 @@ describe("under row-level security", () => {
     // As permissions with conditions will be: records that their reader may not see.
     const [site] = await db.query<{ id: string }>("select id from tenancy.sites where name = 'acme'");
     await db.query(
-      `alter policy may_read on acme_crm.letters_jsonb using ((select access.allows('${site?.id}', 'crm/letters', 'read'))
+      `alter policy may_read on acme_crm.letters_jsonb using ((select access.allows('${site?.id}'::uuid, 'crm/letters', 'read'))
         and data ->> 'name' <> 'Letter 7' and data ->> 'city' <> 'hidden')`,
     );
   });

@@ -1,4 +1,4 @@
-create or replace function access.allows(entity text, action text, record uuid default null) returns boolean
+create or replace function access.allows(entity text, action text, record uuid) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _r record := data.resolve_entity(regexp_replace(allows.entity, '/[^/]*$', ''), split_part(allows.entity, '/', 3));
@@ -17,4 +17,16 @@ begin
 end
 $$;
 comment on function access.allows(text, text, uuid) is
-  'Whether the current account may create, read, update or delete a record of an entity (acme/crm/posts), by the predicate that its row-level security has; without a record, whether it may with any. False for records it may not see. RH400, RH404.';
+  'Whether the current account may create, read, update or delete a record of an entity (acme/crm/posts), by the predicate that its row-level security has; with null for a record, whether it may with any. False for records it may not see. RH400, RH404.';
+
+-- So that a text literal finds it: access.allows('acme/crm/posts', 'read', '0190…').
+create or replace function access.allows(entity text, action text, record text default null) returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if allows.record is not null and not pg_input_is_valid(allows.record, 'uuid') then
+    perform rowhouse.fail(400, format('%L is not the id of a record', left(allows.record, 60)), 'Ids are UUIDs.', 'invalid_id');
+  end if;
+  return access.allows(allows.entity, allows.action, allows.record::uuid);
+end
+$$;
+comment on function access.allows(text, text, text) is 'access.allows with the record''s id as text, or without one. RH400, RH404.';

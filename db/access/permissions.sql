@@ -81,7 +81,8 @@ declare
   _roles text;
 begin
   select string_agg(r.name, ', ' order by r.name) into _roles
-  from access.roles r where r.id = any (access.role_ids()) and r.site_id = tenancy.site_id() and r.name <> 'anonymous';
+  from access.roles r where r.id = any (access.role_ids()) and r.site_id = tenancy.site_id() and not r.is_internal
+    and not (r.system and r.name in ('authenticated', 'anonymous'));
   perform rowhouse.fail(403, format('You may not %s records of %s', refuse.action, refuse.entity),
     format('Your roles here: %s. A role with the permission %s:%s is needed.', coalesce(_roles, 'none'), refuse.entity, refuse.action),
     'forbidden');

@@ -125,6 +125,8 @@ language plpgsql stable set search_path = '' as $$
 begin
   if operator in ('$eq', '$ne') and operand = 'null' then
     return format('%s is %s null', expression, case operator when '$eq' then '' else 'not' end);
+  elsif not operator = any (array['$eq', '$ne', '$gt', '$gte', '$lt', '$lte', '$in', '$nin', '$like', '$ilike', '$contains', '$exists']) then
+    return data.comparison(expression, kind, item_kind, sql_type, path, operator, null); -- says what is wrong
   elsif operator in ('$in', '$nin') then
     return data.comparison(expression, kind, item_kind, sql_type, path, operator,
       format('(select array(select jsonb_array_elements_text(%s)))::%s[]', data.filter_value(operand, 'jsonb', parameters), sql_type));
