@@ -14,7 +14,7 @@ grant execute on function
   access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
   access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
   access.define_policy(text, jsonb), access.drop_policy(text, text, text),
-  access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text)
+  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
 to rowhouse_account;

@@ -508,4 +508,83 @@ describe("nobody takes what they were not given", () => {
     );
     expect((await refusal(run("select data.apply($1, true)", [plan.plan]))).code).toBe("RH409");
   });
+
+  test("an owner of one site does nothing in another", async () => {
+    await crm.db.account("olga@acme.test");
+    await run(
+      "select tenancy.add_member('acme', 'olga@acme.test', 'admin'), tenancy.set_member_role('acme', 'olga@acme.test', 'owner')",
+    );
+    for (const sql of [
+      "select access.assign_role('beta', 'olga@acme.test', 'admin')",
+      `select access.define_role('beta', '{"name": "mine", "permissions": ["*:*"]}')`,
+      `select access.define_policy('beta', '{"name": "mine", "effect": "allow"}')`,
+      "select access.delegate('beta', 'bob@beta.test', 'editor', now() + interval '1 hour')",
+      "select access.explain('bob@beta.test', 'beta/crm/contacts', 'read')",
+      "select access.effective('beta/crm/contacts')",
+    ])
+      expect(await as("olga@acme.test", sql)).toBe("RH404");
+    expect(
+      await as(
+        "olga@acme.test",
+        "select count(*)::int from access.roles r join tenancy.sites s on s.id = r.site_id where s.name = 'beta'",
+      ),
+    ).toBe(0);
+  });
+});
+
+describe("a change of rules", () => {
+  /** Runs work while somebody reads an entity in a transaction that stays open. */
+  const whileRead = async (entity: string, work: () => Promise<unknown>) => {
+    const reader = await crm.db.pool.connect();
+    try {
+      await reader.query("begin");
+      await reader.query(`select * from acme_crm.${entity}`);
+      return await work();
+    } finally {
+      await reader.query("rollback");
+      reader.release();
+    }
+  };
+
+  test("that asks nothing new of records waits for no reader", async () => {
+    await policy({ name: "d", effect: "deny", condition: "current_user.email = 'nobody@acme.test'" });
+    await whileRead("posts_jsonb_kind", () =>
+      policy({ name: "d", effect: "deny", condition: "current_user.email = 'ann@acme.test'" }),
+    );
+    expect(await seen("ann@acme.test", "jsonb")).toBe("");
+  });
+
+  test("that does, gives way to readers and tells when they do not end", async () => {
+    await policy({ name: "d", effect: "deny", condition: { region: "north" } });
+    const waiting = await whileRead("posts_jsonb_kind", async () => {
+      const change = refusal(policy({ name: "d", effect: "deny", condition: { region: "south" } }));
+      // Whoever reads meanwhile does not queue behind the change for longer than it asks for the lock at a time.
+      for (let n = 0; n < 5; n++) expect(await seen("ann@acme.test", "jsonb")).toBe("a2 p2");
+      return change;
+    });
+    expect((waiting as { code: string }).code).toBe("RH503");
+    expect(await seen("ann@acme.test", "jsonb")).toBe("a2 p2");
+  }, 30_000);
+
+  test("all rules of an entity are shown as they are in effect", async () => {
+    await policy({ name: "d", effect: "deny", condition: { region: "north" } });
+    await policy({ name: "d", scope: "crm", effect: "deny", condition: "score < 2", priority: 4 });
+    await define({
+      name: "northern",
+      permissions: [{ permission: "crm/*:read", condition: { region: "north" } }],
+    });
+    const effective = (await run("select access.effective('acme/crm/posts_jsonb_kind') as e"))[0]?.e as {
+      permissions: object[];
+      policies: object[];
+    };
+    expect(effective.policies).toEqual([
+      expect.objectContaining({ name: "d", scope: "crm", says: "score < 2", overrides: ["d"] }),
+    ]);
+    expect(effective.permissions).toContainEqual({
+      role: "northern",
+      permission: "crm/*:read",
+      condition: "region = 'north'",
+    });
+    expect(await as("ann@acme.test", "select access.effective('acme/crm/posts_jsonb_kind')")).toBe("RH403");
+  });
 });
