@@ -17,7 +17,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text), data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
-  data.without_nulls(jsonb), data.record_data(jsonb),
+  data.without_nulls(jsonb), data.record_data(jsonb), data.written_json(text),
   data.write_error(int, text, uuid, int), data.system_columns(), data.kind(jsonb), data.sql_type(jsonb),
   data.export_columns(uuid, jsonb), data.export_statement(text, text, jsonb, text[], boolean), data.export_entities(text), data.resolve_app(text),
   data.typescript_comment(text, text), data.typescript_type(jsonb, int), data.typescript_entity(data.entities), data.typescript_writes(data.entities),
@@ -102,7 +102,21 @@ begin
     execute format('create policy member_read on data.%I for select to rowhouse_account
       using (site_id = any ((select %s)::uuid[]))', _table,
       -- Plans and operations name values of records that do not fit, whoever may read those.
-      case when _table in ('plans', 'operations') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
+      case when _table in ('plans', 'operations') then 'tenancy.my_administered_site_ids()' when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end);
+  end loop;
+end
+$$;
+
+-- Who is not logged in knows of what is public only. Restrictive, and not one more way in, so that the index on site_id is used.
+do $$
+declare
+  _table text;
+begin
+  foreach _table in array array['entities', 'fields', 'relations'] loop
+    execute format('drop policy if exists strangers on data.%I', _table);
+    execute format('create policy strangers on data.%I as restrictive for select to rowhouse_account
+      using ((select auth.account_id()) is not null or %I = any ((select access.my_public_entities())::uuid[]))', _table,
+      case _table when 'entities' then 'id' else 'entity_id' end);
   end loop;
 end
 $$;

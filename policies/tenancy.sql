@@ -41,15 +41,15 @@ $$;
 
 -- Sets of ids, computed once per statement. With a site in the claims only that site is seen.
 create policy member_read on tenancy.sites for select to rowhouse_account
-using (id = any ((select tenancy.my_site_ids())::uuid[]));
+using (id = any ((select tenancy.open_site_ids())::uuid[]));
 create policy member_read on tenancy.site_members for select to rowhouse_account
 using (site_id = any ((select tenancy.my_site_ids())::uuid[]));
 create policy member_read on tenancy.apps for select to rowhouse_account
-using (site_id = any ((select tenancy.my_site_ids())::uuid[]));
+using (site_id = any ((select tenancy.open_site_ids())::uuid[]));
 create policy member_read on tenancy.domains for select to rowhouse_account
 using (site_id = any ((select tenancy.my_site_ids())::uuid[]));
 create policy member_read on tenancy.organizations for select to rowhouse_account
 using (id = any ((select tenancy.my_organization_ids())::uuid[]));
 create policy member_read on tenancy.organization_members for select to rowhouse_account
 using (organization_id = any ((select tenancy.my_organization_ids())::uuid[]));
-grant execute on function tenancy.my_site_ids(), tenancy.my_administered_site_ids(), tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;
+grant execute on function tenancy.my_site_ids(), tenancy.open_site_ids(), tenancy.refuse_stranger(), tenancy.my_administered_site_ids(), tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;

@@ -446,7 +446,7 @@ describe("rights are those of the account, operation by operation", () => {
     );
     const as = await crm.gateway.token("wri@acme.test", "acme");
     const answer = await run([order("w", { as: "w" }), line("w.id")], { as });
-    expect([answer.status, await count()]).toEqual([403, "0 0"]);
+    expect([answer.status, await count()]).toEqual([422, "0 0"]);
   });
 });
 

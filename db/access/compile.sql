@@ -181,6 +181,15 @@ end
 $$;
 comment on function access.refuse_row(text, text) is 'Raises RH403: rules hold for the caller, but not for this record.';
 
+create or replace function access.refuse_unseen(entity text, action text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform rowhouse.fail(403, format('You may not %s a record of %s that you may not read', refuse_unseen.action, refuse_unseen.entity),
+    'Who may create and not read inserts records (POST), and is told no more than their ids.', 'forbidden');
+end
+$$;
+comment on function access.refuse_unseen(text, text) is 'Raises RH403: an action asks for the right to read what it writes.';
+
 create or replace function access.require_right(entity_id uuid, action text) returns void
 language plpgsql stable security definer set search_path = '' as $$
 begin

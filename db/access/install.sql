@@ -37,6 +37,7 @@ begin
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;
+  perform data.build_sees(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id));
   update data.entities e set rights_sql = _predicates where e.id = entity.id;
 end
 $$;

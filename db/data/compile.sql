@@ -8,7 +8,8 @@ begin
     from tenancy.sites s join tenancy.apps a on a.site_id = s.id join data.entities e on e.app_id = a.id
     where s.name = split_part(resolve_entity.app, '/', 1) and a.name = split_part(resolve_entity.app, '/', 2) and e.name = resolve_entity.entity
       and (auth.is_operator() or (s.id = tenancy.site_id() and exists (
-        select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id())));
+        select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id()))
+        or s.id = tenancy.site_id() and auth.account_id() is null);
   else
     select a.schema_name, a.definition_version, e as entity into _found
     from tenancy.apps a join data.entities e on e.app_id = a.id
@@ -17,6 +18,7 @@ begin
   schema_name := _found.schema_name;
   version := _found.definition_version;
   entity_row := _found.entity;
+  perform access.require_public((entity_row).id);
   if schema_name is null then
     perform rowhouse.fail(404, format('There is no entity %L in this app', left(resolve_entity.entity, 60)),
       'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.', 'not_found');
@@ -24,7 +26,7 @@ begin
 end
 $$;
 comment on function data.resolve_entity(text, text) is
-  'An entity by app (a name or UUID within the site of the claims, or site/app) and name, with the app''s schema and definition version. RH404.';
+  'An entity by app (a name or UUID within the site of the claims, or site/app) and name, with the app''s schema and definition version. RH401 when nobody is logged in and it is not public, RH404.';
 
 create or replace function data.compile(app text, entity text, operation text, shape jsonb default '{}') returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -52,7 +54,7 @@ begin
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
         case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
     -- An aggregate that would serve one record and a list alike costs an insert 68 µs of 367.
-    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
+    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select (' || data.written_json('r') || ')::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
       _r.schema_name, _entity.name || '_insert'))
     when 'insert_list' then data.compile_insert_list(_entity, _r.schema_name, coalesce(compile.shape->>'return', 'records'))
     when 'insert_ids' then data.compile_insert_list(_entity, _r.schema_name, 'ids')

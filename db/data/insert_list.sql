@@ -90,7 +90,7 @@ begin
     declare
       _ids uuid[];
     begin
-      if jsonb_typeof(_records) = 'array' and not jsonb_path_exists(_records, '$[*].id') and jsonb_array_length(_records) <= 10000 then
+      if jsonb_typeof(_records) = 'array' and not jsonb_path_exists(_records, '$[*].id') and jsonb_array_length(_records) <= 10000 and %4$s then
         begin
           with written as (
             %2$s returning t.id
@@ -103,7 +103,7 @@ begin
       end if;
       return array(select r.id from %3$s(_records) r);
     end $sql$, format('%I.%I', schema_name, entity.name || '_insert_ids'), data.insert_list_statement(entity, schema_name, '_records', true),
-    format('%I.%I', schema_name, entity.name || '_insert'));
+    format('%I.%I', schema_name, entity.name || '_insert'), data.sees_function(entity, schema_name));
 end
 $$;
 comment on function data.build_insert_ids(data.entities, text) is
@@ -127,7 +127,7 @@ begin
     when 'ids' then format($sql$select '{"meta":{"inserted":' || cardinality(i) || '},"ids":' || to_json(i) || '}' as body from (select %s offset 0) x (i)$sql$,
       data.insert_ids_call(entity, schema_name, '$1::jsonb'))
     when 'count' then format($sql$select '{"meta":{"inserted":' || cardinality(%s) || '}}' as body$sql$, data.insert_ids_call(entity, schema_name, '$1::jsonb'))
-    else format('select coalesce(json_agg(row_to_json(r.*)), ''[]'')::text as body from %I.%I($1::jsonb) r', schema_name, entity.name || '_insert') end);
+    else format('select coalesce(json_agg(' || data.written_json('r') || '), ''[]'')::text as body from %I.%I($1::jsonb) r', schema_name, entity.name || '_insert') end);
 end
 $$;
 comment on function data.compile_insert_list(data.entities, text, text) is

@@ -109,6 +109,8 @@ begin
           raise;
         end if;
         perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', data.errors_of(_errors, _records));
+      when insufficient_privilege then
+        perform access.refuse_unseen(%15$L, 'upsert');
       end;
       return '{' || case when _return then '"data":[' || coalesce((select string_agg(row_to_json(v.*)::text, ',' order by x.n)
           from unnest(_all_ns, _all_ids) x (n, id) join %2$s v on v.id = x.id), '') || '],' else '' end
@@ -121,7 +123,7 @@ begin
     data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'),
     replace(data.computed_call(entity, schema_name, format('data.without_nulls(case when t.id is null then %L::jsonb || (r.value - ''id'' - ''version'') else %s || data.record_data(r.value) end)',
       _defaults, _record)), '%', '%%'), -- it stands within a format
-    data.with_linked_lists(entity, _record, 't'));
+    data.with_linked_lists(entity, _record, 't'), access.entity_path(entity));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

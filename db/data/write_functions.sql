@@ -54,6 +54,7 @@ declare
   _defaults jsonb := data.default_values(entity.id);
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
+  perform data.build_unseen(entity, schema_name);
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_records jsonb) returns setof %2$s
@@ -62,8 +63,12 @@ begin
       _errors jsonb;
     begin
       if jsonb_typeof(_records) = 'object' then
-        return query insert into %3$s as t (id, data)
-          values (coalesce((_records->>'id')::uuid, uuidv7()), _records - 'id') returning %4$s;
+        if %10$s then
+          return query insert into %3$s as t (id, data)
+            values (coalesce((_records->>'id')::uuid, uuidv7()), _records - 'id') returning %4$s;
+        else
+          return query select * from %11$s(jsonb_build_array(_records));
+        end if;
         return;
       elsif jsonb_typeof(_records) is distinct from 'array'
         or jsonb_path_exists(_records, '$[*] ? (@.type() != "object")') then
@@ -72,7 +77,11 @@ begin
         perform data.write_error(413, %5$L, null);
       end if;
       begin
-        return query %9$s returning %4$s;
+        if %10$s then
+          return query %9$s returning %4$s;
+        else
+          return query select * from %11$s(_records);
+        end if;
       exception when sqlstate 'RH422' then
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
         from jsonb_array_elements(_records) with ordinality r (value, n),
@@ -86,7 +95,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
     data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)),
-    data.insert_list_statement(entity, schema_name, '_records'));
+    data.insert_list_statement(entity, schema_name, '_records'), data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
@@ -136,7 +145,10 @@ begin
       _count int;
       _changes jsonb;
     begin
-      if tg_op = 'INSERT' then
+      if tg_op = 'INSERT' and not %6$s then
+        select * into new from %7$s(jsonb_build_array(to_jsonb(new) - 'version' - 'created_at' - 'updated_at' - 'created_by'));
+        return new;
+      elsif tg_op = 'INSERT' then
         insert into %2$s as t (id, data) values (coalesce(new.id, uuidv7()), data.record_data(to_jsonb(new)))
         returning %3$s into new;
         return new;
@@ -156,7 +168,8 @@ begin
       get diagnostics _count = row_count;
       return case when _count = 1 then old end;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record);
+    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record,
+    data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'));
   execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
@@ -179,6 +192,7 @@ comment on function data.build_write_functions(data.entities, text) is
 create or replace function data.drop_write_functions(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform data.drop_unseen(entity, schema_name);
   if to_regclass(format('%I.%I', schema_name, entity.name)) is not null then
     execute format('drop trigger if exists %I on %I.%I', entity.name || '_write_through', schema_name, entity.name);
   end if;

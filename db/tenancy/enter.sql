@@ -10,12 +10,12 @@ begin
     perform rowhouse.fail(403, 'Only the operator may enter a site as an account', 'call tenancy.leave() first.', 'forbidden');
   end if;
   _site := tenancy.require_site(enter.site);
-  _account := auth.require_account(enter.email);
-  if not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
+  _account := case when enter.email is not null then auth.require_account(enter.email) end;
+  if _account is not null and not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
     perform rowhouse.fail(404, format('%s is not a member of site %L', enter.email, enter.site),
       format('select tenancy.add_member(%L, %L, ''viewer'');', enter.site, enter.email), 'not_found');
   end if;
-  perform pg_catalog.set_config('rowhouse.account', _account::text, false);
+  perform pg_catalog.set_config('rowhouse.account', coalesce(_account::text, ''), false);
   perform pg_catalog.set_config('rowhouse.site', _site.id::text, false);
   perform pg_catalog.set_config('TimeZone', 'UTC', false);
   -- SET ROLE does not apply a role's settings, its time limits above all: they are set here, and leave() resets them.
@@ -34,7 +34,7 @@ begin
 end
 $$;
 comment on procedure tenancy.enter(text, text) is
-  'Makes this psql session that account at that site, with exactly its rights and the settings of its site''s role (time limits; an operator may lift them again with SET), until call tenancy.leave(). Operators only. RH403, RH404.';
+  'Makes this psql session that account at that site, with exactly its rights and the settings of its site''s role (time limits; an operator may lift them again with SET), until call tenancy.leave(); with a null email, nobody: what somebody may do who is not logged in. Operators only. RH403, RH404.';
 
 create or replace procedure tenancy.leave()
 language plpgsql as $$

@@ -6,6 +6,13 @@ language sql stable security definer parallel safe set search_path = '' as $$
 $$;
 comment on function tenancy.my_site_ids() is 'Sites of which the current account is a member; inside a site only that one.';
 
+-- Which site a request without an account is in, the gateway says after it looked whether an app of it is public.
+create or replace function tenancy.open_site_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select case when auth.account_id() is null and tenancy.site_id() is not null then array[tenancy.site_id()] else tenancy.my_site_ids() end
+$$;
+comment on function tenancy.open_site_ids() is 'Sites whose definitions the caller may look up: of which the current account is a member, or, without an account, the site of the request.';
+
 create or replace function tenancy.my_administered_site_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
   select array(

@@ -46,6 +46,15 @@ $$;
 comment on function tenancy.refuse_request() is
   'Raises RH001: what the gateway remembers of an app or a session is no longer so; tenancy.open_request says what is. For the gateway.';
 
+create or replace function tenancy.refuse_stranger() returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform rowhouse.fail(401, 'This request needs an access token',
+    'Log in (POST /api/v1/auth/login) and send Authorization: Bearer <access token>.', 'token_missing');
+end
+$$;
+comment on function tenancy.refuse_stranger() is 'Raises RH401: nobody is logged in, and nothing here is public, or nothing is here.';
+
 drop function if exists tenancy.open_request(uuid, uuid, text, text, bigint, uuid);
 create or replace function tenancy.open_request(
   session uuid, account uuid, site text, app text,
@@ -56,6 +65,16 @@ language plpgsql stable security definer set search_path = '' as $$
 declare
   _ids record := tenancy.resolve(open_request.site, open_request.app);
 begin
+  if open_request.session is null and open_request.account is null then
+    select s.id, s.name, s.role_name, a.id, a.name, a.schema_name, a.definition_version
+    into site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
+    from tenancy.sites s join tenancy.apps a on a.site_id = s.id
+    where s.id = _ids.site_id and a.id = _ids.app_id and access.is_public(s.id, a.id);
+    if not found then
+      perform tenancy.refuse_stranger();
+    end if;
+    return;
+  end if;
   select r.site_id, r.site_name, r.role_name, r.app_id, r.app_name, r.schema_name, r.definition_version
   into site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
   from tenancy.open_requests r
@@ -71,7 +90,7 @@ begin
 end
 $$;
 comment on function tenancy.open_request(uuid, uuid, text, text) is
-  'Checks that a session is live and its account a member of the site, and returns what a request needs. Site and app by name or UUID. RH401 session ended; RH404 no such app, or not for this account or session. For the gateway.';
+  'Checks that a session is live and its account a member of the site, and returns what a request needs. Site and app by name or UUID. With neither session nor account: of an app that is public. RH401 session ended, or not public; RH404 no such app, or not for this account or session. For the gateway.';
 
 create or replace function tenancy.open_control(session uuid) returns text
 language plpgsql stable security definer set search_path = '' as $$

@@ -74,7 +74,7 @@ export class Sessions {
       set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
     const { rows } = await client.query<OpenApp>(
       `select r.app_id as id, concat(r.site_name, '/', r.app_name) as path, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
-         set_config('rowhouse.env', $5::text, true),
+         set_config('rowhouse.env', $5::text, true), set_config('rowhouse.roles', access.roles_of(r.site_id, $2::uuid)::text, true),
          -- What is read may have to be written down.
          set_config('transaction_read_only', case when $6::boolean and not audit.notes_reads(r.app_id) then 'on' else 'off' end, true),
          set_config('role', r.role_name, true)

@@ -9,10 +9,16 @@ const STATEMENTS_KEPT = 100; // prepared statements of GraphQL on one connection
 
 const preparedOn = new WeakMap<PoolClient, LRUCache<string, true>>();
 
+/** The roles that an account holds, as the setting rowhouse.roles; none outside of an app, where the tables are asked. */
+function held(account: string, site: string, role: string): string {
+  return `case when ${role} = 'rowhouse_account' then '' else access.roles_of(nullif(${site}, '')::uuid, nullif(${account}, '')::uuid)::text end`;
+}
+
 const readingStatement: Statement = {
   name: "reading",
   text: `select set_config('transaction_read_only', $5::text, true), set_config('rowhouse.account', $1::text, true),
-    set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true), set_config('role', $3::text, true)`,
+    set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true),
+    set_config('rowhouse.roles', ${held("$1::text", "$2::text", "$3::text")}, true), set_config('role', $3::text, true)`,
 };
 
 /**
@@ -102,7 +108,9 @@ function claims(settings: Record<string, string | undefined>): string {
   const calls = entries.map(
     ([name, value]) => `set_config(${pg.escapeLiteral(name)}, ${pg.escapeLiteral(String(value))}, true)`,
   );
-  return `select ${calls.join(", ")}`;
+  const text = (name: string) => pg.escapeLiteral(settings[name] ?? "");
+  const roles = held(text("rowhouse.account"), text("rowhouse.site"), text("role"));
+  return `select set_config('rowhouse.roles', ${roles}, true), ${calls.join(", ")}`;
 }
 
 function clientFor(client: PoolClient, nameOf: (key: string) => string, level: number): PgClient {

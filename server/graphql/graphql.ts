@@ -63,7 +63,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     req: IncomingMessage,
     res: ServerResponse,
     context: ControlContext,
-    open: (claims: Claims) => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
+    open: () => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
   ): Promise<void> {
     if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
       return serveGraphiql(req, res);
@@ -73,9 +73,8 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
         headers: { allow: "POST" },
       });
     }
-    if (!context.claims) throw unauthenticated();
     const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
-    const { endpoint, claims } = await open(context.claims);
+    const { endpoint, claims } = await open();
     const { data, errors, executed } = await endpoint.run(request, claims);
     const formatted = errors.map((error) =>
       formatError(error, context.env.request_id, ({ message, cause }) =>
@@ -103,20 +102,23 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
 
   return {
     appHandler: (context: RequestContext, req, res) =>
-      answer(req, res, context, async (claims) => {
+      answer(req, res, context, async () => {
+        const { claims } = context;
         const app = await openApp(pool, claims, context);
         return {
           endpoint: await instances.of(app),
           claims: {
-            "rowhouse.account": claims.sub,
+            "rowhouse.account": claims?.sub ?? "",
             "rowhouse.site": app.site_id,
-            "rowhouse.env": envText(context.env, claims.sid),
+            "rowhouse.env": envText(context.env, claims?.sid ?? null),
             role: app.role_name,
           },
         };
       }),
     controlHandler: (context: ControlContext, req, res) =>
-      answer(req, res, context, async (claims) => {
+      answer(req, res, context, async () => {
+        const { claims } = context;
+        if (!claims) throw unauthenticated();
         await requireSession(pool, claims);
         return {
           endpoint: await controlEndpoint(),
@@ -134,12 +136,12 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
   };
 }
 
-async function openApp(pool: Pool, claims: Claims, context: RequestContext): Promise<OpenedApp> {
+async function openApp(pool: Pool, claims: Claims | null, context: RequestContext): Promise<OpenedApp> {
   const { rows } = await pool.query<OpenedApp>({
     name: "graphql_open_request",
     text: `select site_id, site_name, role_name, app_id, app_name, schema_name, definition_version
       from tenancy.open_request($1::uuid, $2::uuid, $3, $4)`,
-    values: [claims.sid, claims.sub, context.site, context.app],
+    values: [claims?.sid ?? null, claims?.sub ?? null, context.site, context.app],
   });
   return rows[0] as OpenedApp;
 }

@@ -73,19 +73,19 @@ export function createApp(parts: AppParts): RequestListener {
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(request, req);
     const isGraphql = entity === "graphql" && id === undefined;
-    if (!claims && !isGraphql) throw unauthenticated();
+    const isTransfer = transfers.takes(address.rest);
+    if (!claims && isTransfer) throw unauthenticated();
     const found = tenants.find(address.tenant, req.headers, claims);
     const tenant = found instanceof Promise ? await found : found;
     request.site = tenant.site;
     request.app = tenant.app;
     if (isGraphql) return graphql.appHandler({ ...tenant, ...contextOf(request) }, req, res);
-    if (claims && entity === "openapi.json" && id === undefined)
+    if (entity === "openapi.json" && id === undefined)
       return serveOpenapi(pool, request, tenant, claims, req, res);
-    if (claims && entity === "transaction" && id === undefined)
+    if (entity === "transaction" && id === undefined)
       return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
-    if (claims && transfers.takes(address.rest))
-      return transfers.handle(address.rest, request, tenant, claims, req, res);
-    if (claims) return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
+    if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
+    return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
   }
 
   async function serve(request: Request, req: IncomingMessage, res: ServerResponse, other: () => void) {

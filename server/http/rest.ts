@@ -95,7 +95,7 @@ export class Rest {
     request: Request,
     tenant: Tenant,
     target: Target,
-    claims: Claims,
+    claims: Claims | null,
     req: IncomingMessage,
     res: ServerResponse,
   ): Promise<void> {
@@ -154,7 +154,8 @@ export class Rest {
     parameters: Texts,
     caller: Caller,
   ): Promise<Answer> {
-    const appKey = `${tenant.site ?? ""}/${tenant.app}`;
+    // What nobody may know of is not there for nobody, whatever was compiled for others.
+    const appKey = `${caller.account === null ? "?" : ""}${tenant.site ?? ""}/${tenant.app}`;
     const planKey = `${operation} ${entity} ${shape}`;
     for (let attempt = 1; ; attempt++) {
       const plan =

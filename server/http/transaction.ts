@@ -16,7 +16,7 @@ export async function serveTransaction(
   bodyLimit: number,
   request: Request,
   tenant: Tenant,
-  claims: Claims,
+  claims: Claims | null,
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {

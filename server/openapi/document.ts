@@ -17,7 +17,7 @@ export async function serveOpenapi(
   pool: Pool,
   request: Request,
   tenant: Tenant,
-  claims: Claims,
+  claims: Claims | null,
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {
