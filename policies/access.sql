@@ -2,7 +2,8 @@ grant usage on schema access to rowhouse_account, rowhouse_data, rowhouse_gatewa
 revoke all on all functions in schema access from public;
 -- What row-level security and the generated functions call, as whoever reads or writes.
 grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text), access.rights_key(uuid, text[], text), access.any_special(uuid, text[]),
-  access.require_bits(bigint, bigint[], text, text), access.refuse_row(text, text), access.refuse_unseen(text, text), access.refuse(text, text), access.require_right(uuid, text),
+  access.require_bits(bigint, bigint[], text, text), access.refuse_row(text, text), access.refuse_unseen(text, text), access.refuse_record(text, text, uuid),
+  access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
 grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid) to rowhouse_gateway;

@@ -171,25 +171,6 @@ end
 $$;
 comment on function access.require_bits(bigint, bigint[], text, text) is 'The bits of rules that hold. RH403 when these and others are none.';
 
-create or replace function access.refuse_row(entity text, action text) returns boolean
-language plpgsql set search_path = '' as $$
-begin
-  perform rowhouse.fail(403, format('You may not %s this record of %s', refuse_row.action, refuse_row.entity),
-    'Your rights cover other records, or not what this one would become: a condition of your roles or a policy of the site does not hold for it.', 'forbidden');
-  return false;
-end
-$$;
-comment on function access.refuse_row(text, text) is 'Raises RH403: rules hold for the caller, but not for this record.';
-
-create or replace function access.refuse_unseen(entity text, action text) returns void
-language plpgsql set search_path = '' as $$
-begin
-  perform rowhouse.fail(403, format('You may not %s a record of %s that you may not read', refuse_unseen.action, refuse_unseen.entity),
-    'Who may create and not read inserts records (POST), and is told no more than their ids.', 'forbidden');
-end
-$$;
-comment on function access.refuse_unseen(text, text) is 'Raises RH403: an action asks for the right to read what it writes.';
-
 create or replace function access.require_right(entity_id uuid, action text) returns void
 language plpgsql stable security definer set search_path = '' as $$
 begin

@@ -74,18 +74,3 @@ end
 $$;
 comment on function access.require(uuid, text, text) is
   'True when access.allows says so; else raises RH403 with the caller''s roles and the permission that is missing.';
-
-create or replace function access.refuse(entity text, action text) returns void
-language plpgsql stable security definer set search_path = '' as $$
-declare
-  _roles text;
-begin
-  select string_agg(r.name, ', ' order by r.name) into _roles
-  from access.roles r where r.id = any (access.role_ids()) and r.site_id = tenancy.site_id() and not r.is_internal
-    and not (r.system and r.name in ('authenticated', 'anonymous'));
-  perform rowhouse.fail(403, format('You may not %s records of %s', refuse.action, refuse.entity),
-    format('Your roles here: %s. A role with the permission %s:%s is needed.', coalesce(_roles, 'none'), refuse.entity, refuse.action),
-    'forbidden');
-end
-$$;
-comment on function access.refuse(text, text) is 'Raises RH403 with the caller''s roles and the permission that is missing.';

@@ -108,7 +108,10 @@ declare
   _at text := format('/operations/%s', n);
   _detail jsonb := case when detail is json object then detail::jsonb else '{}' end;
 begin
-  if state ~ '^RH[45]\d\d$' then
+  if _detail ? 'explanation' then
+    raise exception using errcode = state, message = refuse_operation.message, hint = refuse_operation.hint,
+      detail = (_detail || jsonb_build_object('errors', data.violation(_at, refuse_operation.message)))::text;
+  elsif state ~ '^RH[45]\d\d$' then
     perform rowhouse.fail(substr(state, 3)::int, refuse_operation.message, refuse_operation.hint, _detail->>'code', coalesce((
       select jsonb_agg(case when e->>'pointer' ~ '^/operations(/|$)' then e
         when e ? 'pointer' then e || jsonb_build_object('pointer', _at || '/data' || (e->>'pointer')) else e end)

@@ -116,11 +116,14 @@ begin
         returning %4$s;
       if not found then
         select t.version into _current from %3$s t where t.id = _id;
-        perform data.write_error(case when _current is null then 404 when _current = coalesce(_version, _current) then 403 else 409 end, %5$L, _id, _current);
+        if _current = coalesce(_version, _current) then
+          perform access.refuse_record(%8$L, 'update', _id);
+        end if;
+        perform data.write_error(case when _current is null then 404 else 409 end, %5$L, _id, _current);
       end if;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
-    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record);
+    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record, access.entity_path(entity));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -131,11 +134,14 @@ begin
       delete from %2$s t where t.id = _id and (_version is null or t.version = _version);
       if not found then
         select t.version into _current from %2$s t where t.id = _id;
-        perform data.write_error(case when _current is null then 404 when _current = coalesce(_version, _current) then 403 else 409 end, %3$L, _id, _current);
+        if _current = coalesce(_version, _current) then
+          perform access.refuse_record(%4$L, 'delete', _id);
+        end if;
+        perform data.write_error(case when _current is null then 404 else 409 end, %3$L, _id, _current);
       end if;
       return true;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_delete'), _table, entity.name);
+    format('%I.%I', schema_name, entity.name || '_delete'), _table, entity.name, access.entity_path(entity));
 
   -- Only what the statement changed is written, so that a concurrent change of another column is not undone.
   perform rowhouse.create_function($sql$

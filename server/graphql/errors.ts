@@ -31,6 +31,7 @@ export function formatError(
       status: problem.status,
       ...(problem.hint ? { hint: problem.hint } : {}),
       ...(problem.errors ? { errors: problem.errors } : {}),
+      ...(problem.explanation ? { explanation: problem.explanation } : {}),
       ...(problem.status >= 500 ? { request_id: requestId } : {}),
     },
   };

@@ -7,6 +7,8 @@ type ProblemExtras = {
   code?: string;
   hint?: string;
   errors?: ProblemItem[];
+  /** Why, by the site's roles and policies; for those who may ask. */
+  explanation?: Record<string, unknown>;
   headers?: Record<string, string>;
   cause?: unknown;
 };
@@ -17,6 +19,7 @@ export class Problem extends Error {
   readonly code: string | undefined;
   readonly hint: string | undefined;
   readonly errors: ProblemItem[] | undefined;
+  readonly explanation: Record<string, unknown> | undefined;
   readonly headers: Record<string, string>;
 
   constructor(status: number, detail: string, extras: ProblemExtras = {}) {
@@ -25,6 +28,7 @@ export class Problem extends Error {
     this.code = extras.code;
     this.hint = extras.hint;
     this.errors = extras.errors;
+    this.explanation = extras.explanation;
     this.headers = extras.headers ?? {};
   }
 
@@ -38,6 +42,7 @@ export class Problem extends Error {
       code: this.code,
       hint: this.hint,
       errors: this.errors,
+      explanation: this.explanation,
       request_id: requestId,
     };
   }
@@ -78,7 +83,7 @@ export function problemOf(error: unknown, written: readonly (string | null)[] = 
 
 /** What rowhouse.fail raised: message for people, DETAIL as JSON for programs, HINT with what to do. */
 function raised(failure: DatabaseError, status: number): Problem {
-  let more: { code?: unknown; errors?: unknown } = {};
+  let more: { code?: unknown; errors?: unknown; explanation?: unknown } = {};
   try {
     more = JSON.parse(failure.detail ?? "{}") as typeof more;
   } catch {
@@ -89,6 +94,7 @@ function raised(failure: DatabaseError, status: number): Problem {
     ...(failure.hint ? { hint: failure.hint } : {}),
     ...(typeof more.code === "string" ? { code: more.code } : {}),
     ...(Array.isArray(more.errors) ? { errors: more.errors as ProblemItem[] } : {}),
+    ...(more.explanation ? { explanation: more.explanation as Record<string, unknown> } : {}),
     ...(status === 401 ? { headers: { "www-authenticate": 'Bearer error="invalid_token"' } } : {}),
   });
 }
@@ -128,7 +134,13 @@ function ofState(failure: DatabaseError, state: string, written: readonly (strin
     case "23P01":
       return ofField(failure, 422, "invalid_value", "has a value that is not allowed");
     case "42501":
-      return new Problem(403, "You may not do this", { code: "forbidden", cause });
+      return new Problem(403, "You may not do this", {
+        code: "forbidden",
+        ...(/row-level security/.test(failure.message)
+          ? { hint: "Your rights do not cover the record as it would be." }
+          : {}),
+        cause,
+      });
     case "54001":
       return new Problem(400, "This request is nested too deeply", { code: "nested_too_deeply", cause });
     case "57014":
