@@ -6,7 +6,7 @@ language sql stable set search_path = '' as $$ select access.may_control(may_ask
 comment on function access.may_ask(uuid) is 'Whether the current account may know the roles and policies of a site in full.';
 
 create or replace function access.explain(account text, entity text, action text, record uuid default null) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 declare
   _entity data.entities := data.require_entity(explain.entity);
   _account uuid := case when explain.account is not null then auth.require_account(explain.account) end;
@@ -54,7 +54,7 @@ $$;
 comment on function access.role_names(uuid, uuid) is 'The names of the roles that an account holds in a site now.';
 
 create or replace function access.who_can(entity text, action text, record uuid default null, max int default 100, after text default '') returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 declare
   _entity data.entities := data.require_entity(who_can.entity);
   _member record;
@@ -85,7 +85,7 @@ comment on function access.who_can(text, text, uuid, int, text) is
   'The members of a site who may do action with an entity''s records, or with one record, by their emails: {"accounts": [{account, outcome, because}], "next" (after for the next page, of max at most 1,000), "anonymous" (what holds without logging in)}. Owners, admins and @policies:define. RH400, RH403, RH404.';
 
 create or replace function access.what_can(site text, account text) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := tenancy.require_site(what_can.site);
   _account uuid := auth.require_account(what_can.account);

@@ -245,6 +245,7 @@ language sql immutable set search_path = '' as $$
     "page.problem": {"type": "object", "required": ["type", "title", "status", "detail"], "properties": {
       "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"}, "code": {"type": "string"},
       "hint": {"type": "string"}, "request_id": {"type": "string"},
+      "explanation": {"type": "object", "description": "Which role, permission or policy refused; for those who may ask"},
       "errors": {"type": "array", "items": {"type": "object", "required": ["message"], "properties": {
         "pointer": {"type": "string"}, "parameter": {"type": "string"}, "message": {"type": "string"}}}}},
       "examples": [{"type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": "This record is not valid: /name is required",

@@ -6,6 +6,7 @@ import { type TransferSettings, Transfers } from "../export/routes.ts";
 import { serveDocs, serveDocsAsset } from "../openapi/docs.ts";
 import { serveOpenapi } from "../openapi/document.ts";
 import type { Settings } from "../settings.ts";
+import { accessAddress, serveAccess } from "./access.ts";
 import { auditAddress, serveAudit } from "./audit.ts";
 import type { Claims, ControlContext, GraphqlHandlers, Readiness, Tokens } from "./context.ts";
 import { Cors } from "./cors.ts";
@@ -97,6 +98,13 @@ export function createApp(parts: AppParts): RequestListener {
       const claims = claimsOf(request, req);
       if (!claims) throw unauthenticated();
       return serveAudit(pool, audit, request, claims, req, res);
+    }
+    const access = accessAddress(segments);
+    if (access) {
+      request.site = access.site;
+      const claims = claimsOf(request, req);
+      if (!claims) throw unauthenticated();
+      return serveAccess(pool, settings.ROWHOUSE_BODY_LIMIT, access, request, claims, req, res);
     }
     const address = addressOf(segments);
     if (address) return serveApp(address, request, req, res);
