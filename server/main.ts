@@ -3,6 +3,7 @@ import { demoCommand } from "./cli/demo.ts";
 import { exportCommand } from "./cli/export.ts";
 import { importCommand } from "./cli/import.ts";
 import { migrateCommand } from "./cli/migrate.ts";
+import { policyCommand } from "./cli/policy.ts";
 import { psqlCommand } from "./cli/psql.ts";
 import { startCommand } from "./cli/start.ts";
 import { tokenCommand } from "./cli/token.ts";
@@ -30,6 +31,7 @@ for (const add of [
   exportCommand,
   tokenCommand,
   typesCommand,
+  policyCommand,
   demoCommand,
 ])
   add(program);

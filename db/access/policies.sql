@@ -1,18 +1,26 @@
 -- Attribute policies: an effect on entities and actions, under a condition over the account, the record, the environment and the
 -- action. A site's policies reach its apps and entities; one of the same name further in takes the place of the one further out.
 
-create or replace function access.define_policy(site text, definition jsonb) returns access.policies
+drop function if exists access.define_policy(text, jsonb);
+create or replace function access.define_policy(site text, definition jsonb, force boolean default false) returns access.policies
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(define_policy.site, '@policies:define');
+  _failing jsonb;
+  _saved record;
 begin
-  return access.save_policy(_site.id, define_policy.definition, null);
+  perform access.lock_model(_site.id, true);
+  _failing := access.failing_tests(_site.id);
+  _saved := access.save_policy(_site.id, define_policy.definition);
+  perform access.take_effect(_site.id, _saved.entities, _failing, define_policy.force);
+  return _saved.policy;
 end
 $$;
-comment on function access.define_policy(text, jsonb) is
-  'Creates or replaces a policy: {"name", "scope": "" (the site), an app or app/entity, "effect": "allow" or "deny", "priority", "entities": ["crm/*"], "actions": ["read"], "condition": a filter or its text, "fields", "enabled", "description"}. Deny wins over every allow; priority orders what is named as the reason. In effect from everybody''s next statement. Owners, admins and @policies:define. RH400 lists what is wrong by JSON pointer; RH403, RH404.';
+comment on function access.define_policy(text, jsonb, boolean) is
+  'Creates or replaces a policy: {"name", "scope": "" (the site), an app or app/entity, "effect": "allow" or "deny", "priority", "entities": ["crm/*"], "actions": ["read"], "condition": a filter or its text, "fields", "enabled", "description"}. Deny wins over every allow; priority orders what is named as the reason. In effect from everybody''s next statement. Owners, admins and @policies:define. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 a test of access that passed would fail (unless forced).';
 
-create or replace function access.save_policy(site_id uuid, definition jsonb, entity_id uuid) returns access.policies
+drop function if exists access.save_policy(uuid, jsonb, uuid);
+create or replace function access.save_policy(site_id uuid, definition jsonb, out policy access.policies, out entities uuid[])
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -28,7 +36,8 @@ begin
   elsif _app is not null then
     perform tenancy.require_app((select s.name from tenancy.sites s where s.id = save_policy.site_id) || '/' || _app);
   end if;
-  perform access.lock_model(save_policy.site_id, true);
+  perform access.save_first_version(p.site_id, 'policy', access.policy_path(p), access.policy_definition(p))
+  from access.policies p where p.site_id = save_policy.site_id and p.scope = _scope and p.name = definition->>'name';
   _before := access.policy_entities(save_policy.site_id, definition->>'name');
   insert into access.policies as p (site_id, scope, name, description, effect, priority, entities, actions, condition, fields, enabled, entity_id)
   values (save_policy.site_id, _scope, definition->>'name', definition->>'description', definition->>'effect', coalesce((definition->>'priority')::int, 0),
@@ -36,38 +45,52 @@ begin
       select (access.parse_permission(e || ':read', _app)).entity from jsonb_array_elements_text(coalesce(definition->'entities', '["*"]')) e) end,
     array(select jsonb_array_elements_text(coalesce(definition->'actions', '["*"]'))),
     coalesce(access.condition_of(save_policy.site_id, definition->'condition', '/condition'), '{}'),
-    access.fields_of(definition->'fields', '/fields'), coalesce((definition->>'enabled')::boolean, true), save_policy.entity_id)
+    access.fields_of(definition->'fields', '/fields'), coalesce((definition->>'enabled')::boolean, true), null)
   on conflict (site_id, scope, name) do update set description = excluded.description, effect = excluded.effect, priority = excluded.priority,
     entities = excluded.entities, actions = excluded.actions, condition = excluded.condition, fields = excluded.fields, enabled = excluded.enabled,
     entity_id = excluded.entity_id, version = p.version + 1, updated_at = now()
   returning p.* into _policy;
   perform access.save_version(_policy.site_id, 'policy', access.policy_path(_policy), access.policy_definition(_policy));
-  perform access.compile_entities(_before || access.policy_entities(save_policy.site_id, _policy.name));
-  return _policy;
+  policy := _policy;
+  entities := _before || access.policy_entities(save_policy.site_id, _policy.name);
 end
 $$;
-comment on function access.save_policy(uuid, jsonb, uuid) is 'Writes a policy and puts it into effect. Internal: callers check who may. RH400.';
+comment on function access.save_policy(uuid, jsonb) is 'Writes a policy, and tells for which entities it has to be put into effect. Internal: callers check who may and hold the lock of the model. RH400, RH404.';
 
-create or replace function access.drop_policy(site text, name text, scope text default '') returns void
+drop function if exists access.drop_policy(text, text, text);
+create or replace function access.drop_policy(site text, name text, scope text default '', force boolean default false) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(drop_policy.site, '@policies:define');
+  _failing jsonb;
+begin
+  perform access.lock_model(_site.id, true);
+  _failing := access.failing_tests(_site.id);
+  perform access.take_effect(_site.id, access.remove_policy(_site.id, drop_policy.name, drop_policy.scope), _failing, drop_policy.force);
+end
+$$;
+comment on function access.drop_policy(text, text, text, boolean) is
+  'Drops a policy; one of the same name further out is in effect again. Owners, admins and @policies:define. RH403, RH404 lists the policies there are, RH409 a test of access that passed would fail (unless forced).';
+
+create or replace function access.remove_policy(site_id uuid, name text, scope text) returns uuid[]
+language plpgsql set search_path = '' as $$
+declare
   _policy access.policies;
   _entities uuid[];
 begin
-  select p.* into _policy from access.policies p where p.site_id = _site.id and p.scope = drop_policy.scope and p.name = drop_policy.name;
+  select p.* into _policy from access.policies p where p.site_id = remove_policy.site_id and p.scope = remove_policy.scope and p.name = remove_policy.name;
   if _policy.id is null then
-    perform rowhouse.fail(404, format('Site %L has no policy %L', _site.name, left(drop_policy.name, 80)),
-      coalesce('Policies: ' || (select string_agg(access.policy_path(p), ', ' order by p.scope, p.name) from access.policies p where p.site_id = _site.id), 'There are none yet.'), 'not_found');
+    perform rowhouse.fail(404, format('This site has no policy %L', left(remove_policy.name, 80)),
+      coalesce('Policies: ' || (select string_agg(access.policy_path(p), ', ' order by p.scope, p.name) from access.policies p where p.site_id = remove_policy.site_id), 'There are none yet.'), 'not_found');
   end if;
-  _entities := access.policy_entities(_site.id, _policy.name);
+  perform access.save_first_version(_policy.site_id, 'policy', access.policy_path(_policy), access.policy_definition(_policy));
+  _entities := access.policy_entities(_policy.site_id, _policy.name);
   delete from access.policies p where p.id = _policy.id;
-  perform access.save_version(_site.id, 'policy', access.policy_path(_policy), null);
-  perform access.compile_entities(_entities);
+  perform access.save_version(_policy.site_id, 'policy', access.policy_path(_policy), null);
+  return _entities;
 end
 $$;
-comment on function access.drop_policy(text, text, text) is
-  'Drops a policy; one of the same name further out is in effect again. Owners, admins and @policies:define. RH403, RH404 lists the policies there are.';
+comment on function access.remove_policy(uuid, text, text) is 'Deletes a policy and returns the entities for which that has to be put into effect. Internal. RH404.';
 
 create or replace function access.policy_path(policy access.policies) returns text
 language sql immutable set search_path = '' as $$ select case (policy).scope when '' then '' else (policy).scope || '/' end || (policy).name $$;
@@ -143,3 +166,10 @@ language sql set search_path = '' as $$
   from access.versions v where v.site_id = save_version.site_id and v.kind = save_version.kind and v.name = save_version.name
 $$;
 comment on function access.save_version(uuid, text, text, jsonb) is 'Keeps a definition of a role or policy as its next version; null for its end.';
+
+create or replace function access.save_first_version(site_id uuid, kind text, name text, definition jsonb) returns void
+language sql set search_path = '' as $$
+  select access.save_version(save_first_version.site_id, save_first_version.kind, save_first_version.name, save_first_version.definition)
+  where not exists (select from access.versions v where v.site_id = save_first_version.site_id and v.kind = save_first_version.kind and v.name = save_first_version.name)
+$$;
+comment on function access.save_first_version(uuid, text, text, jsonb) is 'Keeps what a role or policy was before its first change, where nothing is kept of it yet.';

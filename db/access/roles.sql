@@ -62,11 +62,25 @@ $$;
 comment on function access.create_role(text, text, text[]) is
   'Creates a role of a site with permissions like crm/contacts:read, crm/*:update, posts:delete:own or *:*; access.define_role says more. Owners, admins and @roles:define. RH400, RH403, RH404, RH409.';
 
-create or replace function access.drop_role(site text, role text) returns void
+drop function if exists access.drop_role(text, text);
+create or replace function access.drop_role(site text, role text, force boolean default false) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(drop_role.site, '@roles:define');
-  _id uuid := access.require_role(_site.id, drop_role.role);
+  _failing jsonb;
+begin
+  perform access.lock_model(_site.id, true);
+  _failing := access.failing_tests(_site.id);
+  perform access.take_effect(_site.id, access.remove_role(_site.id, drop_role.role), _failing, drop_role.force);
+end
+$$;
+comment on function access.drop_role(text, text, boolean) is
+  'Drops a role with its permissions and assignments. Owners, admins and @roles:define. RH403, RH404, RH409 a system role, others inherit from it, or a test of access that passed would fail (unless forced).';
+
+create or replace function access.remove_role(site_id uuid, role text) returns uuid[]
+language plpgsql set search_path = '' as $$
+declare
+  _id uuid := access.require_role(remove_role.site_id, remove_role.role);
   _role access.roles;
   _entities uuid[];
   _by text;
@@ -76,13 +90,13 @@ begin
   if _role.system then
     perform rowhouse.fail(409, format('%s is a role that every site has', _role.name), 'Take its permissions or its assignments away instead.', 'system_role');
   elsif _by is not null then
-    perform rowhouse.fail(409, format('Other roles inherit from %s: %s', drop_role.role, _by), 'Define them without it first.', 'still_referenced');
+    perform rowhouse.fail(409, format('Other roles inherit from %s: %s', remove_role.role, _by), 'Define them without it first.', 'still_referenced');
   end if;
+  perform access.save_first_version(remove_role.site_id, 'role', remove_role.role, access.role_definition(_role));
   _entities := access.concerned_entities(array[_id]);
   delete from access.roles r where r.id = _id;
-  perform access.save_version(_site.id, 'role', drop_role.role, null);
-  perform access.compile_entities(_entities);
+  perform access.save_version(remove_role.site_id, 'role', remove_role.role, null);
+  return _entities;
 end
 $$;
-comment on function access.drop_role(text, text) is
-  'Drops a role with its permissions and assignments. Owners, admins and @roles:define. RH403, RH404, RH409 a system role, or others inherit from it.';
+comment on function access.remove_role(uuid, text) is 'Deletes a role and returns the entities for which that has to be put into effect. Internal. RH404, RH409.';

@@ -26,7 +26,8 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.record_source(data.entities, jsonb) is 'A record, given by its id or by its values, as a subquery shaped like the entity''s storage.';
 
-create or replace function access.fits(entity data.entities, condition jsonb, record jsonb, action text, effect text) returns boolean
+drop function if exists access.fits(data.entities, jsonb, jsonb, text, text);
+create or replace function access.fits(entity data.entities, condition jsonb, record jsonb, action text, effect text, account jsonb) returns boolean
 language plpgsql stable set search_path = '' as $$
 declare
   _fits boolean;
@@ -34,12 +35,12 @@ begin
   if fits.condition is null or fits.record is null then
     return fits.condition is null;
   end if;
-  execute format('select (%s) from %s t', access.compile_condition(entity.id, fits.condition, 't', action => fits.action, effect => fits.effect),
+  execute format('select (%s) from %s t', access.compile_condition(entity.id, fits.condition, 't', format('(%L::jsonb)', fits.account), action => fits.action, effect => fits.effect),
     access.record_source(entity, fits.record)) into _fits;
   return coalesce(_fits, false);
 end
 $$;
-comment on function access.fits(data.entities, jsonb, jsonb, text, text) is 'Whether a record fulfils the condition of a rule; without a record, whether there is none to fulfil.';
+comment on function access.fits(data.entities, jsonb, jsonb, text, text, jsonb) is 'Whether a record fulfils the condition of a rule for an account (as access.account() gives it); without a record, whether there is none to fulfil.';
 
 create or replace function access.claims() returns jsonb
 language sql stable set search_path = '' as $$
@@ -61,7 +62,38 @@ end
 $$;
 comment on function access.claim(jsonb) is 'Makes the account and site of claims those of this transaction. Internal: who calls puts the former back.';
 
-create or replace function access.weigh(entity data.entities, account_id uuid, action text, record jsonb default null)
+-- Somebody who is nobody in particular: {"roles", "groups", "attributes", "email"}.
+create or replace function access.imagined_roles(site_id uuid, subject jsonb) returns uuid[]
+language sql stable set search_path = '' as $$
+  select coalesce(array_agg(distinct h.held_id), '{}')
+  from (
+    select access.require_role(imagined_roles.site_id, r) as id from jsonb_array_elements_text(coalesce(subject->'roles', '[]')) r
+    union all
+    select a.role_id from access.assignments a join access.groups g on g.id = a.group_id
+    where g.site_id = imagined_roles.site_id and subject->'groups' ? g.name
+    union all
+    select r.id from access.roles r where r.site_id = imagined_roles.site_id and r.app_id is null and r.system and r.name in ('authenticated', 'anonymous')
+  ) given join access.held_roles h on h.role_id = given.id
+$$;
+comment on function access.imagined_roles(uuid, jsonb) is 'The roles that a member with these roles and groups would hold. RH404.';
+
+create or replace function access.imagined_account(roles uuid[], subject jsonb) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object('id', '00000000-0000-7000-8000-000000000000', 'email', subject->'email', 'attributes', coalesce(subject->'attributes', '{}'),
+    'groups', coalesce(subject->'groups', '[]'), 'roles', (select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r where r.id = any (imagined_account.roles) and not r.is_internal))
+$$;
+comment on function access.imagined_account(uuid[], jsonb) is 'An account that is nobody in particular, as conditions see it.';
+
+-- A record that nobody has written may belong to whom is asked about: {"created_by": "$account.id"}.
+create or replace function access.record_of(record jsonb, account jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+  select case jsonb_typeof(record) when 'object' then (
+    select coalesce(jsonb_object_agg(k.key, case k.value when '"$account.id"' then account->'id' else k.value end), '{}') from jsonb_each(record) k) else record end
+$$;
+comment on function access.record_of(jsonb, jsonb) is 'The record of a question, with the account''s id where it says $account.id.';
+
+drop function if exists access.weigh(data.entities, uuid, text, jsonb);
+create or replace function access.weigh(entity data.entities, account_id uuid, action text, record jsonb default null, subject jsonb default null)
 returns table (effect text, kind text, name text, said text, priority int, condition jsonb, concerns boolean, fits boolean)
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
@@ -73,8 +105,8 @@ declare
   _before jsonb := access.claims();
 begin
   perform access.claim(jsonb_build_object('account', weigh.account_id, 'site', (weigh.entity).site_id));
-  _roles := access.roles_of((weigh.entity).site_id, weigh.account_id);
-  _account := access.account();
+  _roles := case when weigh.subject is null then access.roles_of((weigh.entity).site_id, weigh.account_id) else access.imagined_roles((weigh.entity).site_id, weigh.subject) end;
+  _account := case when weigh.subject is null then access.account() else access.imagined_account(_roles, weigh.subject) end;
   return query
     select 'allow', 'permission', access.role_path(r), access.permission_text(p), 0, null::jsonb, true, true
     from access.permissions p join access.roles r on r.id = p.role_id
@@ -84,7 +116,7 @@ begin
       coalesce(access.policy_path(o), access.role_path(r)), coalesce(o.effect || 's ' || array_to_string(o.actions, ', '), access.permission_text(p)), coalesce(o.priority, 0),
       nullif(coalesce(o.condition, case when p.own and s.action <> 'create' then access.both_conditions(p.condition, '{"created_by": "$account.id"}') else p.condition end), '{}'),
       access.holds(access.subject_sql(s.subject, case when p.id is not null then array[p.role_id] end, s.action, s.effect), _roles, _account, _env),
-      access.fits(weigh.entity, u.row_condition, weigh.record, s.action, s.effect)
+      access.fits(weigh.entity, u.row_condition, access.record_of(weigh.record, _account), s.action, s.effect, _account)
     from access.rule_sources s
     join access.rules u on (u.entity_id, u.action, u.effect, u.number) = (s.entity_id, s.action, s.effect, s.number)
     left join lateral unnest(s.permission_ids) i (id) on true
@@ -95,10 +127,11 @@ begin
   perform access.claim(_before);
 end
 $$;
-comment on function access.weigh(data.entities, uuid, text, jsonb) is
-  'The rules about an action on an entity, each with whether it concerns the account now and whether the record (an id or values; null for none in particular) fulfils its condition. Internal: callers check who asks.';
+comment on function access.weigh(data.entities, uuid, text, jsonb, jsonb) is
+  'The rules about an action on an entity, each with whether it concerns the account, or a subject {roles, groups, attributes, email} that is nobody in particular, now and whether the record (an id or values; null for none in particular) fulfils its condition. Internal: callers check who asks.';
 
-create or replace function access.outcome(entity data.entities, account_id uuid, action text, record jsonb default null, out outcome text, out because text, out rules jsonb)
+drop function if exists access.outcome(data.entities, uuid, text, jsonb);
+create or replace function access.outcome(entity data.entities, account_id uuid, action text, record jsonb default null, subject jsonb default null, out outcome text, out because text, out rules jsonb)
 language plpgsql set search_path = '' as $$
 begin
   with rule as materialized (
@@ -110,7 +143,7 @@ begin
         else 'silent' end as says,
       case w.kind when 'policy' then 'the policy ' || w.name else format('the permission %s of the role %s', w.said, w.name) end
         || case when w.condition is null then '' else ' (' || access.condition_text(w.condition) || ')' end as words
-    from access.weigh(entity, outcome.account_id, outcome.action, outcome.record) w
+    from access.weigh(entity, outcome.account_id, outcome.action, outcome.record, outcome.subject) w
   )
   select case
       when bool_or(r.says = 'deny') then 'deny'
@@ -131,5 +164,5 @@ begin
   from rule r;
 end
 $$;
-comment on function access.outcome(data.entities, uuid, text, jsonb) is
-  'What the rules come to for an account, an action and a record: allow, deny, or depends (on which record, where none is given), with the decisive rule in words and all rules as [{effect, kind, name, says, concerns, fits, words}]. Internal.';
+comment on function access.outcome(data.entities, uuid, text, jsonb, jsonb) is
+  'What the rules come to for an account (or a subject that is nobody in particular), an action and a record: allow, deny, or depends (on which record, where none is given), with the decisive rule in words and all rules as [{effect, kind, name, says, concerns, fits, words}]. Internal.';

@@ -21,7 +21,7 @@ language sql stable set search_path = '' as $$
   where c.relkind = 'r' and (n.nspname in ('tenancy', 'access')
     or format('%s.%s', n.nspname, c.relname) = any (array['auth.accounts', 'auth.sessions', 'auth.signing_keys', 'data.entities', 'data.operations', 'data.plans']))
     -- What the others are compiled into, and what is a log itself.
-    and format('%s.%s', n.nspname, c.relname) <> all (array['access.held_roles', 'access.rules', 'access.rule_sources', 'access.versions'])
+    and format('%s.%s', n.nspname, c.relname) <> all (array['access.held_roles', 'access.rules', 'access.rule_sources', 'access.versions', 'access.used'])
     and obj_description(c.oid, 'pg_class') is distinct from 'Not audited.'
 $$;
 comment on function audit.watched() is

@@ -1,0 +1,83 @@
+-- What accounts may do by the rules as they are written down, installed or not.
+
+-- Per account, one statement an entity: claims are set, because conditions on related records read views.
+create or replace function access.standing(subjects jsonb, entity_ids uuid[], records int) returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  _before jsonb := access.claims();
+  _env jsonb := access.env();
+  _entities jsonb := '[]';
+  _out jsonb := '{}';
+  _subject record;
+  _e record;
+  _roles uuid[];
+  _account jsonb;
+  _one jsonb;
+begin
+  select coalesce(jsonb_agg(jsonb_build_object('site', e.site_id, 'path', access.entity_path(e), 'sql', access.standing_sql(e, standing.records))), '[]') into _entities
+  from data.entities e where e.id = any (standing.entity_ids);
+  for _subject in select s.* from jsonb_to_recordset(standing.subjects) s (id uuid, email text) loop
+    for _e in select e.* from jsonb_to_recordset(_entities) e (site uuid, path text, sql text) loop
+      perform access.claim(jsonb_build_object('account', _subject.id, 'site', _e.site));
+      _roles := access.roles_of(_e.site, _subject.id);
+      _account := access.account();
+      execute _e.sql into _one using _roles, _account, _env;
+      _out := _out || jsonb_build_object(coalesce(_subject.email, '') || ' ' || _e.path, _one);
+    end loop;
+  end loop;
+  perform access.claim(_before);
+  return _out;
+end
+$$;
+comment on function access.standing(jsonb, uuid[], int) is
+  'What accounts may do with the newest records of entities by the rules as they are written: {"email app/entity": {create: allow, depends or deny, read, update, delete: [ids]}}. Internal.';
+
+create or replace function access.any_of(terms text[]) returns text
+language sql immutable set search_path = '' as $$
+  select coalesce('(' || string_agg(distinct t, ' or ' order by t) || ')', 'false') from unnest(terms) t where t is not null
+$$;
+comment on function access.any_of(text[]) is 'The SQL that is true where any of terms is.';
+
+-- $1 are the roles, $2 the account, $3 the environment; what asks nothing of the record is asked once.
+create or replace function access.standing_sql(entity data.entities, records int) returns text
+language sql stable set search_path = '' as $$
+  with source as (
+    select s.action, s.effect,
+      format('coalesce((select %s from (select $1 as _roles, $2 as _account, $3 as _env) s), false)', coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true')) as holds,
+      case when r.row_condition is not null then format('coalesce((%s), false)', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
+    from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
+  ),
+  predicate as (
+    select a.action, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), a.action) as plain,
+      access.any_of(array_agg(s.holds || coalesce(' and ' || s.fits, '')) filter (where s.effect = 'allow')) as allows,
+      access.any_of(array_agg(s.holds || coalesce(' and ' || s.fits, '')) filter (where s.effect = 'deny')) as denies,
+      access.any_of(array_agg(s.holds) filter (where s.effect = 'allow')) as may,
+      access.any_of(array_agg(s.holds) filter (where s.effect = 'allow' and s.fits is null)) as may_all,
+      access.any_of(array_agg(s.holds) filter (where s.effect = 'deny' and s.fits is null)) as denies_all,
+      access.any_of(array_agg(s.holds) filter (where s.effect = 'deny')) as denies_some
+    from unnest(array['create', 'read', 'update', 'delete']) a (action) left join source s using (action) group by a.action
+  )
+  select format($sql$
+    select jsonb_build_object('create', %1$s, 'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
+      'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'), 'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'))
+    from (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
+    (select format('case when %s or not (%s or %s) then ''deny'' when %s then ''depends'' when %s or %s then ''allow'' else ''depends'' end', p.denies_all, p.plain, p.may, p.denies_some, p.plain, p.may_all)
+      from predicate p where p.action = 'create'),
+    (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
+    coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
+    (select string_agg(format('(%s or %s) and not %s as %I', p.plain, p.allows, p.denies, p.action), ', ') from predicate p where p.action <> 'create'))
+$$;
+comment on function access.standing_sql(data.entities, int) is
+  'A statement that tells what an account may do with the newest records of an entity: who changes or deletes a record must see it too.';
+
+create or replace function access.standing_diff(before jsonb, after jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(b.key, ' ', 1), ''), 'entity', split_part(b.key, ' ', 2), 'action', x.action)
+    || case x.action when 'create' then jsonb_build_object('before', x.b, 'after', x.a) else jsonb_build_object(
+      'gained', (select count(*) from jsonb_array_elements(x.a) r where not x.b @> r), 'lost', (select count(*) from jsonb_array_elements(x.b) r where not x.a @> r)) end
+    order by b.key, x.action), '[]')
+  from jsonb_each(standing_diff.before) b,
+    lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value) k) x
+  where x.b <> x.a
+$$;
+comment on function access.standing_diff(jsonb, jsonb) is 'What accounts gain and lose between two answers of access.standing: [{account, entity, action, gained, lost}], for create {before, after}.';

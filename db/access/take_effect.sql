@@ -1,0 +1,54 @@
+-- A change of roles and policies is tried against the tests of the site before anything is installed.
+
+create or replace function access.take_effect(site_id uuid, entities uuid[], failing jsonb, force boolean) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if access.has_tests(take_effect.site_id) then
+    perform access.save_rules(e) from data.entities e where e.id = any (take_effect.entities) order by e.id;
+    perform access.refuse_broken(take_effect.site_id, take_effect.failing, take_effect.force);
+  end if;
+  perform access.compile_entities(take_effect.entities);
+end
+$$;
+comment on function access.take_effect(uuid, uuid[], jsonb, boolean) is
+  'Puts a change of the roles and policies of a site into effect, unless a test fails that did not before (failing: access.failing_tests as it was) and force is not given. Internal. RH409.';
+
+create or replace function access.has_tests(site_id uuid) returns boolean
+language sql stable set search_path = '' as $$ select exists (select from access.tests t where t.site_id = has_tests.site_id) $$;
+comment on function access.has_tests(uuid) is 'Whether a site has tests of access.';
+
+create or replace function access.failing_tests(site_id uuid, entity_id uuid default null) returns jsonb
+language sql set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('test', access.test_path(t), 'expected', t.expected, 'outcome', r.outcome, 'because', r.because) order by access.test_path(t)), '[]')
+  from access.tests t, lateral access.run_test(t) r
+  where t.site_id = failing_tests.site_id and (failing_tests.entity_id is null or t.entity_id = failing_tests.entity_id) and r.outcome <> t.expected
+$$;
+comment on function access.failing_tests(uuid, uuid) is 'The tests of a site, or of one entity, that fail at this moment: [{test (app/name), expected, outcome, because}]. Internal.';
+
+create or replace function access.broken_tests(site_id uuid, failing jsonb, entity_id uuid default null) returns jsonb
+language sql set search_path = '' as $$
+  select coalesce(jsonb_agg(t), '[]') from jsonb_array_elements(access.failing_tests(broken_tests.site_id, broken_tests.entity_id)) t
+  where not exists (select from jsonb_array_elements(broken_tests.failing) f where f->>'test' = t->>'test')
+$$;
+comment on function access.broken_tests(uuid, jsonb, uuid) is 'The tests that fail now and are not among those that failed before. Internal.';
+
+create or replace function access.refuse_broken(site_id uuid, failing jsonb, force boolean, entity_id uuid default null) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _broken jsonb;
+begin
+  if coalesce(refuse_broken.force, false) or coalesce(current_setting('rowhouse.break_tests', true), '') = 'on' then
+    return;
+  end if;
+  _broken := access.broken_tests(refuse_broken.site_id, refuse_broken.failing, refuse_broken.entity_id);
+  if _broken <> '[]' then
+    perform rowhouse.fail(409, format('Tests of access would fail that pass today: %s', (
+        select string_agg(b->>'test', ', ') from (select b from jsonb_array_elements(_broken) b limit 10) x (b))),
+      'Change the tests first, or force it: force => true; for the definition of an entity set rowhouse.break_tests = ''on''.', 'breaks_tests', (
+      select jsonb_agg(jsonb_build_object('pointer', '/tests/' || replace(b->>'test', '/', '~1'), 'message', format('expected %s, and it would be %s%s', b->>'expected', b->>'outcome',
+        -- Who may define roles may not know policies.
+        case when access.may_ask(refuse_broken.site_id) then ': ' || (b->>'because') else '' end))) from jsonb_array_elements(_broken) b));
+  end if;
+end
+$$;
+comment on function access.refuse_broken(uuid, jsonb, boolean, uuid) is 'Raises RH409 with every test that fails and did not before, unless forced (force, or the setting rowhouse.break_tests = on).';

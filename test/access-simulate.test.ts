@@ -1,0 +1,241 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { refusal } from "./harness/failure.ts";
+import { startPosts } from "./harness/posts.ts";
+
+// What an administrator was promised: who would gain and who would lose is known before a rule holds, and it is what then happens.
+
+let crm: Awaited<ReturnType<typeof startPosts>>;
+const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
+type Change = {
+  account: string | null;
+  entity: string;
+  action: string;
+  gained?: number;
+  lost?: number;
+  before?: string;
+  after?: string;
+};
+type Answer = { changes: Change[]; breaks: { test: string }[]; looked_at: Record<string, number> };
+const simulate = async (change: unknown, ...more: number[]) =>
+  (
+    await run(`select access.simulate('acme', $1${more.map((n) => `, ${n}`).join("")}) as a`, [
+      JSON.stringify(change),
+    ])
+  )[0]?.a as Answer;
+const brief = ({ changes }: Answer) =>
+  changes.map((c) => {
+    const { account, entity, action, gained, lost, before, after } = c;
+    return `${account} ${entity} ${action} ${gained ?? before} ${lost ?? after}`;
+  });
+
+beforeAll(async () => {
+  crm = await startPosts();
+  await run("select access.define_role('acme', $1)", [
+    {
+      name: "northern",
+      permissions: [
+        { permission: "crm/posts_flat_kind:read", condition: "region = 'north'" },
+        "crm/posts_flat_kind:update:own",
+      ],
+    },
+  ]);
+  await run("select access.assign_role('acme', 'pat@acme.test', 'northern')");
+  await run("select access.define_test('acme/crm', $1)", [
+    {
+      name: "pat reads the north",
+      account: "pat@acme.test",
+      entity: "posts_flat_kind",
+      action: "read",
+      record: { region: "north" },
+      expected: "allow",
+    },
+  ]);
+});
+afterAll(() => crm.stop());
+
+/** The records of an entity that an account sees. */
+const seen = (email: string, entity: string) =>
+  crm.db.as("acme", email, async (c) => (await c.query(`select id from acme_crm.${entity}`)).rowCount ?? 0);
+
+const flat = "crm/posts_flat_kind";
+test.each<[string, object, string[], string[]]>([
+  [
+    "a policy that denies",
+    {
+      policy: {
+        name: "secret",
+        effect: "deny",
+        entities: [flat],
+        actions: ["read"],
+        condition: "region = 'north'",
+      },
+    },
+    // Who sees a record no more changes and deletes it no more.
+    [
+      `ann@acme.test ${flat} delete 0 2`,
+      `ann@acme.test ${flat} read 0 2`,
+      `ann@acme.test ${flat} update 0 2`,
+      `eve@both.test ${flat} delete 0 2`,
+      `eve@both.test ${flat} read 0 2`,
+      `eve@both.test ${flat} update 0 2`,
+      `pat@acme.test ${flat} read 0 2`,
+      `pat@acme.test ${flat} update 0 1`,
+      `vic@acme.test ${flat} read 0 2`,
+    ],
+    ["crm/pat reads the north"],
+  ],
+  [
+    "a policy that allows everybody",
+    { policy: { name: "open", scope: flat, effect: "allow", actions: ["read"], condition: "score > 3" } },
+    [
+      `null ${flat} read 1 0`,
+      `pat@acme.test ${flat} read 1 0`,
+      `pat@acme.test ${flat} update 1 0`,
+      `quinn@acme.test ${flat} read 1 0`,
+    ],
+    [],
+  ],
+  [
+    "a role with more",
+    { role: { name: "northern", permissions: ["crm/posts_flat_kind:read", "crm/posts_flat_kind:create"] } },
+    [
+      `pat@acme.test ${flat} create deny allow`,
+      `pat@acme.test ${flat} read 2 0`,
+      `pat@acme.test ${flat} update 0 1`,
+    ],
+    [],
+  ],
+  [
+    "a role that goes",
+    { drop_role: "northern" },
+    [`pat@acme.test ${flat} read 0 2`, `pat@acme.test ${flat} update 0 1`],
+    ["crm/pat reads the north"],
+  ],
+  [
+    "an assignment",
+    { assign: { email: "quinn@acme.test", role: "northern" } },
+    [`quinn@acme.test ${flat} read 2 0`],
+    [],
+  ],
+  [
+    "an assignment that goes",
+    { revoke: { email: "pat@acme.test", role: "northern" } },
+    [`pat@acme.test ${flat} read 0 2`, `pat@acme.test ${flat} update 0 1`],
+    ["crm/pat reads the north"],
+  ],
+])("%s", async (_what, change, changes, breaks) => {
+  const versions = async () =>
+    (
+      await run(
+        "select count(*)::int as n, (select count(*)::int from access.rules) as r from access.versions",
+      )
+    )[0];
+  const before = await versions();
+  const answer = await simulate(change);
+  expect(brief(answer)).toEqual(changes);
+  expect(answer.breaks.map((b) => b.test)).toEqual(breaks);
+  // Nothing is left of it.
+  expect(await versions()).toEqual(before);
+  expect(brief(await simulate(change))).toEqual(changes);
+});
+
+test("what is said is what then happens", async () => {
+  const policy = {
+    name: "secret",
+    effect: "deny",
+    entities: ["crm/*"],
+    actions: ["read"],
+    condition: "title like 'a%' and not current_user.roles contains 'viewer'",
+  };
+  const answer = await simulate({ policy });
+  const people = ["ann@acme.test", "pat@acme.test", "vic@acme.test", "quinn@acme.test"];
+  const entities = ["posts_flat_kind", "posts_jsonb_kind"];
+  const count = async () =>
+    Promise.all(people.flatMap((p) => entities.map((e) => seen(p, e).catch(() => 0))));
+  const before = await count();
+  await run("select access.define_policy('acme', $1, true)", [policy]);
+  const after = await count();
+  const lost = people.flatMap((p) =>
+    entities.map(
+      (e) =>
+        answer.changes.find((c) => c.account === p && c.entity === `crm/${e}` && c.action === "read")?.lost ??
+        0,
+    ),
+  );
+  expect(before.map((n, i) => n - (after[i] as number))).toEqual(lost);
+  expect(lost.reduce((a, b) => a + b)).toBe(5);
+  expect(brief(await simulate({ drop_policy: "secret" })).filter((line) => / read /.test(line))).toContain(
+    "ann@acme.test crm/posts_jsonb_kind read 2 0",
+  );
+  await run("select access.drop_policy('acme', 'secret')");
+});
+
+test("bounded, and that is said", async () => {
+  const answer = await simulate({ drop_role: "northern" }, 2, 1);
+  expect(answer.looked_at).toEqual({ accounts: 2, of_accounts: 6, entities: 1, records_of_an_entity: 1 });
+  expect(answer.changes.map((c) => c.account)).toEqual([]); // the newest record is in the south
+  expect(brief(await simulate({ drop_role: "northern" }, 1, 2))).toEqual([
+    `pat@acme.test ${flat} read 0 1`,
+    `pat@acme.test ${flat} update 0 1`,
+  ]);
+});
+
+test("readers and writers go on while it is tried", async () => {
+  const client = await crm.db.pool.connect();
+  try {
+    await client.query("begin");
+    await client.query("select access.simulate('acme', $1)", [
+      { policy: { name: "x", effect: "deny", condition: "region = 'north'", entities: ["crm/*"] } },
+    ]);
+    const { rows } = await client.query(
+      "select count(*)::int as n from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace where l.pid = pg_backend_pid() and n.nspname = 'acme_crm' and l.mode not in ('AccessShareLock')",
+    );
+    expect(rows[0].n).toBe(0);
+    // Nor do roles and policies wait for its transaction: the lock of the model goes with what is taken back.
+    await crm.db.as("acme", "ann@acme.test", (c) =>
+      c.query("update acme_crm.posts_flat_kind set score = score"),
+    );
+  } finally {
+    await client.query("rollback");
+    client.release();
+  }
+});
+
+test.each<[string, unknown, string]>([
+  ["nothing", {}, "RH400"],
+  ["null", null, "RH400"],
+  ["two changes", { drop_role: "a", drop_policy: "b" }, "RH400"],
+  ["something else", { sql: "drop table access.roles" }, "RH400"],
+  ["a role that is none", { role: { name: "'; drop" } }, "RH400"],
+  [
+    "a policy with code",
+    { policy: { name: "x", effect: "deny", condition: "1); drop table access.roles; --" } },
+    "RH400",
+  ],
+  [
+    "a condition of a million characters",
+    { policy: { name: "x", effect: "deny", condition: "a".repeat(1e6) } },
+    "RH400",
+  ],
+  ["a role that is not there", { drop_role: "$body$" }, "RH404"],
+  ["a policy that is not there", { drop_policy: "crm/x/%1$I" }, "RH404"],
+  ["somebody of another site", { assign: { email: "bob@beta.test", role: "northern" } }, "RH404"],
+  ["nobody", { assign: {} }, "RH404"],
+  ["the role admin", { role: { name: "admin", permissions: [] } }, "RH409"],
+  [
+    "a condition on a field that is not there",
+    { policy: { name: "x", effect: "deny", entities: [flat], condition: "nil = 1" } },
+    "RH409",
+  ],
+])("%s is no change", async (_what, change, code) => {
+  expect((await refusal(simulate(change))).code).toBe(code);
+});
+
+test("not for viewers, nor for members of other sites", async () => {
+  const as = (site: string, email: string) =>
+    refusal(
+      crm.db.as(site, email, (c) => c.query(`select access.simulate('acme', '{"drop_role": "northern"}')`)),
+    );
+  expect((await as("acme", "vic@acme.test")).code).toBe("RH403");
+  expect((await as("beta", "bob@beta.test")).code).toBe("RH404");
+});
