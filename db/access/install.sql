@@ -47,13 +47,15 @@ create or replace function access.guard(entity data.entities, table_name text) r
 language plpgsql set search_path = '' as $$
 begin
   perform access.save_ready_made(entity);
+  perform access.refuse_lost_denials(entity);
   perform access.save_rules(entity);
   if access.is_special(entity) then
     perform access.build_rights(entity);
   end if;
   perform access.build_policies(entity, guard.table_name);
-  if not access.is_special(entity) then
-    execute format('drop function if exists %s(text, int)', access.rights_function(entity));
+  if not access.is_special(entity) and to_regprocedure(access.rights_function(entity) || '(text, int)') is not null then
+    perform data.release_kept(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id;
+    execute format('drop function %s(text, int)', access.rights_function(entity));
   end if;
 end
 $$;

@@ -55,6 +55,7 @@ declare
   _policy access.policies;
   _entities uuid[];
 begin
+  perform access.lock_model(_site.id, true);
   select p.* into _policy from access.policies p where p.site_id = _site.id and p.scope = drop_policy.scope and p.name = drop_policy.name;
   if _policy.id is null then
     perform rowhouse.fail(404, format('Site %L has no policy %L', _site.name, left(drop_policy.name, 80)),

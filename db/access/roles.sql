@@ -71,6 +71,7 @@ declare
   _entities uuid[];
   _by text;
 begin
+  perform access.lock_model(_site.id, true);
   select r.* into _role from access.roles r where r.id = _id;
   select string_agg(access.role_path(r), ', ') into _by from access.role_parents p join access.roles r on r.id = p.role_id where p.parent_id = _id;
   if _role.system then
