@@ -15,16 +15,11 @@ grant execute on function
   access.create_group(text, text, text), access.drop_group(text, text), access.add_to_group(text, text, text), access.remove_from_group(text, text, text),
   access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
   access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
-<<<<<<< HEAD
-  access.define_policy(text, jsonb), access.drop_policy(text, text, text),
+  access.define_policy(text, jsonb, boolean), access.drop_policy(text, text, text, boolean),
   access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb)
-=======
-  access.define_policy(text, jsonb, boolean), access.drop_policy(text, text, text, boolean),
-  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text)
->>>>>>> m/answers
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
 to rowhouse_account;

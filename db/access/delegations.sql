@@ -68,6 +68,7 @@ begin
   then
     perform rowhouse.fail(404, 'There is no such delegation that you may end', 'access.assignments lists them.', 'not_found');
   end if;
+  perform access.lock_model(_a.site_id, true);
   _entities := access.concerned_entities(array[_a.role_id]);
   delete from access.roles r where r.id = _a.role_id;
   perform access.compile_entities(_entities);

@@ -53,6 +53,7 @@ begin
     _failing := access.failing_tests(entity.site_id, entity.id);
   end if;
   perform access.save_ready_made(entity);
+  perform access.refuse_lost_denials(entity);
   perform access.save_rules(entity);
   if _failing is not null then
     perform access.refuse_broken(entity.site_id, _failing, false, entity.id);
@@ -61,8 +62,9 @@ begin
     perform access.build_rights(entity);
   end if;
   perform access.build_policies(entity, guard.table_name);
-  if not access.is_special(entity) then
-    execute format('drop function if exists %s(text, int)', access.rights_function(entity));
+  if not access.is_special(entity) and to_regprocedure(access.rights_function(entity) || '(text, int)') is not null then
+    perform data.release_kept(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id;
+    execute format('drop function %s(text, int)', access.rights_function(entity));
   end if;
 end
 $$;

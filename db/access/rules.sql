@@ -84,6 +84,27 @@ $$;
 comment on function access.applies_to(data.entities, jsonb, uuid, uuid[]) is
   'Whether a rule''s condition can be asked of an entity''s records. RH409 when the rule names the entity and it cannot.';
 
+-- A rename must not take a record out from under a denial: what held for the entity before goes on holding, or the rename fails.
+create or replace function access.refuse_lost_denials(entity data.entities) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  _policy text;
+  _errors jsonb;
+begin
+  select access.policy_path(p), x.errors into _policy, _errors
+  from access.rules_of(entity) r join access.policies p on p.id = r.policy_id,
+    lateral (select access.condition_violations(entity.site_id, entity.id, r.row_condition)) x (errors)
+  where r.effect = 'deny' and r.row_condition is not null and x.errors <> '[]'
+    and exists (select from access.rule_sources s where s.entity_id = entity.id and s.policy_id = p.id)
+  limit 1;
+  if found then
+    perform rowhouse.fail(409, format('The policy %s would no longer protect %s: %s %s', _policy, access.entity_path(entity), _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'Keep the field, or first define a policy of the same name in the scope of this entity.', 'condition_does_not_fit', _errors);
+  end if;
+end
+$$;
+comment on function access.refuse_lost_denials(data.entities) is 'Raises RH409 when a denial that holds for an entity, with its definition of before, has a condition that its new one cannot answer.';
+
 create or replace function access.save_rules(entity data.entities) returns void
 language plpgsql set search_path = '' as $$
 begin

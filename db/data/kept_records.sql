@@ -98,6 +98,19 @@ end
 $$;
 comment on function data.drop_kept_front(data.entities, text) is 'Drops the view and the functions through which kept records are seen.';
 
+create or replace function data.release_kept(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _table text;
+begin
+  perform data.drop_kept_front(entity, release_kept.schema_name);
+  foreach _table in array data.kept_tables(entity, release_kept.schema_name) loop
+    execute format('drop policy if exists may_read on %s', _table);
+  end loop;
+end
+$$;
+comment on function data.release_kept(data.entities, text) is 'Drops whatever asks for rights to kept records; nobody sees them until data.build_kept.';
+
 create or replace function data.drop_kept(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin

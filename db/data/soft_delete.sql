@@ -163,6 +163,16 @@ language sql set search_path = '' as $$ select data.write(purge.entity, 'purge',
 comment on function data.purge(text, uuid) is
   'Deletes for good what is kept of a deleted record: itself (x-soft-delete) and its history (x-history). Needs the permission to delete. RH400; RH403; RH404; RH409 when it is not deleted.';
 
+-- Where rights depend on the record, it is the state in which it was deleted that says whose it was.
+create or replace function data.purgeable(entity data.entities, schema_name text) returns text
+language sql stable set search_path = '' as $$
+  select case when not access.is_special(entity) then 'true' else format('coalesce(%s, false)', array_to_string(array[
+    case when entity.schema->'x-history' = 'true' then format('(select coalesce(%s and %s, false) from (%s where k.id = _id and k.operation = ''delete'') t order by t.version desc limit 1)',
+      access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'), data.kept_rows(entity, purgeable.schema_name, 'history')) else 'null' end,
+    case when entity.schema->'x-soft-delete' = 'true' then format('exists (select from %s d where d.id = _id)', data.kept_name(entity, purgeable.schema_name, 'deleted')) else 'null' end], ', ')) end
+$$;
+comment on function data.purgeable(data.entities, text) is 'Whether a deleted record (_id) was one that the caller may see and delete, as SQL.';
+
 create or replace function data.build_purge(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
@@ -172,12 +182,12 @@ begin
       perform %2$s;
       if exists (select from %3$s t where t.id = _id) then
         perform rowhouse.fail(409, 'This record of ' || %4$L || ' is not deleted', 'Delete it first.', 'not_deleted');
-      elsif not data.purge_record(%5$L, _id) then
+      elsif not %6$s or not data.purge_record(%5$L, _id) then
         perform data.write_error(404, %4$L, _id);
       end if;
       return true;
     end $sql$, format('%I.%I', build_purge.schema_name, entity.name || '_purge'), access.right_predicate(entity, 'delete', true),
-    data.storage_table(entity, build_purge.schema_name), entity.name, entity.id::text);
+    data.storage_table(entity, build_purge.schema_name), entity.name, entity.id::text, data.purgeable(entity, build_purge.schema_name));
   perform data.publish_kept_function(entity, build_purge.schema_name, format('%I(uuid)', entity.name || '_purge'));
 end
 $$;

@@ -86,6 +86,7 @@ begin
   delete from data.relations r using data.entities e where e.id = r.entity_id and e.app_id = _app.id;
   delete from data.links l using data.entities e where e.id = l.entity_id and e.app_id = _app.id;
   delete from tenancy.apps a where a.id = _app.id;
+  perform access.rebuild_held_roles(_app.site_id); -- without what was inherited through roles of the app
   execute format('drop schema %I cascade', _app.schema_name);
 end
 $$;

@@ -84,9 +84,12 @@ declare
   _account uuid := auth.require_account(remove_member.email);
 begin
   perform tenancy.require_owner_for(_site, _account, null);
+  perform access.revoke_delegation(a.id) from access.assignments a
+  where a.site_id = _site.id and a.delegator_id is not null and _account in (a.account_id, a.delegator_id);
   delete from access.assignments a where a.site_id = _site.id and a.account_id = _account;
+  delete from access.group_members g where g.site_id = _site.id and g.account_id = _account;
   delete from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account;
 end
 $$;
 comment on function tenancy.remove_member(text, text) is
-  'Ends an account''s membership of a site and all its roles there, from its next statement on. Site owners and admins only; an owner is removed by an owner, and the last one not at all. RH403, RH404, RH409.';
+  'Ends an account''s membership of a site, its roles and groups there, and what it delegated, from its next statement on. Site owners and admins only; an owner is removed by an owner, and the last one not at all. RH403, RH404, RH409.';
