@@ -7,6 +7,7 @@ import type { GraphQLSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
 import { aggregates, aggregatesPreset } from "./aggregates.ts";
+import { cursorsWithId } from "./cursors.ts";
 import { exactNumbers } from "./exactness.ts";
 import { namesFromSmartTags, unusedNames } from "./inflection.ts";
 import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
@@ -37,6 +38,7 @@ export async function buildSchema(
       unusedNames,
       exactNumbers,
       links,
+      cursorsWithId,
       ...(scope.role ? [] : [aggregates]),
       ...plugins,
     ],
