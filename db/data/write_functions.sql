@@ -49,6 +49,7 @@ declare
   _base text := build_write_functions.schema_name || '.' || entity.name;
   _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
+  _named text := case when access.checks_fields(entity) then 'access.named' else 'data.record_data' end;
   _role name;
   _function text;
   _defaults jsonb := data.default_values(entity.id);
@@ -102,7 +103,7 @@ begin
         perform rowhouse.fail(400, 'The id of a record cannot be changed', 'Leave id out, or repeat the one in the address.', 'id_mismatch');
       end if;
       return query update %3$s t
-        set data = case when _replace then %6$L::jsonb || data.record_data(_changes) else %7$s || data.record_data(_changes) end
+        set data = case when _replace then %6$L::jsonb || %8$s(_changes) else %7$s || %8$s(_changes) end
         where t.id = _id and (_version is null or t.version = _version)
         returning %4$s;
       if not found then
@@ -111,7 +112,7 @@ begin
       end if;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
-    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record);
+    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record, _named);
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -148,7 +149,7 @@ begin
         end if;
         select jsonb_object_agg(n.key, n.value) into _changes
         from jsonb_each(data.record_data(to_jsonb(new))) n where n.value is distinct from to_jsonb(old)->n.key;
-        update %2$s t set data = %5$s || coalesce(_changes, '{}') where t.id = old.id returning %3$s into new;
+        update %2$s t set data = %5$s || %6$s(coalesce(_changes, '{}')) where t.id = old.id returning %3$s into new;
         get diagnostics _count = row_count;
         return case when _count = 1 then new end;
       end if;
@@ -156,7 +157,7 @@ begin
       get diagnostics _count = row_count;
       return case when _count = 1 then old end;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record);
+    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record, _named);
   execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
