@@ -40,13 +40,13 @@ begin
       return query select * from access.filter_fields(filter_fields.entity_id, _value, depth + 1);
     elsif _key like '$%' then
       continue;
-    elsif data.is_field(filter_fields.entity_id, _first) then
+    elsif data.is_field(filter_fields.entity_id, _first) and not data.is_link_filter(filter_fields.entity_id, _key, _value) then
       return query select filter_fields.entity_id, _first;
     else
       select * into _r from data.relation_of(filter_fields.entity_id, _first);
       if _r.id is not null then
         -- Who does not see what a relation stands on does not see where it leads.
-        return query values (filter_fields.entity_id, _r.own), (_r.id, _r.other);
+        return query values (filter_fields.entity_id, _r.own), (filter_fields.entity_id, _first), (_r.id, _r.other);
         return query select * from access.filter_fields(_r.id, case _rest when '' then _value else jsonb_build_object(_rest, _value) end, depth + 1);
       end if;
     end if;

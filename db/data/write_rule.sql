@@ -43,11 +43,16 @@ begin
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
+      _names text[];
+      _closed text[];
+      _unseen text[];
+      _shown jsonb;
     begin
     if tg_op = 'UPDATE' then
       %2$s
     end if;
     %13$s
+    %14$s
     %12$s tg_op = 'INSERT' then
       %9$s
       new.version := 1;

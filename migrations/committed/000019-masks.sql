@@ -1,5 +1,5 @@
---! Previous: sha1:36ffbb337d14cec4644434074646f7cd969a28bc
---! Hash: sha1:40f0a12fa2f869b33f4217832c8440c057a37def
+--! Previous: sha1:da361c87547b84cdad2b36d1798e8a1aff78ce32
+--! Hash: sha1:000dc819bdf43acd3d779c4386a5fb30ebda993c
 --! Message: masks
 
 set local role rowhouse_owner;
