@@ -28,7 +28,7 @@ do $$
 declare
   _table text;
 begin
-  foreach _table in array array['roles', 'role_parents', 'held_roles', 'permissions', 'assignments', 'groups', 'group_members', 'policies', 'versions', 'rules', 'rule_sources'] loop
+  foreach _table in array array['roles', 'role_parents', 'held_roles', 'permissions', 'assignments', 'groups', 'group_members', 'policies', 'versions', 'rules', 'rule_sources', 'mask_keys'] loop
     execute format('alter table access.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on access.%I', _table);
     execute format('create policy owner_all on access.%I to rowhouse_owner using (true) with check (true)', _table);
@@ -36,7 +36,17 @@ begin
     execute format('create policy member_read on access.%I for select to rowhouse_account
       using (site_id = any ((select %s)::uuid[]))', _table,
       -- Conditions tell what a site protects, and from whom.
-      case when _table in ('policies', 'versions', 'rules', 'rule_sources') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
+      case when _table in ('policies', 'versions', 'rules', 'rule_sources', 'mask_keys') then 'tenancy.my_administered_site_ids()' else 'tenancy.my_site_ids()' end);
   end loop;
 end
 $$;
+
+-- Masks and field rules stand in views, which call them as their reader; the key of the mask hash only the views' owner reads.
+grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text), access.mask_year(text),
+  access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text), access.require_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
+  access.seen_condition(uuid, jsonb), access.source(data.entities, text, jsonb), access.unseen(uuid), access.named(jsonb), access.own_names(text[], jsonb), access.checked_change(text, jsonb, jsonb, text[], text[], text[], jsonb),
+  access.refuse_fields(text, text[], text), access.is_mask(text), access.detect_pii(text)
+to rowhouse_data, rowhouse_account;
+grant select on access.mask_keys to rowhouse_data;
+drop policy if exists data_read on access.mask_keys;
+create policy data_read on access.mask_keys for select to rowhouse_data using (site_id = (select tenancy.site_id()) or (select auth.is_operator()));

@@ -33,20 +33,20 @@ comment on function access.subject_sql(jsonb, uuid[], text, text) is 'What a rul
 create or replace function access.compile_rights(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   with source as (
-    select s.*, r.row_condition, access.subject_sql(s.subject, s.role_ids, s.action, s.effect) as sql
+    select s.*, r.row_condition, r.fields, access.subject_sql(s.subject, s.role_ids, s.action, s.effect) as sql
     from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
   ),
   action (action) as (values ('create'), ('read'), ('update'), ('delete')),
   line as (
     -- What forbids whatever the record is comes first: then nothing is allowed.
     select s.action, 1 as part, 0 as number, format('if _word > 0 and (%s) then return 0; end if;', case when bool_or(s.sql = '') then 'true' else string_agg(s.sql, ') or (' order by s.sql) end) as text
-    from source s where s.effect = 'deny' and s.row_condition is null group by s.action
+    from source s where s.effect = 'deny' and s.row_condition is null and s.fields is null group by s.action
     union all
     select a.action, 2, 1, format('if _word = 1 and access.holds_plainly(_roles, %L, %L, %L) then _bits := 1; end if;', (entity).site_id, access.entity_path(entity), a.action) from action a
     union all
     select s.action, 3, s.number, format('if _word = %s%s then _bits := _bits | %s; end if;', case s.effect when 'allow' then access.word(s.number) else -access.word(s.number) end,
       case when bool_or(s.sql = '') then '' else ' and ((' || string_agg(s.sql, ') or (' order by s.sql) || '))' end, access.bit(s.number))
-    from source s where s.effect = 'allow' or s.row_condition is not null group by s.action, s.effect, s.number
+    from source s where s.effect = 'allow' or s.row_condition is not null or s.fields is not null group by s.action, s.effect, s.number
   )
   select string_agg(format(E'  when %L then\n    %s', b.action, b.body), E'\n' order by b.action)
   from (select l.action, string_agg(l.text, E'\n    ' order by l.part, l.number) as body from line l group by l.action) b
@@ -103,7 +103,7 @@ language sql stable set search_path = '' as $$
     select 1 where words.effect = 'allow'
     union all
     select r.number from access.rules r where r.entity_id = (entity).id and r.action = words.action and r.effect = words.effect
-      and (words.effect = 'allow' or r.row_condition is not null)) x (n) order by 1)
+      and (words.effect = 'allow' or r.row_condition is not null and r.fields is null)) x (n) order by 1)
 $$;
 comment on function access.words(data.entities, text, text) is 'The words that hold the bits of an entity''s rules for an action.';
 
@@ -118,6 +118,7 @@ language sql stable set search_path = '' as $$
     union all
     select r.number, r.row_condition from access.rules r
     where r.entity_id = (entity).id and r.action = row_bits.action and r.effect = row_bits.effect and access.word(r.number) = row_bits.word
+      and (row_bits.effect = 'allow' or r.row_condition is not null and r.fields is null)
   ) r
 $$;
 comment on function access.row_bits(data.entities, text, text, int, text) is 'The rules of a word that a storage row (alias) fulfils, as SQL.';

@@ -182,11 +182,12 @@ begin
   select k.key into _wrong from jsonb_each(case jsonb_typeof(fields) when 'object' then fields else '{"": 0}' end) k
   where not case
     when k.key in ('readable', 'writable', 'unmasked') then jsonb_typeof(k.value) = 'array' and not jsonb_path_exists(k.value, 'strict $[*] ? (@.type() != "string")')
-    when k.key = 'masked' then jsonb_typeof(k.value) = 'object' and not jsonb_path_exists(k.value, 'strict $.* ? (@.type() != "string")')
+    when k.key = 'masked' then jsonb_typeof(k.value) = 'object' and not exists (
+      select from jsonb_each(case jsonb_typeof(k.value) when 'object' then k.value else '{}' end) m where jsonb_typeof(m.value) <> 'string' or not access.is_mask(m.value #>> '{}'))
     else false end;
   if _wrong is not null or length(fields::text) > 20000 then
     perform rowhouse.fail(400, 'The field rules of a permission are not valid', '{"readable": ["title"], "writable": ["title"], "unmasked": ["email"], "masked": {"phone": "last_four"}}',
-      'invalid_role', data.violation(pointer || coalesce('/' || nullif(_wrong, ''), ''), 'must be lists of fields (readable, writable, unmasked) or masks by field (masked)'));
+      'invalid_role', data.violation(pointer || coalesce('/' || nullif(_wrong, ''), ''), 'must be lists of fields (readable, writable, unmasked) or masks by field (masked): redact, hash, last_four, email, year, null, or a template such as ***-{last4}'));
   end if;
   return fields;
 end

@@ -60,11 +60,12 @@ begin
   end if;
   if access.is_special(entity) then
     perform access.build_rights(entity);
+    perform access.build_unseen(entity);
   end if;
   perform access.build_policies(entity, guard.table_name);
   if not access.is_special(entity) and to_regprocedure(access.rights_function(entity) || '(text, int)') is not null then
     perform data.release_kept(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id;
-    execute format('drop function %s(text, int)', access.rights_function(entity));
+    perform access.drop_rights(entity);
   end if;
 end
 $$;
@@ -76,15 +77,16 @@ declare
   _entity data.entities;
   _schema_name name;
   _before boolean;
-  _fields text;
+  _front text;
 begin
   select e.* into _entity from data.entities e where e.id = compile_entity.entity_id for no key update;
   select a.schema_name into _schema_name from tenancy.apps a where a.id = _entity.app_id;
   _before := to_regprocedure(access.rights_function(_entity) || '(text, int)') is not null;
-  _fields := data.column_list(_entity, 't');
+  _front := access.front_sql(_entity);
   perform access.save_rules(_entity);
   if access.is_special(_entity) then
     perform access.build_rights(_entity);
+    perform access.build_unseen(_entity);
   end if;
   if _entity.rights_sql is distinct from access.policy_predicates(_entity) then
     perform data.lock_tables(array[data.storage_table(_entity, _schema_name)]);
@@ -93,11 +95,12 @@ begin
       perform data.build_kept(_entity, _schema_name); -- under the same predicates
     end if;
   end if;
-  if _fields <> data.column_list(_entity, 't') then
+  if _front <> access.front_sql(_entity) then
     perform data.build_front(_entity, _schema_name);
+    update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _entity.app_id;
   end if;
   if _before and not access.is_special(_entity) then
-    execute format('drop function %s(text, int)', access.rights_function(_entity));
+    perform access.drop_rights(_entity);
   end if;
 end
 $$;

@@ -142,6 +142,9 @@ language sql stable set search_path = '' as $$
     union all
     select '/effect', 'must be allow or deny' from d where coalesce(d->>'effect', '') not in ('allow', 'deny')
     union all
+    select '/fields/' || k, 'is for what a policy allows; one that denies takes "readable" (fields to hide) and "writable" (fields to lock)'
+    from d, jsonb_object_keys(case jsonb_typeof(d->'fields') when 'object' then d->'fields' else '{}' end) k where d->>'effect' = 'deny' and k in ('masked', 'unmasked')
+    union all
     select '/priority', 'must be a whole number' from d where d ? 'priority' and not pg_input_is_valid(coalesce(d->>'priority', ''), 'int')
     union all
     select '/enabled', 'must be true or false' from d where d ? 'enabled' and jsonb_typeof(d->'enabled') <> 'boolean'

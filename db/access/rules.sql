@@ -28,7 +28,7 @@ language sql stable set search_path = '' as $$
   with path (path) as (select access.entity_path(entity)),
   given as (
     select p.action as actions, 'allow' as effect, p.own, p.condition,
-      case when access.protects_fields(entity.schema) then p.fields else nullif(p.fields - 'unmasked', '{}') end as fields, p.role_id, p.id as permission_id, null::uuid as policy_id, p.is_plain
+      p.fields, p.role_id, p.id as permission_id, null::uuid as policy_id, p.is_plain
     from path, access.permissions p
     where p.site_id = entity.site_id and p.entity = any (access.patterns(path)) and p.action in ('create', 'read', 'update', 'delete', '*')
     union all
@@ -37,8 +37,10 @@ language sql stable set search_path = '' as $$
   ),
   each as (
     select x.action, g.effect, case when g.own and x.action <> 'create' then access.both_conditions(g.condition, '{"created_by": "$account.id"}') else g.condition end as condition,
-      g.fields, g.role_id, g.permission_id, g.policy_id, g.is_plain
+      access.fields_for(x.action, g.fields, entity.schema) as fields, g.role_id, g.permission_id, g.policy_id, g.is_plain
     from given g, unnest(case g.actions when '*' then array['create', 'read', 'update', 'delete'] else array[g.actions] end) x (action)
+    -- A deny of fields says nothing of the record.
+    where g.effect = 'allow' or g.fields is null or access.fields_for(x.action, g.fields, entity.schema) is not null
   )
   select e.action, e.effect, access.conjunction(s.of_row), e.fields, access.conjunction(s.of_subject), array_agg(distinct e.role_id) filter (where e.role_id is not null),
     array_agg(e.permission_id) filter (where e.permission_id is not null), e.policy_id

@@ -123,7 +123,7 @@ begin
     left join access.permissions p on p.id = i.id
     left join access.roles r on r.id = p.role_id
     left join access.policies o on o.id = s.policy_id
-    where s.entity_id = (weigh.entity).id and s.action = weigh.action and (p.id is null or not p.is_plain);
+    where s.entity_id = (weigh.entity).id and s.action = weigh.action and (u.effect = 'allow' or u.fields is null) and (p.id is null or not p.is_plain);
   perform access.claim(_before);
 end
 $$;

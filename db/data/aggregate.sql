@@ -181,7 +181,7 @@ language sql stable set search_path = '' as $$
   select data.compile_aggregate(jsonb_build_object('entity', entity.id), format('from %I.%I t%s where %s', schema_name, entity.name,
     data.path_joins(entity.id, schema_name, array(select g.path from data.group_terms(shape->'group', null) g
       union select a.path from data.aggregate_terms(shape->'aggregate') a where a.path is not null), 't'),
-    case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter(entity.id, shape->'filter', 't', parameters) end), shape, parameters)
+    access.seen_condition(entity.id, shape) || case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter(entity.id, shape->'filter', 't', parameters) end), shape, parameters)
 $$;
 comment on function data.compile_entity_aggregate(data.entities, text, jsonb, text[]) is 'Compiles an aggregate query over the records of an entity and the records they refer to. RH400.';
 

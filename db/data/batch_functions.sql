@@ -69,6 +69,7 @@ declare
   _table text := data.storage_table(entity, build_batch_functions.schema_name);
   _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
+  _named text := case when access.checks_fields(entity) then 'access.named' else 'data.record_data' end;
   _function text;
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
@@ -88,7 +89,7 @@ begin
       begin
         return query
           with changed as (
-            update %3$s t set data = %8$s || data.record_data(r.value)
+            update %3$s t set data = %8$s || %10$s(r.value)
             from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r (value, _n, id)
             where t.id = r.id
             returning r._n, %4$s
@@ -98,12 +99,15 @@ begin
         select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
         from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
           jsonb_array_elements(%7$s(%9$s)) e;
+        if _errors is null then
+          raise; -- not by the schema
+        end if;
         perform data.refuse_batch('A record of ' || %5$L || ' is not valid: ', _errors);
       end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.column_names(entity, 'u'),
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
-    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)));
+    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named);
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
@@ -116,9 +120,9 @@ begin
       elsif cardinality(_ids) > _max then
         perform data.refuse_many(%5$L, _max);
       end if;
-      return query update %3$s t set data = %6$s || data.record_data(_changes) where t.id = any (_ids) returning %4$s;
+      return query update %3$s t set data = %6$s || %7$s(_changes) where t.id = any (_ids) returning %4$s;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record);
+    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named);
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _versions int[], _max int) returns setof %2$s

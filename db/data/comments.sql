@@ -15,6 +15,8 @@ declare
   _tags text[] := array['@primaryKey id', '@singular ' || data.singular(entity.name), '@plural ' || data.plural(entity.name),
     '@behavior +insert +update +delete -nodeId:resource:update -nodeId:resource:delete'];
   _comment record;
+  -- What is masked or hidden for some readers may be null.
+  _nullable text[] := array(select r.field from access.restricted(entity, access.field_shows(entity)) r);
 begin
   _tags := _tags || array(
     select format('@unique %s|@behavior -update -delete', f.name)
@@ -34,7 +36,7 @@ begin
   execute format('comment on view %I.%I is %L', comment_view.schema_name, entity.name,
     data.smart_comment(_tags, entity.schema->>'description'));
   for _comment in
-    select f.name, case when f.is_required then array['@notNull'] else '{}' end
+    select f.name, case when f.is_required and f.name <> all (_nullable) then array['@notNull'] else '{}' end
       || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end
       || case when f.schema ? 'x-computed' then array['@behavior -attribute:insert -attribute:update'] else '{}' end
       -- The records take the name of the list of their ids, which is only written; no filter compares lists.

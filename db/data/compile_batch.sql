@@ -31,7 +31,7 @@ begin
     perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.', 'invalid_filter');
   end if;
   _max := data.page_number(shape->>'max', 'max', 1, 10000);
-  _where := data.compile_filter(entity.id, shape->'filter', 't', parameters);
+  _where := access.seen_condition(entity.id, jsonb_build_object('filter', shape->'filter')) || format('(%s)', data.compile_filter(entity.id, shape->'filter', 't', parameters));
   _call := case operation when 'update_where' then format('%I.%I((select array(select m.id from matched m)), $%s::jsonb, %s)', schema_name,
       entity.name || '_update_many', _n + 1, _max)
     else format('%I.%I((select array(select m.id from matched m)), (select array(select m.version::int from matched m)), %s)', schema_name, entity.name || '_delete_many', _max) end;

@@ -129,6 +129,7 @@ begin
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
   perform data.drop_link_views(entity, schema_name);
+  perform access.drop_seen_views(entity, drop_front.schema_name);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
   perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
@@ -196,6 +197,7 @@ language sql stable set search_path = '' as $$
       || data.alias_violations(definition_violations.schema)
       || access.ready_made_violations(definition_violations.schema)
       || data.link_violations(definition_violations.schema)
+      || access.mask_violations(definition_violations.schema)
   end
   from (select data.schema_violations(definition_violations.schema) || data.option_violations(definition_violations.schema)) x (e)) y (d)
 $$;
@@ -225,6 +227,7 @@ begin
   perform data.drop_kept_front(_entity, _app.schema_name);
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
+  perform access.drop_seen_views(_entity, _app.schema_name);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   perform data.drop_rollups(_entity, _app.schema_name);
   perform data.drop_links(_entity, _app.schema_name);
@@ -232,7 +235,7 @@ begin
   perform data.refuse_broken_rollups(_app.id);
   perform data.drop_kept(_entity, _app.schema_name);
   perform data.drop_write_rule(_entity, _app.schema_name);
-  execute format('drop function if exists %s(text, int)', access.rights_function(_entity));
+  perform access.drop_rights(_entity);
   execute format('drop function if exists %I.%I()', _app.schema_name, _entity.name || '_note_changes');
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions') where a.id = _app.id;
 end

@@ -13,11 +13,15 @@ declare
 begin
   -- Estimates are made of all records: who may read none learns none.
   perform access.require_right(_entity.id, 'read');
+  if not access.sees_all(_entity.id) then
+    perform rowhouse.fail(403, format('You do not see all records of %s, and a plan tells of all', _entity.name), 'Ask somebody who may read every record.', 'forbidden');
+  end if;
   perform data.refuse_unknown_query(_query, 'find');
   if _query->'q' = 'true' then
     perform data.search_terms(null); -- a place for a value, as in data.find
   end if;
   _p := data.parameterize(coalesce(_query->'filter', '{}'), '{}');
+  execute 'select ' || access.seen_condition(_entity.id, _query || jsonb_build_object('filter', _p.shape)) || 'true';
   execute format('explain (format json%s) %s', case when explain.measure then ', analyze, buffers off' else '' end,
     data.compile_find(_entity, _r.schema_name, _query || jsonb_build_object('filter', _p.shape), _p.parameters)->>'sql') into _plan;
   _steps := data.plan_steps(_entity, _r.schema_name, _plan->0->'Plan', _query);

@@ -52,6 +52,7 @@ begin
       _where := data.compile_filter(_entity.id, query->'filter', 'v', parameters);
     end if;
   end if;
+  _where := access.seen_condition(_entity.id, query - 'select') || format('(%s)', _where);
   if coalesce(query->'sort', '[]') not in ('[]', 'null') then
     select ' order by ' || string_agg(e.expression || case s.value->>'direction' when 'desc' then ' desc' else '' end, ', ' order by s.n) || ', v.id' into _order
     from jsonb_array_elements(data.normalize_sort(query->'sort')) with ordinality s (value, n),

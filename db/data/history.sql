@@ -47,6 +47,19 @@ end
 $$;
 comment on function data.build_history(data.entities, text) is 'Makes an entity keep former states, when it has x-history; else drops them.';
 
+-- Former states are read as the record is: those that the reader may not see, as the record was then, are only told of where
+-- a state beside them is seen.
+create or replace function data.states_query(entity data.entities, schema_name text, gone text) returns text
+language sql stable set search_path = '' as $$
+  select case when access.is_special(entity) then
+    format('select t.operation, t.changed_at, t.changed_by, t.version, t.created_at, t.created_by, %s as data, coalesce(%s, false) from (%s where k.id = _id and not (%s)) t',
+      access.shown_data(entity, data.with_visible_lists(entity, 't.data'), 't'), access.row_predicate(entity, 'read', 't'),
+      data.kept_rows(entity, states_query.schema_name, 'history', ', k.operation, k.changed_at, k.changed_by'), gone)
+  else format('select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %s as data, true from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u where k.id = _id and not (%s)',
+      data.with_visible_lists(entity, 'u.data'), data.kept_name(entity, states_query.schema_name, 'history'), states_query.schema_name, entity.name || '_upgraded', gone) end
+$$;
+comment on function data.states_query(data.entities, text, text) is 'The query of the states that a record (_id) had, with what its reader may see of each, and whether it may see it.';
+
 create or replace function data.build_history_functions(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -78,21 +91,20 @@ begin
     declare
       _out jsonb;
     begin
-      with states as (
-        select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %8$s as data
-        from %2$s k, lateral %3$s(k.data, k._dropped, k._schema_version) u where k.id = _id and not (%4$s)
+      with states (operation, changed_at, changed_by, version, created_at, created_by, data, is_visible) as (
+        %2$s
         union all
-        select null, null, null, t.version, t.created_at, t.created_by, %5$s from %6$s t where t.id = _id
+        select null, null, null, t.version, t.created_at, t.created_by, %5$s, true from %6$s t where t.id = _id
       ), ordered as (
-        select s.*, lead(s.data) over w as next, row_number() over w as n
+        select s.*, lead(s.data) over w as next, lead(s.is_visible) over w as is_next_visible, row_number() over w as n
         from states s window w as (order by s.changed_at nulls last, s.version)
       ), changes as (
-        select 1 as version, o.created_at as at, o.created_by as by, 'insert' as operation, null::jsonb as changes, 0::bigint as n from ordered o where o.n = 1
+        select 1 as version, o.created_at as at, o.created_by as by, 'insert' as operation, null::jsonb as changes, 0::bigint as n from ordered o where o.n = 1 and o.is_visible
         union all
-        select o.version + (o.operation = 'update')::int, o.changed_at, o.changed_by, o.operation, case o.operation when 'update' then (
+        select o.version + (o.operation = 'update')::int, o.changed_at, o.changed_by, o.operation, case when o.operation = 'update' and o.is_visible and o.is_next_visible then (
           select coalesce(jsonb_object_agg(key, jsonb_build_object('old', a.value, 'new', b.value)), '{}')
           from jsonb_each(o.data) a full join jsonb_each(o.next) b using (key) where a.value is distinct from b.value) end, o.n
-        from ordered o where o.operation is not null
+        from ordered o where o.operation is not null and (o.is_visible or o.is_next_visible)
       )
       select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('version', c.version, 'operation', c.operation, 'at', c.at)) || jsonb_build_object('by', c.by)
         || case when c.changes is null then '{}' else jsonb_build_object('changes', c.changes) end order by c.n desc)
@@ -103,9 +115,9 @@ begin
       end if;
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
-    format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), _history, format('%I.%I', build_history_functions.schema_name, entity.name || '_upgraded'),
-    format('%s or %s', _gone, _hidden), data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
-      else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), _storage, entity.name, data.with_visible_lists(entity, 'u.data'));
+    format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), data.states_query(entity, build_history_functions.schema_name, format('%s or %s', _gone, _hidden)), null, null,
+    access.shown_data(entity, data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
+      else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), 't'), _storage, entity.name);
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));
 end
 $$;

@@ -54,7 +54,7 @@ comment on function data.read_once(text, jsonb, text) is
 
 create or replace function data.insert_list_statement(entity data.entities, schema_name text, records text, is_sorted boolean default false) returns text
 language sql stable set search_path = '' as $$
-  select case when c is null or entity.schema ? 'x-ttl' or data.computed_names(entity.schema) <> '{}' or data.aliases(entity.schema) <> '{}'
+  select case when c is null or entity.schema ? 'x-ttl' or data.computed_names(entity.schema) <> '{}' or data.aliases(entity.schema) <> '{}' or access.compile_new_check(entity, 'names') <> ''
     then format('insert into %s as t (id, data) select coalesce((r->>''id'')::uuid, uuidv7()), r - ''id'' from jsonb_array_elements(%s) r',
       table_name, insert_list_statement.records)
     else format($sql$insert into %1$s as t (id, data, created_by, _schema_version%2$s)

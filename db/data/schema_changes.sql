@@ -15,7 +15,7 @@ comment on function data.schema_renames(jsonb, jsonb) is
 create or replace function data.tightens(keyword text, old jsonb, new jsonb) returns boolean
 language sql immutable set search_path = '' as $$
   select case
-    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-search', 'x-renamed-from', 'x-convert', 'x-convert-back') then false
+    when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords()) or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-search', 'x-renamed-from', 'x-convert', 'x-convert-back', 'x-pii', 'x-mask') then false
     when tightens.new is null then keyword not in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minLength', 'maxLength', 'minItems', 'maxItems',
       'pattern', 'enum', 'required', 'format', 'precision', 'x-unique', 'x-relation')
     when tightens.old is null then true

@@ -13,7 +13,7 @@ comment on function data.schema_keywords() is 'The keywords of JSON Schema 2020-
 create or replace function data.allowed_keywords(kind text, depth int) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
   select array['type', 'format', 'title', 'description', 'examples', '$comment', 'deprecated', 'default', 'readOnly', 'writeOnly', 'enum', 'const',
-      'allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', '$ref', 'x-index', 'x-unique', 'x-relation', 'x-renamed-from', 'x-convert', 'x-convert-back', 'x-search', 'x-computed', 'x-rollup', 'x-alias']
+      'allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', '$ref', 'x-index', 'x-unique', 'x-relation', 'x-renamed-from', 'x-convert', 'x-convert-back', 'x-search', 'x-computed', 'x-rollup', 'x-alias', 'x-pii', 'x-mask']
     || case
       when kind in ('string', 'email', 'uuid', 'date', 'date-time') then array['minLength', 'maxLength', 'pattern', 'contentEncoding', 'contentMediaType', 'contentSchema']
       when kind in ('integer', 'number') then array['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf']
@@ -98,7 +98,7 @@ language sql immutable set search_path = '' as $$
     when key in ('x-computed', 'x-rollup') and depth <> 1 then 'is for top-level properties'
     when key = 'x-renamed-from' and (jsonb_typeof(value) <> 'string' or depth <> 1) then 'is the former name of a top-level property'
     when key in ('x-convert', 'x-convert-back') and (jsonb_typeof(value) <> 'string' or depth <> 1) then 'is an expression, for a top-level property'
-    when key in ('x-convert', 'x-convert-back') and (schema ?| array['x-computed', 'x-rollup', 'x-alias'] or kind in ('array', 'object', 'any'))
+    when key in ('x-convert', 'x-convert-back') and (schema ?| array['x-computed', 'x-rollup', 'x-alias', 'x-pii', 'x-mask'] or kind in ('array', 'object', 'any'))
       then 'is for properties that clients write: text, numbers, booleans, dates and UUIDs'
     when key = 'x-relation' and kind = 'any' then 'is for a property with one type'
     when key = 'enum' and (jsonb_typeof(value) <> 'array' or value = '[]') then 'must be a list of values'

@@ -35,6 +35,7 @@ begin
       _q record := data.search_parse(%2$s, _text);
       _share float8 := 0.5;
     begin
+      %6$s
       if numnode(_q.match) = 0 then
         return;
       end if;
@@ -49,7 +50,9 @@ begin
     -- What was typed may be told; of what it was replaced with, only what stands in the record.
     format(_ranked, '_q.lexemes || _q.prefixes', _table, _candidates),
     format('%I.%I', build_search_functions.schema_name, entity.name || '__words'),
-    format(_ranked, 'array(select w from unnest(tsvector_to_array(s.vector)) w where w = any (_q.lexemes)) || _q.prefixes', _table, _candidates));
+    format(_ranked, 'array(select w from unnest(tsvector_to_array(s.vector)) w where w = any (_q.lexemes)) || _q.prefixes', _table, _candidates),
+    -- The index holds all searched fields together: what a search finds tells of each of them.
+    case when access.is_special(entity) then format('perform access.require_seen(%L, %L);', entity.id, array(select (f.field).name from data.search_fields(entity.id) f)) else '' end);
 
   execute format('comment on function %s(text, bigint) is %L', _search,
     E'@behavior -*\nThe records that a text finds, at most so many: id, rank, and the words by which it was found.');

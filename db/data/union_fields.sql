@@ -76,9 +76,9 @@ comment on function data.union_fields(uuid[], text[], text[], text[]) is
 
 create or replace function data.union_arm(app text, entity text, paths text[], list text, shape jsonb, parameters text[]) returns text
 language sql stable set search_path = '' as $$
-  select format('select %1$L::text as entity%2$s from %3$I.%1$I t%4$s where (%5$s)', union_arm.entity, list, r.schema_name,
+  select format('select %1$L::text as entity%2$s from %3$I.%1$I t%4$s where %6$s(%5$s)', union_arm.entity, list, r.schema_name,
     data.path_joins((r.entity_row).id, r.schema_name, paths, 't'),
-    case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter((r.entity_row).id, shape->'filter', 't', parameters) end)
+    case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter((r.entity_row).id, shape->'filter', 't', parameters) end, access.seen_condition((r.entity_row).id, shape))
   from data.resolve_entity(union_arm.app, union_arm.entity) r
 $$;
 comment on function data.union_arm(text, text, text[], text, jsonb, text[]) is 'One entity''s part of a union, up to its filter.';

@@ -4,6 +4,7 @@ declare
   _record text := data.record_source(entity, 't');
   _defaults jsonb;
   _is_same text;
+  _guarded boolean := access.checks_fields(entity);
 begin
   select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
   from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
@@ -43,6 +44,7 @@ begin
             coalesce((select quote_literal(left(k, 80)) from unnest(_key) k where not %5$L::jsonb ? coalesce(k, '') limit 1), 'Nothing'), %4$L),
           'Name what identifies a record, best something unique: ' || array_to_string(%9$L::text[], ' or ') || '.', 'invalid_key');
       end if;
+      %17$s
       perform data.check_batch(%4$L, _list);
       perform data.refuse_keys(%4$L, _list, _parts, _records);
       -- Where no index says that there is one record only, those who upsert take turns.
@@ -75,9 +77,9 @@ begin
             select m.id, r.value from unnest(_ns, _ids) m (n, id)
             join (select * from jsonb_array_elements(_list) with ordinality limit jsonb_array_length(_list)) r (value, n) on r.n = m.n
             join %3$s t on t.id = m.id, lateral (select o.old, %12$s from (select %14$s offset 0) o (old) offset 0) n (old, data)
-            where not %6$s
+            where not (%6$s)%16$s
           ), changing as (
-            update %3$s t set data = %11$s || data.record_data(c.value) from changed c where t.id = c.id returning 1
+            update %3$s t set data = %11$s || %15$s(c.value) from changed c where t.id = c.id returning 1
           )
           select count(*) into _count from changing;
           _updated := _updated + _count;
@@ -110,7 +112,7 @@ begin
         end if;
         perform data.refuse_batch('A record of ' || %4$L || ' is not valid: ', data.errors_of(_errors, _records));
       when insufficient_privilege then
-        perform access.refuse_unseen(%15$L, 'upsert');
+        perform access.refuse_unseen(%18$L, 'upsert');
       end;
       return '{' || case when _return then '"data":[' || coalesce((select string_agg(row_to_json(v.*)::text, ',' order by x.n)
           from unnest(_all_ns, _all_ids) x (n, id) join %2$s v on v.id = x.id), '') || '],' else '' end
@@ -123,7 +125,11 @@ begin
     data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'),
     replace(data.computed_call(entity, schema_name, format('data.without_nulls(case when t.id is null then %L::jsonb || (r.value - ''id'' - ''version'') else %s || data.record_data(r.value) end)',
       _defaults, _record)), '%', '%%'), -- it stands within a format
-    data.with_linked_lists(entity, _record, 't'), access.entity_path(entity));
+    data.with_linked_lists(entity, _record, 't'),
+    case when _guarded then 'access.named' else 'data.record_data' end,
+    -- Who does not see a field must not learn that it has a value already.
+    case when _guarded then format(' or r.value ?| (select access.unseen(%L))', entity.id) else '' end,
+    case when _guarded then format('perform access.require_seen(%L, _key);', entity.id) else '' end, access.entity_path(entity));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

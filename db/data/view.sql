@@ -36,7 +36,7 @@ comment on function data.view_columns(data.entities, text, text) is
 create or replace function data.placed_columns(entity data.entities, source text, links text) returns table (name text, expression text, place int)
 language sql stable set search_path = '' as $$
   select x.name, x.expression, coalesce(v.attnum, 20000 + x.position)::int
-  from data.view_columns(entity, source, placed_columns.links) x
+  from access.shown_columns(entity, source, placed_columns.links) x
   left join pg_catalog.pg_attribute v on v.attname = x.name and v.attrelid = (
     select to_regclass(format('%I.%I', a.schema_name, entity.name)) from tenancy.apps a where a.id = entity.app_id)
 $$;
@@ -81,6 +81,7 @@ begin
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select, insert, update, delete on %s to %I, rowhouse_owner', _view, _role);
   perform data.comment_view(entity, build_view.schema_name);
+  perform access.build_seen_views(entity, build_view.schema_name);
 end
 $$;
 comment on function data.build_view(data.entities, text) is 'Creates an entity''s view, owned by a role under the storage''s row-level security.';

@@ -49,6 +49,7 @@ declare
   _base text := build_write_functions.schema_name || '.' || entity.name;
   _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
+  _named text := case when access.checks_fields(entity) then 'access.named' else 'data.record_data' end;
   _role name;
   _function text;
   _defaults jsonb := data.default_values(entity.id);
@@ -111,19 +112,19 @@ begin
         perform rowhouse.fail(400, 'The id of a record cannot be changed', 'Leave id out, or repeat the one in the address.', 'id_mismatch');
       end if;
       return query update %3$s t
-        set data = case when _replace then %6$L::jsonb || data.record_data(_changes) else %7$s || data.record_data(_changes) end
+        set data = case when _replace then %6$L::jsonb || %8$s(_changes) else %7$s || %8$s(_changes) end
         where t.id = _id and (_version is null or t.version = _version)
         returning %4$s;
       if not found then
         select t.version into _current from %3$s t where t.id = _id;
         if _current = coalesce(_version, _current) then
-          perform access.refuse_record(%8$L, 'update', _id);
+          perform access.refuse_record(%9$L, 'update', _id);
         end if;
         perform data.write_error(case when _current is null then 404 else 409 end, %5$L, _id, _current);
       end if;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
-    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record, access.entity_path(entity));
+    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record, _named, access.entity_path(entity));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -151,8 +152,8 @@ begin
       _count int;
       _changes jsonb;
     begin
-      if tg_op = 'INSERT' and not %6$s then
-        select * into new from %7$s(jsonb_build_array(to_jsonb(new) - 'version' - 'created_at' - 'updated_at' - 'created_by'));
+      if tg_op = 'INSERT' and not %7$s then
+        select * into new from %8$s(jsonb_build_array(to_jsonb(new) - 'version' - 'created_at' - 'updated_at' - 'created_by'));
         return new;
       elsif tg_op = 'INSERT' then
         insert into %2$s as t (id, data) values (coalesce(new.id, uuidv7()), data.record_data(to_jsonb(new)))
@@ -166,7 +167,7 @@ begin
         end if;
         select jsonb_object_agg(n.key, n.value) into _changes
         from jsonb_each(data.record_data(to_jsonb(new))) n where n.value is distinct from to_jsonb(old)->n.key;
-        update %2$s t set data = %5$s || coalesce(_changes, '{}') where t.id = old.id returning %3$s into new;
+        update %2$s t set data = %5$s || %6$s(coalesce(_changes, '{}')) where t.id = old.id returning %3$s into new;
         get diagnostics _count = row_count;
         return case when _count = 1 then new end;
       end if;
@@ -174,7 +175,7 @@ begin
       get diagnostics _count = row_count;
       return case when _count = 1 then old end;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record,
+    format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record, _named,
     data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'));
   execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');

@@ -43,11 +43,16 @@ begin
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
     declare
       _errors jsonb;
+      _names text[];
+      _closed text[];
+      _unseen text[];
+      _shown jsonb;
     begin
     if tg_op = 'UPDATE' then
       %2$s
     end if;
     %13$s
+    %14$s
     %12$s tg_op = 'INSERT' then
       %9$s
       new.version := 1;
@@ -80,13 +85,13 @@ begin
     return new;
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
-    data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
+    data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || access.compile_new_check(entity, 'check') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
     access.right_predicate(entity, 'create', true), entity.version::text,
-    case when _defaults <> '{}' then format('new.data := %L::jsonb || new.data;', _defaults) else '' end,
+    access.compile_new_check(entity, 'names') || case when _defaults <> '{}' then format(' new.data := %L::jsonb || new.data;', _defaults) else '' end,
     coalesce(data.record_check(entity, 'new.data'), 'false'),
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
-    concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)));
+    concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)), access.compile_field_check(entity));
   execute format('alter table %s alter _schema_version set default 0', _table);
   execute format('create or replace trigger %I before insert on %s for each row when (new._schema_version = 0 and not data.is_maintenance()) execute function %s()',
     entity.name || '_before_insert', _table, _trigger);

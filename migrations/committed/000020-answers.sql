@@ -1,5 +1,5 @@
---! Previous: sha1:da361c87547b84cdad2b36d1798e8a1aff78ce32
---! Hash: sha1:a7ab96874c1531ebeefdc03f0d125b34d6135975
+--! Previous: sha1:000dc819bdf43acd3d779c4386a5fb30ebda993c
+--! Hash: sha1:08f2f40a587a0647479e887145304fbad83cea70
 --! Message: answers
 
 set local role rowhouse_owner;
