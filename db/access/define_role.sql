@@ -9,6 +9,8 @@ declare
   _entities uuid[];
   _parents uuid[];
   _path text;
+  _mine access.permissions[] := access.held_permissions(access.roles_of(_site.id, auth.account_id()));
+  _before access.permissions[];
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The role is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -24,6 +26,7 @@ begin
     perform rowhouse.fail(409, 'The role admin is what it is in every site', 'Define another role; it may inherit from admin.', 'system_role');
   end if;
   _entities := access.concerned_entities(array[_role.id]);
+  _before := access.held_permissions(array[_role.id]);
   insert into access.roles as r (site_id, app_id, name, description) values (_site.id, _app.id, definition->>'name', definition->>'description')
   on conflict (site_id, app_id, name) do update set description = excluded.description, version = r.version + 1
   returning r.* into _role;
@@ -42,13 +45,14 @@ begin
   end if;
   perform access.rebuild_held_roles(_site.id);
   perform access.save_permissions(_role, _app.name, definition);
+  perform access.require_no_more(_site.id, _mine, _before, access.held_permissions(array[_role.id]));
   perform access.save_version(_site.id, 'role', _path, access.role_definition(_role));
   perform access.compile_entities(_entities || access.concerned_entities(array[_role.id]));
   return _role;
 end
 $$;
 comment on function access.define_role(text, jsonb) is
-  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins and @roles:define. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin.';
+  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins, and who has @roles:define, with permissions that they hold themselves. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin.';
 
 create or replace function access.role_violations(definition jsonb) returns jsonb
 language sql stable set search_path = '' as $$
