@@ -100,9 +100,10 @@ begin
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);
     execute format('drop policy if exists member_read on data.%I', _table);
     execute format('create policy member_read on data.%I for select to rowhouse_account
-      using (site_id = any ((select %s)::uuid[]))', _table,
+      using (%I = any ((select %s)::uuid[]))', _table,
       -- Plans and operations name values of records that do not fit, whoever may read those.
-      case when _table in ('plans', 'operations') then 'tenancy.my_administered_site_ids()' when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end);
+      case when _table in ('plans', 'operations') then 'entity_id' else 'site_id' end,
+      case when _table in ('plans', 'operations') then 'access.my_definer_entity_ids()' when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end);
   end loop;
 end
 $$;

@@ -14,6 +14,20 @@ $$;
 comment on function access.may_control(uuid, text, text, text) is
   'Whether the account of the claims may do something in the control plane of a site or of one app: as its owner or admin, or by a permission like @roles:assign or crm/@entities:define.';
 
+create or replace function access.my_control_site_ids(permission text) returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(select s.id from unnest(tenancy.my_site_ids()) s (id)
+    where access.may_control(s.id, split_part(permission, ':', 1), split_part(permission, ':', 2)))
+$$;
+comment on function access.my_control_site_ids(text) is 'The sites in which the current account has a permission of the control plane like @policies:define, as an owner or admin or by a role; inside a site only that one.';
+
+create or replace function access.my_definer_entity_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(select e.id from tenancy.apps a join data.entities e on e.app_id = a.id
+    where a.site_id = any (tenancy.my_site_ids()) and access.may_control(a.site_id, '@entities', 'define', a.name))
+$$;
+comment on function access.my_definer_entity_ids() is 'The entities that the current account may define: of whole sites, or of the apps where it has @entities:define.';
+
 create or replace function access.require_control(site text, permission text, app text default null) returns tenancy.sites
 language plpgsql stable set search_path = '' as $$
 declare

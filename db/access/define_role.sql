@@ -14,7 +14,7 @@ begin
 end
 $$;
 comment on function access.define_role(text, jsonb, boolean) is
-  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins and @roles:define. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin, or a test of access that passed would fail (unless forced).';
+  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins, and who has @roles:define, with permissions that they hold themselves. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin, or a test of access that passed would fail (unless forced).';
 
 create or replace function access.save_role(site_id uuid, definition jsonb, out role access.roles, out entities uuid[])
 language plpgsql set search_path = '' as $$
@@ -26,6 +26,8 @@ declare
   _entities uuid[];
   _parents uuid[];
   _path text;
+  _mine access.permissions[] := access.held_permissions(access.roles_of(save_role.site_id, auth.account_id()));
+  _before access.permissions[];
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The role is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -42,6 +44,7 @@ begin
     perform access.save_first_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   end if;
   _entities := access.concerned_entities(array[_role.id]);
+  _before := access.held_permissions(array[_role.id]);
   insert into access.roles as r (site_id, app_id, name, description) values (save_role.site_id, _app.id, definition->>'name', definition->>'description')
   on conflict (site_id, app_id, name) do update set description = excluded.description, version = r.version + 1
   returning r.* into _role;
@@ -60,6 +63,7 @@ begin
   end if;
   perform access.rebuild_held_roles(save_role.site_id);
   perform access.save_permissions(_role, _app.name, definition);
+  perform access.require_no_more(save_role.site_id, _mine, _before, access.held_permissions(array[_role.id]));
   perform access.save_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   role := _role;
   entities := _entities || access.concerned_entities(array[_role.id]);

@@ -82,11 +82,11 @@ begin
   if search.site is null and not auth.is_operator() then
     perform rowhouse.fail(403, 'Only the operator may read the platform''s own log', 'Name a site.', 'forbidden');
   end if;
-  return audit.find(case when search.site is null then '{}' else array[(tenancy.require_site(search.site, array['owner', 'admin'])).id] end, null, search.query);
+  return audit.find(case when search.site is null then '{}' else array[(access.require_control(search.site, '@audit:read')).id] end, null, search.query);
 end
 $$;
 comment on function audit.search(text, jsonb) is
-  'The audit log of a site, newest first, as {"data": [{id, at, account, login, ip, user_agent, request_id, action, object, record, old, new, outcome, reason, …}], "meta": {"next_cursor"}}. query: action, object (acme/crm/*), record, account (email or id), outcome (done, denied), ip (also a network), request_id, since, until, limit (100, at most 1000), cursor. Site owners and admins; without a site, what belongs to none, for the operator. RH400, RH403, RH404.';
+  'The audit log of a site, newest first, as {"data": [{id, at, account, login, ip, user_agent, request_id, action, object, record, old, new, outcome, reason, …}], "meta": {"next_cursor"}}. query: action, object (acme/crm/*), record, account (email or id), outcome (done, denied), ip (also a network), request_id, since, until, limit (100, at most 1000), cursor. Site owners and admins, and who has @audit:read; without a site, what belongs to none, for the operator. RH400, RH403, RH404.';
 
 create or replace function audit.search_organization(organization text, query jsonb default '{}') returns jsonb
 language plpgsql stable security definer set search_path = '' as $$

@@ -85,11 +85,11 @@ begin
   if verify.site is null and not auth.is_operator() then
     perform rowhouse.fail(403, 'Only the operator may verify the platform''s own log', 'Name a site: audit.verify(''acme'').', 'forbidden');
   end if;
-  return audit.verify_chain(case when verify.site is null then audit.chain(null, null) else (tenancy.require_site(verify.site, array['owner', 'admin'])).id end, verify.head);
+  return audit.verify_chain(case when verify.site is null then audit.chain(null, null) else (access.require_control(verify.site, '@audit:read')).id end, verify.head);
 end
 $$;
 comment on function audit.verify(text, text) is
-  'Recomputes a site''s audit log: {"intact", "seals", "sealed" (entries), "sealed_at", "unsealed" (entries not covered yet), "head", "problems": [{seal, entry, at, problem}] (the first 100)}. head is one from before, written down elsewhere: the chain must still contain it. Without a site, what belongs to none. Site owners and admins, the operator. RH400, RH403, RH404.';
+  'Recomputes a site''s audit log: {"intact", "seals", "sealed" (entries), "sealed_at", "unsealed" (entries not covered yet), "head", "problems": [{seal, entry, at, problem}] (the first 100)}. head is one from before, written down elsewhere: the chain must still contain it. Without a site, what belongs to none. Site owners and admins, who has @audit:read, the operator. RH400, RH403, RH404.';
 
 create or replace function audit.verify_organization(organization text, head text default null) returns jsonb
 language sql stable security definer set search_path = '' as $$

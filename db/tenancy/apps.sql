@@ -47,8 +47,9 @@ comment on function tenancy.require_app(text, text[]) is
 create or replace function tenancy.update_app_settings(app text, settings jsonb) returns tenancy.apps
 language plpgsql security definer set search_path = '' as $$
 declare
-  _app tenancy.apps := tenancy.require_app(update_app_settings.app, array['owner', 'admin']);
+  _app tenancy.apps := tenancy.require_app(update_app_settings.app);
 begin
+  perform access.require_control(split_part(update_app_settings.app, '/', 1), '@settings:update', _app.name);
   if update_app_settings.settings is null
     or exists (select from jsonb_object_keys(update_app_settings.settings) k where k <> 'cors')
     or exists (select from jsonb_array_elements_text(coalesce(update_app_settings.settings #> '{cors,origins}', '[]')) o
@@ -62,7 +63,7 @@ begin
 end
 $$;
 comment on function tenancy.update_app_settings(text, jsonb) is
-  'Replaces an app''s settings, {"cors": {"origins": [...]}}. Site owners and admins only. RH400, RH403, RH404.';
+  'Replaces an app''s settings, {"cors": {"origins": [...]}}. Site owners and admins, and who has @settings:update (crm/@settings:update). RH400, RH403, RH404.';
 
 -- Every definition change passes here, whoever made it; gateways listen (rowhouse_definitions, the app''s id).
 create or replace function tenancy.apps_after_change() returns trigger

@@ -16,19 +16,24 @@ create or replace function tenancy.add_member(site text, email text, role text d
 returns tenancy.site_members
 language plpgsql security definer set search_path = '' as $$
 declare
-  _site tenancy.sites := tenancy.require_site(add_member.site, array['owner', 'admin']);
+  _site tenancy.sites := access.require_control(add_member.site, '@members:manage');
   _account uuid := auth.require_account(add_member.email);
   _member tenancy.site_members;
 begin
+  if add_member.role is not null then
+    perform access.require_holding(_site.id, access.require_role(_site.id, add_member.role));
+  end if;
   insert into tenancy.site_members (site_id, account_id) values (_site.id, _account)
   on conflict (site_id, account_id) do update set role = tenancy.site_members.role
   returning * into _member;
-  perform access.assign(_site.id, _account, add_member.role);
+  if add_member.role is not null then
+    perform access.assign(_site.id, _account, add_member.role);
+  end if;
   return _member;
 end
 $$;
 comment on function tenancy.add_member(text, text, text) is
-  'Makes an account a member of a site and assigns it a role there (admin, editor, viewer or one of the site''s own). Site owners and admins only. RH403, RH404.';
+  'Makes an account a member of a site and assigns it a role there (admin, editor, viewer or one of the site''s own; null for none). Site owners and admins, and who has @members:manage, for roles that they hold themselves. RH403, RH404.';
 
 -- Owners make and unmake owners, and one whose account is not deleted is always left; locked, so that two owners do not remove each other at once.
 create or replace function tenancy.require_owner_for(site tenancy.sites, account_id uuid, new_role text) returns void
@@ -80,9 +85,12 @@ comment on function tenancy.set_member_role(text, text, text) is
 create or replace function tenancy.remove_member(site text, email text) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
-  _site tenancy.sites := tenancy.require_site(remove_member.site, array['owner', 'admin']);
+  _site tenancy.sites := access.require_control(remove_member.site, '@members:manage');
   _account uuid := auth.require_account(remove_member.email);
 begin
+  if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account and m.role in ('owner', 'admin')) then
+    perform tenancy.require_site(remove_member.site, array['owner', 'admin']);
+  end if;
   perform tenancy.require_owner_for(_site, _account, null);
   perform access.revoke_delegation(a.id) from access.assignments a
   where a.site_id = _site.id and a.delegator_id is not null and _account in (a.account_id, a.delegator_id);
@@ -92,4 +100,4 @@ begin
 end
 $$;
 comment on function tenancy.remove_member(text, text) is
-  'Ends an account''s membership of a site, its roles and groups there, and what it delegated, from its next statement on. Site owners and admins only; an owner is removed by an owner, and the last one not at all. RH403, RH404, RH409.';
+  'Ends an account''s membership of a site, its roles and groups there, and what it delegated, from its next statement on. Site owners and admins, and for plain members who has @members:manage; an owner is removed by an owner, and the last one not at all. RH403, RH404, RH409.';
