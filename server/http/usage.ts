@@ -19,7 +19,7 @@ const changes = new Set<Operation>(["update", "update_list", "update_where", "re
 const ofMany = new Set<Operation>(["search", "find_union", "aggregate_union"]);
 
 /**
- * Counts requests for access.usage, in memory: 0.2 µs each. Which rules concerned them is worked out in SQL, once a window;
+ * Counts requests for access.usage, in memory: 0.26 µs each. Which rules concerned them is worked out in SQL, once a window;
  * what a killed process had not told is lost.
  */
 export class Usage {
