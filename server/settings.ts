@@ -87,6 +87,12 @@ export const SETTINGS = {
     "proxies",
     "How many proxies in front of the gateway may tell the client's address by X-Forwarded-For; 0 believes none.",
   ),
+  ROWHOUSE_USAGE_SECONDS: setting(
+    whole(0, 3_600),
+    "60",
+    "seconds",
+    "How often the gateway tells which requests there were, for access.usage; 0 counts nothing.",
+  ),
   ROWHOUSE_LOG_LEVEL: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "silent"]),
     "info",

@@ -38,14 +38,16 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function access.any_of(text[]) is 'The SQL that is true where any of terms is.';
 
--- $1 are the roles, $2 the account, $3 the environment; what asks nothing of the record is asked once.
-create or replace function access.standing_sql(entity data.entities, records int) returns text
+-- Over $1, _roles, the roles, $2, _account, the account, and $3, _env, the environment. They are constants to the planner, so
+-- that of 100 roles what the account does not hold is gone before anything runs.
+create or replace function access.predicates(entity data.entities, actions text[])
+returns table (action text, in_general text, of_row text)
 language sql stable set search_path = '' as $$
   with source as (
-    select s.action, s.effect,
-      format('coalesce((select %s from (select $1 as _roles, $2 as _account, $3 as _env) s), false)', coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true')) as holds,
-      case when r.row_condition is not null then format('coalesce((%s), false)', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
-    from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
+    select s.action, s.effect, '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true' as holds,
+      case when r.row_condition is not null then format('(%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
+    from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
+    where s.entity_id = (entity).id and s.action = any (predicates.actions)
   ),
   predicate as (
     select a.action, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), a.action) as plain,
@@ -55,17 +57,28 @@ language sql stable set search_path = '' as $$
       access.any_of(array_agg(s.holds) filter (where s.effect = 'allow' and s.fits is null)) as may_all,
       access.any_of(array_agg(s.holds) filter (where s.effect = 'deny' and s.fits is null)) as denies_all,
       access.any_of(array_agg(s.holds) filter (where s.effect = 'deny')) as denies_some
-    from unnest(array['create', 'read', 'update', 'delete']) a (action) left join source s using (action) group by a.action
+    from unnest(predicates.actions) a (action) left join source s using (action) group by a.action
   )
+  select p.action,
+    format('case when %s or not (%s or %s) then ''deny'' when %s then ''depends'' when %s or %s then ''allow'' else ''depends'' end', p.denies_all, p.plain, p.may, p.denies_some, p.plain, p.may_all),
+    format('((%s or %s) and not %s)', p.plain, p.allows, p.denies)
+  from predicate p
+$$;
+comment on function access.predicates(data.entities, text[]) is
+  'What the rules of an entity, as they are written, say of an action: in general (allow, depends or deny), and of a storage row (alias t), as SQL over $1, $2, $3, which are _roles, _account and _env, too.';
+
+create or replace function access.standing_sql(entity data.entities, records int) returns text
+language sql stable set search_path = '' as $$
+  with p as materialized (select * from access.predicates(entity, array['create', 'read', 'update', 'delete']))
   select format($sql$
-    select jsonb_build_object('create', %1$s, 'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
+    select jsonb_build_object('create', (select %1$s from (select $1 as _roles, $2 as _account, $3 as _env) s),
+      'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
       'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'), 'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'))
-    from (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
-    (select format('case when %s or not (%s or %s) then ''deny'' when %s then ''depends'' when %s or %s then ''allow'' else ''depends'' end', p.denies_all, p.plain, p.may, p.denies_some, p.plain, p.may_all)
-      from predicate p where p.action = 'create'),
+    from (select $1 as _roles, $2 as _account, $3 as _env) s, (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
+    (select p.in_general from p where p.action = 'create'),
     (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
     coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
-    (select string_agg(format('(%s or %s) and not %s as %I', p.plain, p.allows, p.denies, p.action), ', ') from predicate p where p.action <> 'create'))
+    (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'))
 $$;
 comment on function access.standing_sql(data.entities, int) is
   'A statement that tells what an account may do with the newest records of an entity: who changes or deletes a record must see it too.';

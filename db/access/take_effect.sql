@@ -17,13 +17,36 @@ create or replace function access.has_tests(site_id uuid) returns boolean
 language sql stable set search_path = '' as $$ select exists (select from access.tests t where t.site_id = has_tests.site_id) $$;
 comment on function access.has_tests(uuid) is 'Whether a site has tests of access.';
 
-create or replace function access.failing_tests(site_id uuid, entity_id uuid default null) returns jsonb
-language sql set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('test', access.test_path(t), 'expected', t.expected, 'outcome', r.outcome, 'because', r.because) order by access.test_path(t)), '[]')
-  from access.tests t, lateral access.run_test(t) r
-  where t.site_id = failing_tests.site_id and (failing_tests.entity_id is null or t.entity_id = failing_tests.entity_id) and r.outcome <> t.expected
+-- The rules of an entity are compiled once for all its tests, and those that pass are not explained: 100 tests of an entity
+-- with 100 roles and 25 policies took 0.1 s so, and 11 s when each was explained (on a busy machine).
+create or replace function access.failing_tests(site_id uuid, entity_id uuid default null, app_id uuid default null) returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  _of record;
+  _test access.tests;
+  _r record;
+  _out jsonb := '[]';
+begin
+  for _of in
+    select e as entity, p.action, p.in_general, p.of_row
+    from (select t.entity_id, array_agg(distinct t.action) as actions from access.tests t
+      where t.site_id = failing_tests.site_id and (failing_tests.entity_id is null or t.entity_id = failing_tests.entity_id) and (failing_tests.app_id is null or t.app_id = failing_tests.app_id)
+      group by t.entity_id) x
+    join data.entities e on e.id = x.entity_id, lateral access.predicates(e, x.actions) p
+  loop
+    for _test in select t.* from access.tests t where t.entity_id = (_of.entity).id and t.action = _of.action loop
+      if not access.passes(_test, _of.entity, _of.in_general, _of.of_row) then
+        _r := access.run_test(_test);
+        if _r.outcome <> _test.expected then
+          _out := _out || jsonb_build_object('test', access.test_path(_test), 'expected', _test.expected, 'outcome', _r.outcome, 'because', _r.because);
+        end if;
+      end if;
+    end loop;
+  end loop;
+  return (select coalesce(jsonb_agg(t order by t->>'test'), '[]') from jsonb_array_elements(_out) t);
+end
 $$;
-comment on function access.failing_tests(uuid, uuid) is 'The tests of a site, or of one entity, that fail at this moment: [{test (app/name), expected, outcome, because}]. Internal.';
+comment on function access.failing_tests(uuid, uuid, uuid) is 'The tests of a site, or of one entity or app, that fail at this moment: [{test (app/name), expected, outcome, because}]. Internal.';
 
 create or replace function access.broken_tests(site_id uuid, failing jsonb, entity_id uuid default null) returns jsonb
 language sql set search_path = '' as $$

@@ -17,6 +17,7 @@ import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { isPart, Rest } from "./rest.ts";
 import { type Tenant, Tenants } from "./tenant.ts";
 import { serveTransaction } from "./transaction.ts";
+import { Usage } from "./usage.ts";
 
 /** What the gateway is made of. */
 export type AppParts = {
@@ -28,6 +29,7 @@ export type AppParts = {
     | "ROWHOUSE_BASE_DOMAIN"
     | "ROWHOUSE_DOCS"
     | "ROWHOUSE_TRUST_PROXY"
+    | "ROWHOUSE_USAGE_SECONDS"
   > &
     TransferSettings;
   log: Logger;
@@ -45,7 +47,8 @@ type Address = { tenant: Tenant | null; rest: string[] };
 export function createApp(parts: AppParts): RequestListener {
   const { pool, settings, log, tokens, graphql, ready, auth } = parts;
   const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
-  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE);
+  const usage = new Usage(pool, log, settings.ROWHOUSE_USAGE_SECONDS);
+  const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE, usage);
   const transfers = new Transfers(pool, settings);
   const cors = new Cors(pool);
   const denials = new Denials(pool, log);

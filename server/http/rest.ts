@@ -10,6 +10,7 @@ import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import { type Result, Results } from "./results.ts";
 import type { Tenant } from "./tenant.ts";
+import type { Usage } from "./usage.ts";
 
 /**
  * Records of an entity, or of several where it is `query`: all, one by id, or, with `aggregate` as id, what is computed of
@@ -80,11 +81,13 @@ export class Rest {
   readonly #pool: Pool;
   readonly #bodyLimit: number;
   readonly #results: Results;
+  readonly #usage: Usage;
   readonly #apps = new LRUCache<string, LRUCache<string, Compiled>>({ max: 2_000 });
   #statements = 0;
 
   /** `bodyLimit` and `cacheSize` in bytes. */
-  constructor(pool: Pool, bodyLimit: number, cacheSize: number) {
+  constructor(pool: Pool, bodyLimit: number, cacheSize: number, usage: Usage) {
+    this.#usage = usage;
     this.#pool = pool;
     this.#bodyLimit = bodyLimit;
     this.#results = new Results(cacheSize);
@@ -162,9 +165,11 @@ export class Rest {
         this.#apps.get(appKey)?.get(planKey) ??
         (await this.#compile(caller, tenant, appKey, planKey, [entity, operation, shape]));
       try {
-        if (plan.cache) return await this.#read(caller, plan, plan.cache, planKey, parameters);
-        const rows = await queryAs(this.#pool, caller, plan.app, plan.statement, parameters);
-        return { row: rows[0] ?? [] };
+        const answer = plan.cache
+          ? await this.#read(caller, plan, plan.cache, planKey, parameters)
+          : { row: (await queryAs(this.#pool, caller, plan.app, plan.statement, parameters))[0] ?? [] };
+        this.#usage.note(plan.app.appId, entity, operation, caller);
+        return answer;
       } catch (error) {
         if (!isStale(error)) throw problemOf(error, parameters);
         this.#apps.delete(appKey);

@@ -1,0 +1,121 @@
+-- Which roles, permissions and policies are used. A gateway counts requests in memory, by account, entity and action, and tells
+-- once a minute; which rules concerned them is worked out then, so that no request writes or waits.
+
+create or replace function access.concerning_sql(entity data.entities, action text) returns text
+language sql stable set search_path = '' as $$
+  select format('select array_remove(array[%s]::text[], null) from (select $1 as _roles, $2 as _account, $3 as _env) s',
+    coalesce(string_agg(format('case when (%s) is true then %L end', coalesce(nullif(access.subject_sql(s.subject, case when o.id is null then array[p.role_id] end, s.action, s.effect), ''), 'true'),
+      case when o.id is not null then 'policy ' || access.policy_path(o) else 'permission ' || p.id end), ', '), ''))
+  from access.rule_sources s
+  left join lateral unnest(s.permission_ids) i (id) on true
+  left join access.permissions p on p.id = i.id
+  left join access.policies o on o.id = s.policy_id
+  where s.entity_id = (concerning_sql.entity).id and s.action = concerning_sql.action and (o.id is not null or p.id is not null and not p.is_plain)
+$$;
+comment on function access.concerning_sql(data.entities, text) is
+  'A statement that names the policies (policy path) and permissions (permission id) that concern an account doing action, over $1 (its roles), $2 (the account) and $3 (the environment), whatever the record.';
+
+create or replace function access.note_used(used jsonb) returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  _before jsonb := access.claims() || jsonb_build_object('env', coalesce(current_setting('rowhouse.env', true), ''));
+  _of record;
+  _u record;
+  _roles uuid[];
+  _names text[];
+  _found jsonb := '[]';
+begin
+  for _of in
+    select e as entity, u.action, access.entity_path(e) as path, access.concerning_sql(e, u.action) as sql, jsonb_agg(u) as uses
+    from (select * from jsonb_to_recordset(note_used.used) as u (app uuid, entity text, action text, account uuid, env text, requests int) limit 1000) u
+    join data.entities e on e.app_id = u.app and e.name = u.entity
+    join auth.accounts a on a.id = u.account
+    where u.action in ('create', 'read', 'update', 'delete') and u.requests > 0
+    group by e, u.action
+  loop
+    for _u in select u.* from jsonb_to_recordset(_of.uses) u (account uuid, env text, requests int) loop
+      perform access.claim(jsonb_build_object('account', _u.account, 'site', (_of.entity).site_id));
+      perform set_config('rowhouse.env', coalesce(_u.env, ''), true);
+      _roles := access.roles_of((_of.entity).site_id, _u.account);
+      execute _of.sql into _names using _roles, access.account(), access.env();
+      _found := _found || (
+        with permission as (
+          select p, p.role_id from access.permissions p
+          where p.role_id = any (_roles) and p.entity = any (access.patterns(_of.path)) and p.action in (_of.action, '*') and (p.is_plain or 'permission ' || p.id = any (_names))
+        ),
+        used (kind, name) as (
+          select 'permission', access.role_path(r) || ' ' || access.permission_text(m.p) from permission m join access.roles r on r.id = m.role_id where not r.is_internal
+          union
+          select 'role', access.role_path(r) from permission m join access.held_roles h on h.held_id = m.role_id join access.roles r on r.id = h.role_id where r.id = any (_roles) and not r.is_internal
+          union
+          select 'policy', substr(n, 8) from unnest(_names) n where n like 'policy %'
+        )
+        select coalesce(jsonb_agg(jsonb_build_object('site', (_of.entity).site_id, 'account', _u.account, 'kind', x.kind, 'name', x.name, 'requests', _u.requests)), '[]') from used x);
+    end loop;
+  end loop;
+  perform access.claim(_before);
+  perform set_config('rowhouse.env', _before->>'env', true);
+  -- In one order, so that two gateways do not wait for each other in a circle.
+  insert into access.used as x (site_id, account_id, kind, name, requests)
+  select f.site, f.account, f.kind, f.name, sum(f.requests)
+  from jsonb_to_recordset(_found) f (site uuid, account uuid, kind text, name text, requests bigint)
+  group by f.site, f.account, f.kind, f.name order by f.site, f.kind, f.name, f.account
+  on conflict (site_id, kind, name, account_id) do update set requests = x.requests + excluded.requests, last_at = now();
+end
+$$;
+comment on function access.note_used(jsonb) is
+  'Counts requests for access.usage: a JSON array of at most 1,000 of {app, entity, action, account, env, requests}. For the gateway.';
+
+create or replace function access.usage(site text) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  _site tenancy.sites := access.require_control(usage.site, '@policies:define');
+begin
+  return jsonb_build_object(
+    'since', (select min(u.first_at) from access.used u where u.site_id = _site.id),
+    'roles', (
+      select coalesce(jsonb_agg(jsonb_build_object('name', x.name, 'holders', x.holders, 'never_used_by', x.idle) || access.used_of(_site.id, 'role', x.name) order by x.name), '[]')
+      from (
+        select access.role_path(r) as name, count(distinct h.account_id) as holders,
+          coalesce((array_agg(distinct a.email order by a.email) filter (where a.email is not null and not exists (
+            select from access.used u where u.site_id = _site.id and u.kind = 'role' and u.name = access.role_path(r) and u.account_id = a.id)))[:20], '{}') as idle
+        from access.roles r
+        left join lateral access.holders(r) h on true
+        left join auth.accounts a on a.id = h.account_id
+        where r.site_id = _site.id and not r.is_internal group by r.id, r) x),
+    'permissions', (
+      select coalesce(jsonb_agg(jsonb_build_object('role', x.role, 'permission', x.permission) || access.used_of(_site.id, 'permission', x.role || ' ' || x.permission) order by x.role, x.permission), '[]')
+      from (select distinct access.role_path(r) as role, access.permission_text(p) as permission
+        from access.permissions p join access.roles r on r.id = p.role_id where r.site_id = _site.id and not r.is_internal and p.entity !~ '(^|/)@') x),
+    'policies', (
+      select coalesce(jsonb_agg(jsonb_build_object('name', access.policy_path(p), 'effect', p.effect, 'enabled', p.enabled,
+        'in_effect', exists (select from access.rule_sources s where s.policy_id = p.id)) || access.used_of(_site.id, 'policy', access.policy_path(p)) order by access.policy_path(p)), '[]')
+      from access.policies p where p.site_id = _site.id),
+    'expired', (
+      select coalesce(jsonb_agg(jsonb_build_object('account', (select c.email from auth.accounts c where c.id = a.account_id), 'group', (select g.name from access.groups g where g.id = a.group_id),
+        'role', (select access.role_path(r) from access.roles r where r.id = coalesce(a.source_role_id, a.role_id)), 'valid_until', a.valid_until) order by a.valid_until), '[]')
+      from access.assignments a where a.site_id = _site.id and a.valid_until <= now()));
+end
+$$;
+comment on function access.usage(text) is
+  'What of a site''s rules is used: {"since", "roles": [{name, holders (members assigned now, directly or by a group), requests, last_used, never_used_by (up to 20 holders)}], "permissions": [{role, permission, requests, last_used}], "policies": [{name, effect, enabled, in_effect (for some entity), requests, last_used}], "expired" assignments: [{account, group, role, valid_until}]}. Counted are requests for records over REST that succeeded, by the gateway, told once a minute: a role or permission counts where the account held it and it was about that entity and action, a policy where its conditions on account and circumstances held then. Whether a record fulfilled the rest is not known; psql, GraphQL, search and unions are not counted, and a killed gateway loses up to a minute. Owners, admins and @policies:define. RH403, RH404.';
+
+create or replace function access.used_of(site_id uuid, kind text, name text) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object('requests', coalesce(sum(u.requests), 0), 'last_used', max(u.last_at)) from access.used u
+  where u.site_id = used_of.site_id and u.kind = used_of.kind and u.name = used_of.name
+$$;
+comment on function access.used_of(uuid, text, text) is 'How often a role, permission or policy was used, and when last. Internal.';
+
+create or replace function access.holders(role access.roles) returns table (account_id uuid)
+language sql stable set search_path = '' as $$
+  select m.account_id
+  from access.held_roles h
+  join access.assignments a on a.role_id = h.role_id and a.site_id = (holders.role).site_id
+  join tenancy.site_members m on m.site_id = a.site_id
+    and (m.account_id = a.account_id or m.account_id in (select g.account_id from access.group_members g where g.group_id = a.group_id))
+  where h.held_id = (holders.role).id and (a.valid_from is null or a.valid_from <= now()) and (a.valid_until is null or a.valid_until > now())
+  union
+  select m.account_id from tenancy.site_members m where m.site_id = (holders.role).site_id and (holders.role).system and (holders.role).name in ('authenticated', 'anonymous')
+$$;
+comment on function access.holders(access.roles) is 'The members who were assigned a role, or one that inherits it, directly or by a group, and for whom that is valid now.';

@@ -1,0 +1,157 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { base } from "./harness/crm.ts";
+import { refusal } from "./harness/failure.ts";
+import { startGateway, type TestGateway } from "./harness/gateway.ts";
+import { startPosts } from "./harness/posts.ts";
+
+// What was promised: it shows which rules are used and which never were, and no request waits for it.
+
+let crm: Awaited<ReturnType<typeof startPosts>>;
+let gateway: TestGateway;
+const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
+type Line = { name?: string; role?: string; permission?: string; requests: number; last_used: string | null };
+type Usage = {
+  since: string | null;
+  roles: (Line & { holders: number; never_used_by: string[] })[];
+  permissions: Line[];
+  policies: (Line & { in_effect: boolean })[];
+  expired: object[];
+};
+const usage = async () => (await run("select access.usage('acme') as u"))[0]?.u as Usage;
+const roleOf = async (name: string) => (await usage()).roles.find((r) => r.name === name);
+
+beforeAll(async () => {
+  crm = await startPosts();
+  gateway = await startGateway(crm.db, { ROWHOUSE_USAGE_SECONDS: "1" });
+  await run("select access.define_role('acme', $1)", [
+    {
+      name: "northern",
+      inherits: ["writer"],
+      permissions: [
+        { permission: "crm/posts_flat_kind:read", condition: "region = 'north'" },
+        "crm/posts_flat_kind:delete",
+      ],
+    },
+  ]);
+  for (const email of ["pat@acme.test", "quinn@acme.test"])
+    await run("select access.assign_role('acme', $1, 'northern')", [email]);
+  for (const [name, condition] of [
+    ["pats", "current_user.email = 'pat@acme.test' and score > 100"],
+    ["others", "current_user.email = 'nobody@acme.test'"],
+    ["tools", "env.user_agent like 'never%'"],
+  ])
+    await run("select access.define_policy('acme', $1)", [
+      { name, effect: "deny", entities: ["crm/posts_flat_kind"], actions: ["read"], condition },
+    ]);
+  await run("select access.define_policy('acme', $1)", [
+    { name: "lost", effect: "deny", entities: ["crm/nothing"] },
+  ]);
+});
+afterAll(async () => {
+  await gateway.stop();
+  await crm.stop();
+});
+
+test("before anything is counted", async () => {
+  const { since, roles, policies } = await usage();
+  expect(since).toBeNull();
+  expect(roles.find((r) => r.name === "northern")).toEqual({
+    name: "northern",
+    holders: 2,
+    requests: 0,
+    last_used: null,
+    never_used_by: ["pat@acme.test", "quinn@acme.test"],
+  });
+  expect(policies.map((p) => `${p.name} ${p.in_effect}`)).toEqual([
+    "lost false",
+    "others true",
+    "pats true",
+    "tools true",
+  ]);
+});
+
+test("what requests used is told a window later", async () => {
+  const token = await gateway.token("pat@acme.test", "acme");
+  const trips = gateway.roundTrips();
+  for (let i = 0; i < 3; i++) {
+    const response = await fetch(`${gateway.url}${base}/posts_flat_kind`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    expect(response.status).toBe(200);
+  }
+  // Compiling and opening aside, a request is one round trip, as ever.
+  expect(gateway.roundTrips() - trips).toBeLessThanOrEqual(4);
+  while ((await roleOf("northern"))?.requests !== 3) await sleep(50);
+  const { since, roles, permissions, policies } = await usage();
+  expect(since).toEqual(expect.any(String));
+  const requests = (list: Line[]) =>
+    Object.fromEntries(list.map((l) => [l.name ?? `${l.role} ${l.permission}`, l.requests]));
+  expect(requests(roles)).toMatchObject({ northern: 3, writer: 3, viewer: 0, authenticated: 0 });
+  expect(roles.find((r) => r.name === "northern")).toMatchObject({ never_used_by: ["quinn@acme.test"] });
+  expect(requests(permissions)).toMatchObject({
+    "northern crm/posts_flat_kind:read": 3,
+    "northern crm/posts_flat_kind:delete": 0,
+    "writer crm/*:read": 3,
+    "writer crm/*:create": 0,
+  });
+  expect(requests(policies)).toEqual({ pats: 3, others: 0, lost: 0, tools: 0 });
+});
+
+test("a refused request is not counted, and counts add up", async () => {
+  const token = await gateway.token("pat@acme.test", "acme");
+  const get = () =>
+    fetch(`${gateway.url}${base}/posts_flat_kind`, { headers: { authorization: `Bearer ${token}` } });
+  const patch = await fetch(
+    `${gateway.url}${base}/posts_flat_kind?max=100&filter=${encodeURIComponent('{"score":{"$gt":0}}')}`,
+    {
+      method: "PATCH",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: '{"score": 1}',
+    },
+  );
+  expect([patch.status, await patch.text()]).toEqual([403, expect.any(String)]);
+  await get();
+  while ((await roleOf("northern"))?.requests !== 4) await sleep(50);
+});
+
+test("expired assignments and roles that nobody holds are named", async () => {
+  await run(
+    "select access.assign_role('acme', 'vic@acme.test', 'writer', valid_until => now() + interval '1 hour')",
+  );
+  await run(
+    "update access.assignments set valid_until = now() - interval '1 hour' where valid_until is not null",
+  );
+  const { expired, roles } = await usage();
+  expect(expired).toEqual([
+    { account: "vic@acme.test", group: null, role: "writer", valid_until: expect.any(String) },
+  ]);
+  expect(roles.find((r) => r.name === "admin")?.holders).toBe(0);
+});
+
+test("what a gateway tells of nobody and nothing counts nothing", async () => {
+  const before = await run("select * from access.used order by kind, name");
+  const app = crm.ids["acme/crm"];
+  const [pat] = await run("select id from auth.accounts where email = 'pat@acme.test'");
+  const one = { app, entity: "posts_flat_kind", action: "read", account: pat?.id, env: "", requests: 1 };
+  for (const wrong of [
+    { account: "01900000-0000-7000-8000-000000000000" },
+    { app: crm.ids.acme },
+    { entity: "'; drop table access.used" },
+    { action: "$body$" },
+    { requests: -5 },
+  ])
+    await run("select access.note_used($1)", [JSON.stringify([{ ...one, ...wrong }])]);
+  expect(await run("select * from access.used order by kind, name")).toEqual(before);
+});
+
+test("not for viewers, nor for members of other sites; and only a gateway counts", async () => {
+  const as = (site: string, email: string, sql: string) =>
+    refusal(crm.db.as(site, email, (c) => c.query(sql)));
+  expect((await as("acme", "vic@acme.test", "select access.usage('acme')")).code).toBe("RH403");
+  expect((await as("beta", "bob@beta.test", "select access.usage('acme')")).code).toBe("RH404");
+  expect((await as("acme", "vic@acme.test", "select access.note_used('[]')")).code).toBe("42501");
+  await crm.db.as("acme", "vic@acme.test", async (c) => {
+    await expect(c.query("select from access.used")).rejects.toMatchObject({ code: "42501" });
+  });
+});
