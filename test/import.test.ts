@@ -265,6 +265,20 @@ describe("inference", () => {
     expect((await load(app, path)).every((one) => one.inserted + one.updated === 0)).toBe(true);
   });
 
+  test("a relation of more records than are changed at once is there when the import is done, no job left", async () => {
+    const content = {
+      ride: Array.from({ length: 10_001 }, (_, n) => ({ ride_id: n, stop_id: n % 7 })),
+      stop: Array.from({ length: 7 }, (_, n) => ({ stop_id: n })),
+    };
+    await load("relations/many", file("many.json", content));
+    const { rows } = await client.query(
+      `select f.is_promoted and not f.is_building as is_column, (select count(*)::int from data.operations o where o.entity_id = e.id) as operations,
+         (select bool_and(c.convalidated) from pg_constraint c where c.contype = 'f' and c.conname like 'ride%stop_id%') as is_valid
+       from data.entities e join data.fields f on f.entity_id = e.id and f.name = 'stop_id' where e.name = 'ride'`,
+    );
+    expect(rows).toEqual([{ is_column: true, operations: 0, is_valid: true }]);
+  });
+
   test.each<[string, string, object[], string[]]>([
     [
       "an identifier under another name than the file's",

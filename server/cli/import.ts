@@ -134,7 +134,7 @@ export async function importInto(client: Client, app: string, inferred: Inferred
       client,
       app,
       inferred,
-      bar ? (done) => bar.increment(done) : plainProgress(inferred),
+      bar ? (done, entity) => (entity === null ? bar.stop() : bar.increment(done)) : plainProgress(inferred),
     );
     await client.query("commit");
     return loaded;
@@ -153,9 +153,10 @@ function plainCount(done: Imported): void {
 }
 
 /** Without a terminal: a line per entity, and one per 10,000 records of a long one. */
-function plainProgress(inferred: Inferred[]): (done: number, entity: string) => void {
+function plainProgress(inferred: Inferred[]): (done: number, entity: string | null) => void {
   const counts = new Map<string, number>();
   return (done, entity) => {
+    if (entity === null) return console.error("Checking relations.");
     const count = (counts.get(entity) ?? 0) + done;
     counts.set(entity, count);
     const total = inferred.find((one) => one.entity === entity)?.count;

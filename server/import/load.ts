@@ -55,25 +55,27 @@ async function alone(client: Client, what: string): Promise<void> {
 }
 
 /**
- * Defines the entities and writes their records, reading the file once; the caller holds the transaction. Relations are
- * defined last, so that circles and references to later records load; later imports defer their checks to the end instead.
- * @param progress is told after each batch how many records of an entity are done.
+ * Defines the entities and writes their records, reading the file once; the caller holds the transaction. Relations are there
+ * before the first record, when they cost nothing, and checked after the last, so that circles and references to later records load.
+ * @param progress is told after each batch how many records of an entity are done; entity is null once all are written and relations are checked.
  */
 export async function load(
   client: Client,
   app: string,
   inferred: Inferred[],
-  progress: (done: number, entity: string) => void,
+  progress: (done: number, entity: string | null) => void,
 ): Promise<Loaded[]> {
   const known = await existingSchemas(client, app);
   for (const one of inferred) await settleKey(one, known.get(one.entity));
   const final = new Map(inferred.map((one) => [one.entity, mergeSchema(one, known.get(one.entity))]));
   const changed = inferred.filter((one) => !isDeepStrictEqual(known.get(one.entity), final.get(one.entity)));
+  const define = async (entity: string, definition: Definition) => {
+    await client.query("select data.define_entity($1, $2, $3)", [app, entity, JSON.stringify(definition)]);
+  };
+  for (const { entity } of changed)
+    if (!known.has(entity)) await define(entity, withoutRelations(final.get(entity) as Definition));
+  for (const { entity } of changed) await define(entity, final.get(entity) as Definition);
   await client.query("set constraints all deferred");
-  for (const one of changed) {
-    const definition = final.get(one.entity) as Definition;
-    await define(client, app, one.entity, known.has(one.entity) ? definition : withoutRelations(definition));
-  }
   const loads = new Map<string, EntityLoad>();
   for (const one of inferred) {
     const definition = final.get(one.entity) as Definition;
@@ -81,7 +83,7 @@ export async function load(
   }
   await loadAll(inferred, loads, progress);
   try {
-    for (const one of changed) await define(client, app, one.entity, final.get(one.entity) as Definition);
+    progress(0, null);
     await client.query("set constraints all immediate");
   } catch (error) {
     throw (error as { code?: string }).code === "23503"
@@ -95,7 +97,7 @@ export async function load(
 async function loadAll(
   inferred: Inferred[],
   loads: Map<string, EntityLoad>,
-  progress: (done: number, entity: string) => void,
+  progress: (done: number, entity: string | null) => void,
 ): Promise<void> {
   let writing = Promise.resolve();
   try {
@@ -187,10 +189,6 @@ function withoutRelations(definition: Definition): Definition {
     property,
   ]);
   return { ...definition, properties: Object.fromEntries(properties) };
-}
-
-async function define(client: Client, app: string, entity: string, definition: Definition): Promise<void> {
-  await client.query("select data.define_entity($1, $2, $3)", [app, entity, JSON.stringify(definition)]);
 }
 
 /** The records of one entity on their way into PostgreSQL. */
