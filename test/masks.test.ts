@@ -67,14 +67,21 @@ describe.each(storages)("in %s storage", (storage) => {
       `acme/crm/${entity(storage)}`,
     ]);
     const camel = `people${storage === "jsonb" ? "Jsonb" : "Flat"}Kinds`;
-    const answer = await graphql.ask("acme/crm", email, `{ ${camel}(orderBy: CREATED_AT_ASC, first: 1) { nodes { ${own.join(" ")} } } }`);
+    const answer = await graphql.ask(
+      "acme/crm",
+      email,
+      `{ ${camel}(orderBy: CREATED_AT_ASC, first: 1) { nodes { ${own.join(" ")} } } }`,
+    );
     const [csv] = await as(email, "select data.export_statement($1, 'ndjson', $2) as sql", [
       `acme/crm/${entity(storage)}`,
       { filter: { id: crm.ids[`${storage} Ada`] } },
     ]);
-    const visits = await crm.send(`${base}/visits_${storage}_kind?expand=person&filter={"what":"visit of Ada"}`, {
-      as: "otto",
-    });
+    const visits = await crm.send(
+      `${base}/visits_${storage}_kind?expand=person&filter={"what":"visit of Ada"}`,
+      {
+        as: "otto",
+      },
+    );
     expect(visits.status).toBe(200);
     expect(csv.sql).toMatch(view.replace("acme_crm.", ""));
     expect(answer.errors).toEqual([]);
@@ -93,27 +100,73 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 
   test.each<[string, object[], object]>([
-    ["unmasks one field", [{ permission: `${entity(storage)}:read`, fields: { unmasked: ["email"] } }], { ...masked, email: ada.email, mail: ada.email }],
-    ["unmasks by another name", [{ permission: `${entity(storage)}:read`, fields: { unmasked: ["mail"] } }], { ...masked, email: ada.email, mail: ada.email }],
+    [
+      "unmasks one field",
+      [{ permission: `${entity(storage)}:read`, fields: { unmasked: ["email"] } }],
+      { ...masked, email: ada.email, mail: ada.email },
+    ],
+    [
+      "unmasks by another name",
+      [{ permission: `${entity(storage)}:read`, fields: { unmasked: ["mail"] } }],
+      { ...masked, email: ada.email, mail: ada.email },
+    ],
     ["unmasks all", [{ permission: "*:read", fields: { unmasked: ["*"] } }], whole],
-    ["unmasks what a computed field needs", [{ permission: "*:read", fields: { unmasked: ["phone"] } }], { ...masked, phone: ada.phone, card: whole.card }],
+    [
+      "unmasks what a computed field needs",
+      [{ permission: "*:read", fields: { unmasked: ["phone"] } }],
+      { ...masked, phone: ada.phone, card: whole.card },
+    ],
     [
       "lets some fields be read",
       [{ permission: `${entity(storage)}:read`, fields: { readable: ["name", "email"] } }],
-      { name: "Ada", email: "a***@x.test", phone: null, born: null, ssn: null, salary: null, team: null, card: null, mail: "a***@x.test" },
+      {
+        name: "Ada",
+        email: "a***@x.test",
+        phone: null,
+        born: null,
+        ssn: null,
+        salary: null,
+        team: null,
+        card: null,
+        mail: "a***@x.test",
+      },
     ],
     [
       "masks what others see",
-      [{ permission: `${entity(storage)}:read`, fields: { unmasked: ["*"], masked: { salary: "redact", team: "redact", born: "null", ssn: "***-{last4}", name: "{first1}." } } }],
+      [
+        {
+          permission: `${entity(storage)}:read`,
+          fields: {
+            unmasked: ["*"],
+            masked: { salary: "redact", team: "redact", born: "null", ssn: "***-{last4}", name: "{first1}." },
+          },
+        },
+      ],
       { ...whole, salary: null, team: "***", born: null, ssn: "***-1120", name: "A.", card: null },
     ],
     [
       "is added to another, and the more is seen",
       [
-        { permission: `${entity(storage)}:read`, fields: { readable: ["name", "ssn"], masked: { ssn: "redact" } } },
-        { permission: `${entity(storage)}:read`, fields: { readable: ["team"], masked: { ssn: "last_four" } } },
+        {
+          permission: `${entity(storage)}:read`,
+          fields: { readable: ["name", "ssn"], masked: { ssn: "redact" } },
+        },
+        {
+          permission: `${entity(storage)}:read`,
+          fields: { readable: ["team"], masked: { ssn: "last_four" } },
+        },
       ],
-      { name: "Ada", email: null, phone: null, born: null, ssn: "****1120", salary: null, team: "red", card: null, mail: null },
+      {
+        name: "Ada",
+        email: null,
+        phone: null,
+        born: null,
+        ssn: "****1120",
+        salary: null,
+        team: "red",
+        card: null,
+        mail: null,
+      },
     ],
     [
       "depends on the record",
@@ -141,14 +194,37 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 
   test("a policy shows fields, and one that denies hides them from all", async () => {
-    await policy({ name: "hr", effect: "allow", actions: ["read"], entities: [`crm/${entity(storage)}`], condition: { "$account.email": "pat@acme.test" }, fields: { unmasked: ["*"] } });
+    await policy({
+      name: "hr",
+      effect: "allow",
+      actions: ["read"],
+      entities: [`crm/${entity(storage)}`],
+      condition: { "$account.email": "pat@acme.test" },
+      fields: { unmasked: ["*"] },
+    });
     expect(await seen("pat")).toEqual(whole);
-    await policy({ name: "no-pay", effect: "deny", actions: ["read"], entities: [`crm/${entity(storage)}`], condition: { "$account.roles": { $contains: "admin" } }, fields: { readable: ["salary"] } });
+    await policy({
+      name: "no-pay",
+      effect: "deny",
+      actions: ["read"],
+      entities: [`crm/${entity(storage)}`],
+      condition: { "$account.roles": { $contains: "admin" } },
+      fields: { readable: ["salary"] },
+    });
     expect(await seen("otto")).toEqual({ ...whole, salary: null });
     expect(await seen("pat")).toEqual(whole);
-    await policy({ name: "no-pay", effect: "deny", actions: ["read"], entities: [`crm/${entity(storage)}`], condition: { team: "red" }, fields: { readable: ["salary", "phone"] } });
+    await policy({
+      name: "no-pay",
+      effect: "deny",
+      actions: ["read"],
+      entities: [`crm/${entity(storage)}`],
+      condition: { team: "red" },
+      fields: { readable: ["salary", "phone"] },
+    });
     expect(await seen("otto")).toEqual({ ...whole, salary: null, phone: null, card: null });
-    expect(await as("otto@acme.test", `select salary::int, phone from ${view} where name = 'Bea'`)).toEqual([{ salary: bea.salary, phone: bea.phone }]);
+    expect(await as("otto@acme.test", `select salary::int, phone from ${view} where name = 'Bea'`)).toEqual([
+      { salary: bea.salary, phone: bea.phone },
+    ]);
   });
 
   test("the hash is of the site's secret: the same for the same value, and not to be found by trying", async () => {

@@ -50,7 +50,10 @@ export async function startPeople(): Promise<Crm & { ids: Record<string, string>
   for (const name of ["pat", "quinn", "hana", "otto"]) {
     const email = `${name}@acme.test`;
     await crm.db.account(email);
-    await crm.db.query("select tenancy.add_member('acme', $1, $2)", [email, name === "otto" ? "admin" : "viewer"]);
+    await crm.db.query("select tenancy.add_member('acme', $1, $2)", [
+      email,
+      name === "otto" ? "admin" : "viewer",
+    ]);
     if (name !== "otto") await crm.db.query("select access.revoke_role('acme', $1, 'viewer')", [email]);
     crm.tokens[name] = await crm.gateway.token(email, "acme");
   }
@@ -65,7 +68,11 @@ export async function startPeople(): Promise<Crm & { ids: Record<string, string>
         type: "object",
         properties: {
           what: { type: "string" },
-          person_id: { type: "string", format: "uuid", "x-relation": { entity: entity(storage), name: "person", inverse: "visits" } },
+          person_id: {
+            type: "string",
+            format: "uuid",
+            "x-relation": { entity: entity(storage), name: "person", inverse: "visits" },
+          },
         },
         "x-storage": storage,
       },
