@@ -64,7 +64,7 @@ $$;
 comment on function access.pii_kind(text) is 'What data of a person a text looks like: email, iban, card, national id, phone, ip address; null for none.';
 
 create or replace function access.detect_pii(entity text) returns jsonb
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 declare
   _r record := data.resolve_entity(regexp_replace(detect_pii.entity, '/[^/]*$', ''), split_part(detect_pii.entity, '/', 3));
   _entity data.entities := _r.entity_row;

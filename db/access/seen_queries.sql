@@ -69,27 +69,27 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.query_fields(uuid, jsonb) is 'The fields that a valid query filters, sorts, groups and computes by, with the entities that have them. RH400.';
 
-create or replace function access.seen_condition(entity_id uuid, shape jsonb) returns text
+create or replace function access.seen_condition(entity_id uuid, shape jsonb, but text default null) returns text
 language sql stable security definer set search_path = '' as $$
   select coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '')
   from (
     select q.target_id, array_agg(distinct r.field order by r.field) as fields
     from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
     join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
-    where r.field = q.field
+    where r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
     group by q.target_id
   ) x
 $$;
-comment on function access.seen_condition(uuid, jsonb) is
-  'What a compiled query asks for before its filter: that the reader sees in full what it compares, sorts and computes by; as SQL that ends with and, empty where everybody does.';
+comment on function access.seen_condition(uuid, jsonb, text) is
+  'What a compiled query asks for before its filter: that the reader sees in full what it compares, sorts and computes by, but for the field but, of which its view asks that; as SQL that ends with and, empty where everybody does.';
 
 -- Under a mask a column is an expression, which no index serves. So a field that has one has a view of its own, in which it is
 -- the column itself, and which nobody can read who does not see that field in full.
 create or replace function access.seen_view(entity data.entities, schema_name text, field text) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select format('%I.%I', seen_view.schema_name, data.object_name(entity.name || '__seen', seen_view.field))
+  select case when seen_view.field is not null then format('%I.%I', seen_view.schema_name, data.object_name(entity.name || '__seen', seen_view.field)) end
 $$;
-comment on function access.seen_view(data.entities, text, text) is 'The view of an entity for those who see a field in full, as SQL.';
+comment on function access.seen_view(data.entities, text, text) is 'The view of an entity for those who see a field in full, as SQL; null for no field.';
 
 create or replace function access.seen_view_fields(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
@@ -139,20 +139,18 @@ end
 $$;
 comment on function access.build_seen_views(data.entities, text) is 'Builds the views of an entity through which those who see a field in full find records by its index.';
 
-create or replace function access.source(entity data.entities, schema_name text, shape jsonb) returns text
+create or replace function access.source_field(entity data.entities, shape jsonb) returns text
 language sql stable security definer set search_path = '' as $$
-  select coalesce((
-      select access.seen_view(entity, source.schema_name, f)
-      from unnest(access.seen_view_fields(entity)) f
-      join lateral (
-        select 1 from data.filter_conditions(source.shape->'filter') c where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
-        union all select 2 from data.filter_conditions(source.shape->'filter') c where c.field = f and not c.is_alternative
-        union all select 3 from jsonb_array_elements(data.normalize_sort(source.shape->'sort')) s where s->>'field' = f
-        order by 1 limit 1) p (place) on true
-      order by p.place, f limit 1),
-    format('%I.%I', source.schema_name, (entity).name))
+  select f
+  from unnest(access.seen_view_fields(entity)) f
+  join lateral (
+    select 1 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
+    union all select 2 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative
+    union all select 3 from jsonb_array_elements(data.normalize_sort(source_field.shape->'sort')) s where s->>'field' = f
+    order by 1 limit 1) p (place) on true
+  order by p.place, f limit 1
 $$;
-comment on function access.source(data.entities, text, jsonb) is 'The view that a query reads: the entity''s own, or the one in which a masked field that it filters or sorts by is an indexed column.';
+comment on function access.source_field(data.entities, jsonb) is 'The masked field that a query filters or sorts by and that an index holds: it reads access.seen_view; null for none.';
 
 create or replace function access.sees_all(entity_id uuid) returns boolean
 language plpgsql stable security definer set search_path = '' as $$

@@ -127,8 +127,8 @@ declare
   _count text;
   _match record;
   _found text[];
-  _from text := access.source(entity, compile_find.schema_name, shape);
-  _seen text := access.seen_condition(entity.id, shape);
+  _by text := access.source_field(entity, shape);
+  _from text := coalesce(access.seen_view(entity, compile_find.schema_name, _by), format('%I.%I', compile_find.schema_name, entity.name));
   _all text := _from;
   _related text[] := '{}';
   _columns text := '';
@@ -152,7 +152,7 @@ begin
     _found := _match.columns;
     _plain := false;
   end if;
-  _where := _seen || _where;
+  _where := access.seen_condition(entity.id, shape, case when _from = access.seen_view(entity, compile_find.schema_name, _by) then _by end) || _where;
   _count := data.compile_count(entity, schema_name, shape, _all, _where, parameters);
   if _found is not null then
     shape := _match.shape_left;

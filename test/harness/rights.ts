@@ -84,3 +84,46 @@ export function may(model: Model, account: Account, action: Action, record: Reco
     )
   );
 }
+
+export type FieldRules = { readable?: string[]; unmasked?: string[]; masked?: Record<string, string> };
+/** A rule for reading: of a role that the account holds, or of a policy. */
+export type FieldRule = { effect: "allow" | "deny"; condition: Condition | null; fields: FieldRules | null };
+
+const ranks = ["last_four", "redact", "null"];
+
+/** As what a rule that allows shows a field: "full", a mask, or "hidden"; `marked` is the definition's own mask. */
+export function shownAs(fields: FieldRules | null, field: string, marked: string | undefined): string {
+  if (fields?.masked?.[field]) return fields.masked[field];
+  if (fields?.unmasked?.includes(field)) return "full";
+  if (fields?.readable && !fields.readable.includes(field)) return "hidden";
+  if (fields?.unmasked?.includes("*")) return "full";
+  return marked ?? "full";
+}
+
+/** As what an account sees a field of a record that rules let it read: the most that one shows, nothing where one denies. */
+export function shown(
+  rules: FieldRule[],
+  account: Account,
+  record: Record<string, Json>,
+  field: string,
+  marked: string | undefined,
+): string {
+  const { id, email, attributes } = account;
+  const world = {
+    account: { id, email, attributes, roles: [], groups: [] },
+    env: {},
+    action: "read" as const,
+  };
+  const hides = ({ effect, condition, fields }: FieldRule) =>
+    effect === "deny" &&
+    fields?.readable?.includes(field) &&
+    evaluate(condition ?? {}, record, world) !== false;
+  if (rules.some(hides)) return "hidden";
+  const shows = rules
+    .filter(
+      ({ effect, condition }) => effect === "allow" && evaluate(condition ?? {}, record, world) === true,
+    )
+    .map(({ fields }) => shownAs(fields, field, marked));
+  if (shows.includes("full")) return "full";
+  return ranks.find((mask) => shows.includes(mask)) ?? "hidden";
+}

@@ -1,0 +1,43 @@
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+
+const guide = readFileSync(new URL("../docs/masks.md", import.meta.url), "utf8");
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await cloneDatabase();
+  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
+  await db.query("select tenancy.create_app('acme', 'crm')");
+  for (const [email, role] of [
+    ["ann@acme.test", "editor"],
+    ["rex@acme.test", "viewer"],
+  ] as const) {
+    await db.account(email);
+    await db.query("select tenancy.add_member('acme', $1, $2)", [email, role]);
+  }
+  await db.query("select access.revoke_role('acme', 'rex@acme.test', 'viewer')");
+});
+afterAll(() => db?.drop());
+
+test("docs/masks.md says what is shown", async () => {
+  const blocks = [...guide.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql]) => sql as string);
+  expect(blocks).toHaveLength(2);
+  for (const sql of blocks) await db.query(sql);
+  const seen = async (email: string) =>
+    db.as("acme", email, async (client) => {
+      const { rows } = await client.query("select name, email, phone, born::text, ssn, salary::int from acme_crm.people");
+      return rows[0];
+    });
+  const masked = { name: "Ada", email: "a***@example.com", phone: "****1234", born: "1990-01-01", salary: 100 };
+  expect(await seen("ann@acme.test")).toEqual({ ...masked, ssn: expect.stringMatching(/^[0-9a-f]{32}$/) });
+  await db.query("select access.assign_role('acme', 'rex@acme.test', 'reception')");
+  expect(await seen("rex@acme.test")).toEqual({ name: "Ada", email: null, phone: "****1234", born: null, ssn: null, salary: null });
+  await db.query("select access.assign_role('acme', 'rex@acme.test', 'hr')");
+  expect(await seen("rex@acme.test")).toEqual({ ...masked, email: "ada@example.com", born: "1990-05-17", ssn: "***-1120" });
+});
+
+test("the masks of the guide are those there are", async () => {
+  const names = [...guide.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
+  expect(names).toHaveLength(6);
+  for (const name of names) expect(await db.query("select access.is_mask($1) as is", [name])).toEqual([{ is: true }]);
+});
