@@ -171,3 +171,91 @@ test("what a role inherits through a role of an app goes with the app", async ()
   await run("select tenancy.drop_app('acme/between', 'acme/between')");
   expect(await companies(quinn)).toBe("0");
 });
+
+describe("who may define roles, and administers nothing,", () => {
+  const definitions: [string, object, string][] = [
+    ["puts in what they hold", { permissions: ["crm/companies:read"] }, ""],
+    [
+      "puts in a part of it",
+      { permissions: [{ permission: "crm/companies:read", condition: { city: "Oslo" } }] },
+      "",
+    ],
+    [
+      "puts in what they hold under a condition",
+      { permissions: [{ permission: "crm/contacts:*", condition: { age: 7 } }] },
+      "",
+    ],
+    ["inherits what they hold", { permissions: [], inherits: ["reading"] }, ""],
+    ["puts in no other action", { permissions: ["crm/companies:update"] }, "RH403"],
+    ["puts in no wider pattern", { permissions: ["crm/*:read"] }, "RH403"],
+    ["puts in everything not", { permissions: ["*:*"] }, "RH403"],
+    ["puts in no permission without its condition", { permissions: ["crm/contacts:read"] }, "RH403"],
+    [
+      "puts in no other condition",
+      { permissions: [{ permission: "crm/contacts:*", condition: { age: 8 } }] },
+      "RH403",
+    ],
+    [
+      "unmasks nothing",
+      { permissions: [{ permission: "crm/companies:read", fields: { unmasked: ["*"] } }] },
+      "RH403",
+    ],
+    ["puts in no other right to administer", { permissions: ["@members:manage"] }, "RH403"],
+    [
+      "puts in the one they have, of one app too",
+      { permissions: ["@roles:define", "crm/@roles:define"] },
+      "",
+    ],
+    ["inherits nothing else", { permissions: [], inherits: ["admin"] }, "RH403"],
+  ];
+  beforeAll(async () => {
+    await role({
+      name: "definer",
+      permissions: ["@roles:define", { permission: "crm/contacts:*", condition: { age: 7 } }],
+    });
+    await assign(quinn, "definer");
+    await assign(quinn, "reading");
+  });
+  const by = (definition: object) =>
+    as(quinn, "select (access.define_role('acme', $1)).system", [definition]);
+
+  test.each(definitions)("%s", async (_what, definition, expected) => {
+    expect(await by({ name: "made", ...definition })).toBe(expected || "false");
+    const own = {
+      permissions: ["@roles:define", { permission: "crm/contacts:*", condition: { age: 7 } }],
+    };
+    // Nor into the role by which they hold what they hold.
+    expect(await by({ name: "definer", ...definition })).toBe(expected || "false");
+    await role({ name: "definer", ...own });
+  });
+  test("leaves what a role has by others as it is", async () => {
+    await role({ name: "made", permissions: ["crm/*:delete"] });
+    expect(await as(quinn, "select access.grant_permission('acme', 'made', 'crm/companies:read')")).toBe("");
+    expect(await as(quinn, "select access.grant_permission('acme', 'made', 'crm/companies:update')")).toBe(
+      "RH403",
+    );
+    expect(await as(quinn, "select access.revoke_permission('acme', 'made', 'crm/companies:read')")).toBe("");
+  });
+});
+
+test("a policy that waited for its entity to be dropped is defined all the same", async () => {
+  await define("papers", papers({}));
+  const dropping = await crm.db.pool.connect();
+  try {
+    await dropping.query("begin");
+    await dropping.query("select data.drop_entity('acme/crm/papers', 'papers')");
+    const defined = policy({
+      name: "late",
+      effect: "deny",
+      entities: ["crm/*"],
+      condition: { region: "south" },
+    });
+    await new Promise((done) => setTimeout(done, 300));
+    await dropping.query("commit");
+    await defined;
+  } finally {
+    dropping.release();
+  }
+  expect(await run("select count(*)::int as n from access.policies where name = 'late'")).toEqual([{ n: 1 }]);
+  await run("select access.drop_policy('acme', 'late')");
+});

@@ -48,7 +48,7 @@ begin
 end
 $$;
 comment on function access.define_role(text, jsonb) is
-  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins and @roles:define. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin.';
+  'Creates or replaces a role: {"name", "app", "description", "inherits": [roles], "permissions": [...], "data_filters": {entity: condition}}. A permission is a text, posts:update:own, or {"permission": text, "condition": a filter or its text, "fields": {"readable", "writable", "unmasked": [fields], "masked": {field: mask}}}; data_filters narrow all permissions on an entity. In effect from everybody''s next statement. Owners, admins, and who has @roles:define for permissions that they hold themselves. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 the role admin.';
 
 create or replace function access.role_violations(definition jsonb) returns jsonb
 language sql stable set search_path = '' as $$
@@ -94,6 +94,7 @@ declare
   _unused text;
   _kept uuid[] := '{}';
   _id uuid;
+  _held access.permissions[] := access.held_permissions(role);
 begin
   for _p in select p.value, p.n - 1 as n from jsonb_array_elements(coalesce(definition->'permissions', '[]')) with ordinality p (value, n) loop
     _t := access.parse_permission(coalesce(_p.value->>'permission', _p.value #>> '{}'), save_permissions.app);
@@ -118,9 +119,10 @@ begin
       'Name the entity as its permissions do; a filter narrows permissions on exactly what it names.', 'invalid_role', data.violation('/data_filters/' || _unused, 'narrows no permission'));
   end if;
   delete from access.permissions x where x.role_id = role.id and not x.id = any (_kept);
+  perform access.refuse_escalation(role, _held);
 end
 $$;
-comment on function access.save_permissions(access.roles, text, jsonb) is 'Writes the permissions of a role''s definition and removes those it no longer has. RH400.';
+comment on function access.save_permissions(access.roles, text, jsonb) is 'Writes the permissions of a role''s definition and removes those it no longer has. RH400, RH403 more than the caller holds.';
 
 -- A filter on posts must narrow *:read too, else the role would see all posts by the wider permission.
 create or replace function access.covers(filtered text, permitted text) returns boolean
