@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { startGateway } from "./harness/gateway.ts";
 import { startPosts, storages } from "./harness/posts.ts";
 
 // What conditions protect stays protected: in what is kept of deleted records, while entities are given other definitions, and
@@ -258,4 +259,64 @@ test("a policy that waited for its entity to be dropped is defined all the same"
   }
   expect(await run("select count(*)::int as n from access.policies where name = 'late'")).toEqual([{ n: 1 }]);
   await run("select access.drop_policy('acme', 'late')");
+});
+
+describe("who may define entities, and not policies,", () => {
+  beforeAll(async () => {
+    await role({ name: "modeller", permissions: ["crm/@entities:define"] });
+    await assign(pat, "modeller");
+    await define("papers", papers({ "x-policies": ["owner_only"] }));
+    await fill("papers");
+  });
+  afterAll(async () => {
+    await run("select access.drop_role('acme', 'modeller')");
+    await drop("papers");
+  });
+  const by = (options: object, field?: string) =>
+    as(pat, "select (data.define_entity('acme/crm', 'papers', $1)).name", [papers(options, field)]);
+
+  test.each<[string, string[], string]>([
+    ["allows nobody anything", ["owner_only", "authenticated_read"], "RH403"],
+    ["takes no denial away", [], "RH403"],
+    ["leaves them as they are", ["owner_only"], "papers"],
+  ])("%s by x-policies", async (_what, policies, expected) => {
+    expect(await by({ "x-policies": policies, description: expected })).toBe(expected);
+    expect(await as(pat, "select title from acme_crm.papers")).toBe("");
+  });
+  test("is not told values of records that a conversion would lose", async () => {
+    const schema = {
+      type: "object",
+      "x-policies": ["owner_only"],
+      properties: { title: { type: "string" }, region: { type: "integer", "x-convert": "length(region)" } },
+    };
+    const asked =
+      "select jsonb_path_query_array(data.plan('acme/crm/papers', $1), '$.losses[*].examples[*].was') as was";
+    expect(await as(pat, asked, [schema])).toBe("");
+    expect((await run(asked, [schema]))[0]?.was).toEqual(["north", "south", "south"]);
+    expect(
+      await as(pat, "select jsonb_array_length(data.plan('acme/crm/papers', $1) #> '{losses,0,examples}')", [
+        schema,
+      ]),
+    ).toBe("3");
+  });
+});
+
+test("the definition that GraphQL shows of an entity tells nothing of conditions", async () => {
+  const gateway = await startGateway(crm.db, {}, 5, true);
+  try {
+    const response = await fetch(`${gateway.url}/graphql`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        authorization: `Bearer ${await gateway.token(quinn, "acme")}`,
+      },
+      body: JSON.stringify({ query: '{ __type(name: "Entity") { fields { name } } }' }),
+    });
+    const { data } = (await response.json()) as { data: { __type: { fields: { name: string }[] } } };
+    const names = data.__type.fields.map(({ name }) => name);
+    expect(names).toContain("schema");
+    expect(names).not.toContain("rightsSql");
+  } finally {
+    await gateway.stop();
+  }
 });
