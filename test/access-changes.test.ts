@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { startGateway } from "./harness/gateway.ts";
 import { startPosts, storages } from "./harness/posts.ts";
 
 // What conditions protect stays protected: in what is kept of deleted records, while entities are given other definitions, and
@@ -170,4 +171,152 @@ test("what a role inherits through a role of an app goes with the app", async ()
   expect(await companies(quinn)).toBe("1");
   await run("select tenancy.drop_app('acme/between', 'acme/between')");
   expect(await companies(quinn)).toBe("0");
+});
+
+describe("who may define roles, and administers nothing,", () => {
+  const definitions: [string, object, string][] = [
+    ["puts in what they hold", { permissions: ["crm/companies:read"] }, ""],
+    [
+      "puts in a part of it",
+      { permissions: [{ permission: "crm/companies:read", condition: { city: "Oslo" } }] },
+      "",
+    ],
+    [
+      "puts in what they hold under a condition",
+      { permissions: [{ permission: "crm/contacts:*", condition: { age: 7 } }] },
+      "",
+    ],
+    ["inherits what they hold", { permissions: [], inherits: ["reading"] }, ""],
+    ["puts in no other action", { permissions: ["crm/companies:update"] }, "RH403"],
+    ["puts in no wider pattern", { permissions: ["crm/*:read"] }, "RH403"],
+    ["puts in everything not", { permissions: ["*:*"] }, "RH403"],
+    ["puts in no permission without its condition", { permissions: ["crm/contacts:read"] }, "RH403"],
+    [
+      "puts in no other condition",
+      { permissions: [{ permission: "crm/contacts:*", condition: { age: 8 } }] },
+      "RH403",
+    ],
+    [
+      "unmasks nothing",
+      { permissions: [{ permission: "crm/companies:read", fields: { unmasked: ["*"] } }] },
+      "RH403",
+    ],
+    ["puts in no other right to administer", { permissions: ["@members:manage"] }, "RH403"],
+    [
+      "puts in the one they have, of one app too",
+      { permissions: ["@roles:define", "crm/@roles:define"] },
+      "",
+    ],
+    ["inherits nothing else", { permissions: [], inherits: ["admin"] }, "RH403"],
+  ];
+  beforeAll(async () => {
+    await role({
+      name: "definer",
+      permissions: ["@roles:define", { permission: "crm/contacts:*", condition: { age: 7 } }],
+    });
+    await assign(quinn, "definer");
+    await assign(quinn, "reading");
+  });
+  const by = (definition: object) =>
+    as(quinn, "select (access.define_role('acme', $1)).system", [definition]);
+
+  test.each(definitions)("%s", async (_what, definition, expected) => {
+    expect(await by({ name: "made", ...definition })).toBe(expected || "false");
+    const own = {
+      permissions: ["@roles:define", { permission: "crm/contacts:*", condition: { age: 7 } }],
+    };
+    // Nor into the role by which they hold what they hold.
+    expect(await by({ name: "definer", ...definition })).toBe(expected || "false");
+    await role({ name: "definer", ...own });
+  });
+  test("leaves what a role has by others as it is", async () => {
+    await role({ name: "made", permissions: ["crm/*:delete"] });
+    expect(await as(quinn, "select access.grant_permission('acme', 'made', 'crm/companies:read')")).toBe("");
+    expect(await as(quinn, "select access.grant_permission('acme', 'made', 'crm/companies:update')")).toBe(
+      "RH403",
+    );
+    expect(await as(quinn, "select access.revoke_permission('acme', 'made', 'crm/companies:read')")).toBe("");
+  });
+});
+
+test("a policy that waited for its entity to be dropped is defined all the same", async () => {
+  await define("papers", papers({}));
+  const dropping = await crm.db.pool.connect();
+  try {
+    await dropping.query("begin");
+    await dropping.query("select data.drop_entity('acme/crm/papers', 'papers')");
+    const defined = policy({
+      name: "late",
+      effect: "deny",
+      entities: ["crm/*"],
+      condition: { region: "south" },
+    });
+    await new Promise((done) => setTimeout(done, 300));
+    await dropping.query("commit");
+    await defined;
+  } finally {
+    dropping.release();
+  }
+  expect(await run("select count(*)::int as n from access.policies where name = 'late'")).toEqual([{ n: 1 }]);
+  await run("select access.drop_policy('acme', 'late')");
+});
+
+describe("who may define entities, and not policies,", () => {
+  beforeAll(async () => {
+    await role({ name: "modeller", permissions: ["crm/@entities:define"] });
+    await assign(pat, "modeller");
+    await define("papers", papers({ "x-policies": ["owner_only"] }));
+    await fill("papers");
+  });
+  afterAll(async () => {
+    await run("select access.drop_role('acme', 'modeller')");
+    await drop("papers");
+  });
+  const by = (options: object, field?: string) =>
+    as(pat, "select (data.define_entity('acme/crm', 'papers', $1)).name", [papers(options, field)]);
+
+  test.each<[string, string[], string]>([
+    ["allows nobody anything", ["owner_only", "authenticated_read"], "RH403"],
+    ["takes no denial away", [], "RH403"],
+    ["leaves them as they are", ["owner_only"], "papers"],
+  ])("%s by x-policies", async (_what, policies, expected) => {
+    expect(await by({ "x-policies": policies, description: expected })).toBe(expected);
+    expect(await as(pat, "select title from acme_crm.papers")).toBe("");
+  });
+  test("is not told values of records that a conversion would lose", async () => {
+    const schema = {
+      type: "object",
+      "x-policies": ["owner_only"],
+      properties: { title: { type: "string" }, region: { type: "integer", "x-convert": "length(region)" } },
+    };
+    const asked =
+      "select jsonb_path_query_array(data.plan('acme/crm/papers', $1), '$.losses[*].examples[*].was') as was";
+    expect(await as(pat, asked, [schema])).toBe("");
+    expect((await run(asked, [schema]))[0]?.was).toEqual(["north", "south", "south"]);
+    expect(
+      await as(pat, "select jsonb_array_length(data.plan('acme/crm/papers', $1) #> '{losses,0,examples}')", [
+        schema,
+      ]),
+    ).toBe("3");
+  });
+});
+
+test("the definition that GraphQL shows of an entity tells nothing of conditions", async () => {
+  const gateway = await startGateway(crm.db, {}, 5, true);
+  try {
+    const response = await fetch(`${gateway.url}/graphql`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        authorization: `Bearer ${await gateway.token(quinn, "acme")}`,
+      },
+      body: JSON.stringify({ query: '{ __type(name: "Entity") { fields { name } } }' }),
+    });
+    const { data } = (await response.json()) as { data: { __type: { fields: { name: string }[] } } };
+    const names = data.__type.fields.map(({ name }) => name);
+    expect(names).toContain("schema");
+    expect(names).not.toContain("rightsSql");
+  } finally {
+    await gateway.stop();
+  }
 });

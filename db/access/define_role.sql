@@ -26,8 +26,6 @@ declare
   _entities uuid[];
   _parents uuid[];
   _path text;
-  _mine access.permissions[] := access.held_permissions(access.roles_of(save_role.site_id, auth.account_id()));
-  _before access.permissions[];
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The role is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -44,7 +42,6 @@ begin
     perform access.save_first_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   end if;
   _entities := access.concerned_entities(array[_role.id]);
-  _before := access.held_permissions(array[_role.id]);
   insert into access.roles as r (site_id, app_id, name, description) values (save_role.site_id, _app.id, definition->>'name', definition->>'description')
   on conflict (site_id, app_id, name) do update set description = excluded.description, version = r.version + 1
   returning r.* into _role;
@@ -63,7 +60,6 @@ begin
   end if;
   perform access.rebuild_held_roles(save_role.site_id);
   perform access.save_permissions(_role, _app.name, definition);
-  perform access.require_no_more(save_role.site_id, _mine, _before, access.held_permissions(array[_role.id]));
   perform access.save_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   role := _role;
   entities := _entities || access.concerned_entities(array[_role.id]);
@@ -115,6 +111,7 @@ declare
   _unused text;
   _kept uuid[] := '{}';
   _id uuid;
+  _held access.permissions[] := access.held_permissions(role);
 begin
   for _p in select p.value, p.n - 1 as n from jsonb_array_elements(coalesce(definition->'permissions', '[]')) with ordinality p (value, n) loop
     _t := access.parse_permission(coalesce(_p.value->>'permission', _p.value #>> '{}'), save_permissions.app);
@@ -139,9 +136,10 @@ begin
       'Name the entity as its permissions do; a filter narrows permissions on exactly what it names.', 'invalid_role', data.violation('/data_filters/' || _unused, 'narrows no permission'));
   end if;
   delete from access.permissions x where x.role_id = role.id and not x.id = any (_kept);
+  perform access.refuse_escalation(role, _held);
 end
 $$;
-comment on function access.save_permissions(access.roles, text, jsonb) is 'Writes the permissions of a role''s definition and removes those it no longer has. RH400.';
+comment on function access.save_permissions(access.roles, text, jsonb) is 'Writes the permissions of a role''s definition and removes those it no longer has. RH400, RH403 more than the caller holds.';
 
 -- A filter on posts must narrow *:read too, else the role would see all posts by the wider permission.
 create or replace function access.covers(filtered text, permitted text) returns boolean

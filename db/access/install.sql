@@ -80,6 +80,9 @@ declare
   _front text;
 begin
   select e.* into _entity from data.entities e where e.id = compile_entity.entity_id for no key update;
+  if not found then
+    return; -- it was dropped meanwhile
+  end if;
   select a.schema_name into _schema_name from tenancy.apps a where a.id = _entity.app_id;
   _before := to_regprocedure(access.rights_function(_entity) || '(text, int)') is not null;
   _front := access.front_sql(_entity);

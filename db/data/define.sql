@@ -186,6 +186,7 @@ language sql stable set search_path = '' as $$
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
           when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
           when k.value ?| array['x-index', 'x-unique', 'x-relation'] and not data.is_linked(k.value) and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
+            || case when data.kind(k.value) = 'array' and k.value ? 'x-relation' then '; a list of related records is {"x-relation": {"entity": "labels", "many": true}}' else '' end
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
       ) p where p.message is not null), '[]')

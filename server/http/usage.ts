@@ -37,7 +37,7 @@ export class Usage {
   }
 
   note(app: string, entity: string, operation: Operation, { account, env }: Caller): void {
-    if (this.#window === 0 || ofMany.has(operation)) return;
+    if (this.#window === 0 || account === null || ofMany.has(operation)) return;
     const action = changes.has(operation) ? "update" : (actions[operation] ?? "read");
     const key = `${account} ${app} ${action} ${entity}`;
     const used = this.#counts.get(key);
