@@ -19,7 +19,8 @@ grant execute on function
   access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
-  access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids()
+  access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),
+  access.share(text, text, text, jsonb, text[], timestamptz, text), access.revoke_share(text, text, text), access.list_shares(text)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
 to rowhouse_account;
@@ -28,7 +29,7 @@ do $$
 declare
   _table text;
 begin
-  foreach _table in array array['roles', 'role_parents', 'held_roles', 'permissions', 'assignments', 'groups', 'group_members', 'policies', 'versions', 'rules', 'rule_sources', 'mask_keys'] loop
+  foreach _table in array array['roles', 'role_parents', 'held_roles', 'permissions', 'assignments', 'groups', 'group_members', 'policies', 'versions', 'rules', 'rule_sources', 'mask_keys', 'shares'] loop
     execute format('alter table access.%I enable row level security, force row level security', _table);
     execute format('drop policy if exists owner_all on access.%I', _table);
     execute format('create policy owner_all on access.%I to rowhouse_owner using (true) with check (true)', _table);
@@ -36,7 +37,7 @@ begin
     execute format('create policy member_read on access.%I for select to rowhouse_account
       using (site_id = any ((select %s)::uuid[]))', _table,
       -- Conditions tell what a site protects, and from whom.
-      case when _table in ('policies', 'versions', 'rules', 'rule_sources', 'mask_keys') then 'access.my_control_site_ids(''@policies:define'')' else 'tenancy.my_site_ids()' end);
+      case when _table in ('policies', 'versions', 'rules', 'rule_sources', 'mask_keys', 'shares') then 'access.my_control_site_ids(''@policies:define'')' else 'tenancy.my_site_ids()' end);
   end loop;
 end
 $$;

@@ -165,6 +165,7 @@ begin
   perform data.build_change_counter(entity, schema_name);
   perform data.build_kept(entity, schema_name);
   perform audit.build(entity, schema_name);
+  perform access.build_shares(entity.id);
 end
 $$;
 comment on function data.build_front(data.entities, text) is

@@ -69,6 +69,7 @@ const routes: Record<string, Record<string, Route>> = {
     },
     DELETE: { sql: "access.revoke_role_from_group($1, $2, $3)", parts: 2 },
   },
+  shares: { GET: { sql: "access.list_shares($1)" } },
   delegations: {
     POST: {
       sql: `access.refuse_members($2::jsonb, '{account,role,until,permissions}'), jsonb_build_object('id', access.delegate($1, $2::jsonb->>'account', $2::jsonb->>'role',
