@@ -25,19 +25,40 @@ test("docs/masks.md says what is shown", async () => {
   for (const sql of blocks) await db.query(sql);
   const seen = async (email: string) =>
     db.as("acme", email, async (client) => {
-      const { rows } = await client.query("select name, email, phone, born::text, ssn, salary::int from acme_crm.people");
+      const { rows } = await client.query(
+        "select name, email, phone, born::text, ssn, salary::int from acme_crm.people",
+      );
       return rows[0];
     });
-  const masked = { name: "Ada", email: "a***@example.com", phone: "****1234", born: "1990-01-01", salary: 100 };
+  const masked = {
+    name: "Ada",
+    email: "a***@example.com",
+    phone: "****1234",
+    born: "1990-01-01",
+    salary: 100,
+  };
   expect(await seen("ann@acme.test")).toEqual({ ...masked, ssn: expect.stringMatching(/^[0-9a-f]{32}$/) });
   await db.query("select access.assign_role('acme', 'rex@acme.test', 'reception')");
-  expect(await seen("rex@acme.test")).toEqual({ name: "Ada", email: null, phone: "****1234", born: null, ssn: null, salary: null });
+  expect(await seen("rex@acme.test")).toEqual({
+    name: "Ada",
+    email: null,
+    phone: "****1234",
+    born: null,
+    ssn: null,
+    salary: null,
+  });
   await db.query("select access.assign_role('acme', 'rex@acme.test', 'hr')");
-  expect(await seen("rex@acme.test")).toEqual({ ...masked, email: "ada@example.com", born: "1990-05-17", ssn: "***-1120" });
+  expect(await seen("rex@acme.test")).toEqual({
+    ...masked,
+    email: "ada@example.com",
+    born: "1990-05-17",
+    ssn: "***-1120",
+  });
 });
 
 test("the masks of the guide are those there are", async () => {
   const names = [...guide.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
   expect(names).toHaveLength(6);
-  for (const name of names) expect(await db.query("select access.is_mask($1) as is", [name])).toEqual([{ is: true }]);
+  for (const name of names)
+    expect(await db.query("select access.is_mask($1) as is", [name])).toEqual([{ is: true }]);
 });
