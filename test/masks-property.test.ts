@@ -59,7 +59,7 @@ const some = fc.subarray(FIELDS, { minLength: 1 });
 const fields: fc.Arbitrary<FieldRules> = fc.record(
   {
     readable: some,
-    unmasked: fc.oneof(some, fc.constant(["*"])),
+    unmasked: fc.oneof(some, fc.constant<string[]>(["*"])),
     masked: fc.dictionary(fc.constantFrom(...FIELDS), fc.constantFrom("last_four", "redact", "null"), {
       minKeys: 1,
     }),
