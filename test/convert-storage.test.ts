@@ -305,3 +305,52 @@ test("only owners and admins convert, cancel and see the progress", async () => 
     ]);
   });
 });
+
+test("the view stays the one it was, and what is searched is filled batch by batch, not while all wait", async () => {
+  await db.query("select data.define_entity('acme/crm', 'articles', $1)", [
+    {
+      type: "object",
+      properties: { title: { ...text, "x-search": { weight: "A" } }, body: { ...text, "x-search": true } },
+      "x-search": { language: "english" },
+    },
+  ]);
+  await db.query(
+    "select data.insert('acme/crm/articles', (select jsonb_agg(jsonb_build_object('title', 'Harvest ' || g, 'body', 'the farmers are sowing')) from generate_series(1, 3000) g))",
+  );
+  const view = () => db.query("select 'acme_crm.articles'::regclass::oid::int as oid");
+  const found = async (words: string) =>
+    (
+      await db.query<{ n: number }>(
+        "select jsonb_array_length(data.find('acme/crm/articles', $1)->'data') as n",
+        [{ q: words, limit: 50 }],
+      )
+    )[0]?.n;
+  const before = await view();
+  for (const storage of ["flat", "jsonb"]) {
+    const [{ id } = { id: "" }] = await db.query<{ id: string }>(
+      "select (data.convert_storage('acme/crm/articles', $1)).id",
+      [storage],
+    );
+    while ((await operation(id)).step !== "switch") await step(id);
+    await db.query("select data.insert('acme/crm/articles', $1)", [{ title: `Meanwhile ${storage}` }]);
+    const rows = () =>
+      db.query(
+        `select md5(string_agg(xmin::text, ' ' order by id)) as writers, count(_search)::int as filled from acme_crm.articles_${storage}`,
+      );
+    const written = await rows();
+    expect(await finish(id)).toMatchObject({ state: "done", error: null });
+    expect(await rows()).toEqual(written);
+    expect(await view()).toEqual(before);
+    await db.query("select data.insert('acme/crm/articles', $1)", [{ title: `Afterwards ${storage}` }]);
+    await db.query("update acme_crm.articles set body = 'combined ' || $1 where title = 'Harvest 7'", [
+      storage,
+    ]);
+    expect([
+      await found("sow"),
+      await found(`meanwhile ${storage}`),
+      await found(`afterwards ${storage}`),
+      await found(`afterwads ${storage}`),
+      await found(`combine ${storage}`),
+    ]).toEqual([50, 1, 1, 1, 1]);
+  }
+});

@@ -751,17 +751,19 @@ test("GraphQL has the records both ways, filters by them and writes the ids", as
     });
     const { id } = created.createPlay.play;
     // In the order in which they were written, unless told.
-    const order = async (args: string, variables?: string) =>
+    const order = async (args: string, variables?: string | null | string[]) =>
       (
         await ask(
-          `query ${variables ? "($by: [StageOrderBy!])" : ""} { plays { nodes { stages${args} { nodes { name } } } } }`,
-          variables ? { by: [variables] } : {},
+          `query ${variables === undefined ? "" : "($by: [StageOrderBy!])"} { plays { nodes { stages${args} { nodes { name } } } } }`,
+          variables === undefined ? {} : { by: variables },
         )
       ).plays.nodes[0].stages.nodes.map(({ name }: { name: string }) => name);
     expect(await order("")).toEqual(["small", "big"]);
     expect(await order("(first: 1)")).toEqual(["small"]);
     expect(await order("(orderBy: NAME_ASC)")).toEqual(["big", "small"]);
     expect(await order("(orderBy: $by)", "NAME_ASC")).toEqual(["big", "small"]);
+    for (const none of [null, [], "NATURAL"])
+      expect([none, await order("(orderBy: $by)", none)]).toEqual([none, ["small", "big"]]);
     expect(
       await ask(
         `mutation ($id: UUID!, $ids: JSON) { updatePlay(input: {id: $id, patch: {stages: $ids}}) { play { stages(first: 1) { totalCount nodes { name } } } } }`,

@@ -37,6 +37,28 @@ const stepUntil = async (name: string, until: string) => {
   while ((await operation(name)).step !== until) await step(name);
 };
 
+test("the plan for few records says that they are locked while their search is filled", async () => {
+  await define("leaflets", schema("jsonb"));
+  await crm.db.query("select data.insert('acme/crm/leaflets', $1)", [
+    JSON.stringify([{ title: "One" }, { title: "Two" }]),
+  ]);
+  const plan = (definition: object) =>
+    one("select data.plan('acme/crm/leaflets', $1) as r", [definition]) as Promise<{
+      rewrites: number;
+      locks: { message: string }[];
+    }>;
+  const searched = await plan(schema("jsonb", { language: "english" }));
+  expect([searched.rewrites, searched.locks[0]?.message]).toEqual([
+    2,
+    "nobody reads or writes while every record is written",
+  ]);
+  const unsearched = await plan({ ...schema("jsonb"), description: "Small." });
+  expect([unsearched.rewrites, unsearched.locks[0]?.message]).toEqual([
+    0,
+    "for the moment of a catalog change",
+  ]);
+});
+
 describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
   const name = `papers_${storage}_kept`;
   const english = schema(storage, { language: "english" });

@@ -51,19 +51,22 @@ create or replace function data.copy_list(entity data.entities, target data.enti
 language plpgsql stable set search_path = '' as $$
 declare
   _record text := data.record_source(entity, alias);
+  _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
   _dropped text := format(case entity.storage
     when 'flat' then '(select jsonb_object_agg(key, value) from jsonb_each(coalesce(%1$s._dropped, ''{}'') || to_jsonb(%1$s.*)) where key ~ ''@'' and value <> ''null'')'
     else '(%2$I.%3$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).dropped' end, alias,
-    (select a.schema_name from tenancy.apps a where a.id = entity.app_id), entity.name || '_upgraded');
+    _schema_name, entity.name || '_upgraded');
 begin
   select array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped']
       || case target.storage when 'jsonb' then '{data}'::text[] else '{}' end
       || case data.link_names(entity.schema) when '{}' then '{}'::text[] else '{_links}' end
-      || coalesce(array_agg(quote_ident(f.name) order by f.position), '{}'),
+      || coalesce(array_agg(quote_ident(f.name) order by f.position), '{}')
+      || case when data.search_state(target, _schema_name) is null then '{}'::text[] else '{_search}' end,
     array[alias || '.id', alias || '.created_at', alias || '.updated_at', alias || '.version', alias || '.created_by', entity.version::text, _dropped]
       || case target.storage when 'jsonb' then array[_record] else '{}' end
       || case data.link_names(entity.schema) when '{}' then '{}' else array[alias || '._links'] end
       || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
+      || case when data.search_state(target, _schema_name) is null then '{}'::text[] else array[alias || '._search'] end
   into columns, expressions
   from data.fields f
   where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema))
@@ -132,6 +135,7 @@ begin
       execute _statement;
     end if;
   end loop;
+  perform data.begin_search(entity, target, schema_name);
   _copy := data.copy_list(entity, target, 't');
   perform rowhouse.create_function($sql$
     create or replace function %1$s() returns trigger language plpgsql security definer set search_path = '' $sql$, $sql$

@@ -80,6 +80,7 @@ declare
   _losses jsonb;
   _before text;
   _keeps boolean;
+  _fills boolean;
 begin
   begin
     if jsonb_path_exists(changes, '$[*] ? (exists (@.expression))') then
@@ -90,6 +91,7 @@ begin
     _statements := data.storage_statements(_entity, _schema_name, _fields, renames, data.schema_transforms(changes));
     _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
     _keeps := data.keeps_view(_entity, _schema_name, _fields, _statements);
+    _fills := data.fills_search(_entity, _schema_name);
     execute format('select count(*) from %s', data.storage_table(old, _schema_name)) into _records;
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
       perform data.build_upgrade(_entity, _schema_name);
@@ -105,8 +107,8 @@ begin
     null;
   end;
   return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'losses', coalesce(_losses, '[]'), 'records', _records,
-    'rewrites', case when exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
-    'locks', data.statement_locks(old, _schema_name, _statements, _keeps));
+    'rewrites', case when _fills or exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
+    'locks', data.statement_locks(old, _schema_name, _statements, _keeps, _fills));
 end
 $$;
 comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
@@ -147,12 +149,12 @@ end
 $$;
 comment on function data.key_offenders(data.entities, text, jsonb) is 'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each.';
 
-drop function if exists data.statement_locks(data.entities, text, text[]);
-create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean) returns jsonb
+drop function if exists data.statement_locks(data.entities, text, text[]), data.statement_locks(data.entities, text, text[], boolean);
+create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean, fills_search boolean) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_array(
       jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'ACCESS EXCLUSIVE', 'message', case
-        when exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
+        when fills_search or exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
         when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null' and s !~ ' not valid$') then 'nobody reads or writes while every record is read once'
         else 'for the moment of a catalog change' end),
       jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message',
@@ -160,7 +162,7 @@ language sql stable set search_path = '' as $$
     || coalesce((select jsonb_agg(jsonb_build_object('relation', t, 'mode', 'SHARE ROW EXCLUSIVE', 'message', 'a foreign key refers to it'))
       from (select distinct substring(s from ' references (\S+) ') from unnest(statements) s where s ~ ' references ') x (t)), '[]')
 $$;
-comment on function data.statement_locks(data.entities, text, text[], boolean) is 'Which locks a definition takes, as [{relation, mode, message}]. Each is tried for 100 ms at a time.';
+comment on function data.statement_locks(data.entities, text, text[], boolean, boolean) is 'Which locks a definition takes, as [{relation, mode, message}]. Each is tried for 100 ms at a time.';
 
 create or replace function data.dependents(entity data.entities, changes jsonb) returns jsonb
 language sql stable set search_path = '' as $$

@@ -18,6 +18,12 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.search_statements(data.entities, text) is 'The statement of the search index that a definition leaves to a worker, if it does.';
 
+create or replace function data.fills_search(entity data.entities, schema_name text) returns boolean
+language sql stable set search_path = '' as $$
+  select coalesce(data.search_fingerprint(entity) <> coalesce(data.search_state(entity, fills_search.schema_name), '') and not data.builds_online(entity), false)
+$$;
+comment on function data.fills_search(data.entities, text) is 'Whether a definition fills the search of every record while it holds its lock, as it does for few records.';
+
 create or replace function data.defer_search(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
@@ -57,3 +63,31 @@ language sql immutable parallel safe set search_path = '' as $$
     select jsonb_object_agg(p.key, p.value - 'x-search'::text) from jsonb_each(without_search.schema->'properties') p))
 $$;
 comment on function data.without_search(jsonb) is 'A schema of which nothing is searched.';
+
+-- The vocabulary is the entity's, whatever its storage; what is searched is copied with the records.
+create or replace function data.begin_search(entity data.entities, target data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _table text := data.storage_table(target, begin_search.schema_name);
+begin
+  if data.search_state(entity, begin_search.schema_name) = data.search_fingerprint(entity) then
+    execute format('alter table %s add column _search tsvector', _table);
+    execute format('comment on column %s._search is %L', _table, 'converting ' || data.search_fingerprint(entity));
+    execute format('create index %I on %s using gin (_search)', data.index_name(target, '_search', 'idx'), _table);
+  end if;
+end
+$$;
+comment on function data.begin_search(data.entities, data.entities, text) is
+  'Gives the new storage of an entity a place for what is searched, which copying fills, so that nobody waits for it when storages are switched.';
+
+create or replace function data.switch_search(entity data.entities, schema_name text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if data.search_state(entity, switch_search.schema_name) = 'converting ' || data.search_fingerprint(entity) then
+    execute format('comment on column %s._search is %L', data.storage_table(entity, switch_search.schema_name), data.search_fingerprint(entity));
+    perform data.build_search_rule(entity, switch_search.schema_name);
+    perform data.build_search_triggers(entity, switch_search.schema_name);
+  end if;
+end
+$$;
+comment on function data.switch_search(data.entities, text) is 'Lets the search that data.begin_search began serve the storage that is the entity''s now.';

@@ -10,19 +10,15 @@ declare
   _statement text;
   _statements text[];
   _equal boolean;
-  _policies text[];
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new]
-    || array(select distinct p.table_name from data.looking_policies(schema_name, entity.name) p)
-      || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id),
+    || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id),
     array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
   execute format('select (select count(*) from %s) = (select count(*) from %s)', _old, _new) into _equal;
   if not _equal then
     raise exception 'The new storage of % does not hold as many records as the old one', entity.name using errcode = 'data_corrupted';
   end if;
   _statements := data.repoint_statements(_old, _new);
-  _policies := data.release_policies(schema_name, entity.name);
-  perform data.drop_front(entity, schema_name);
   execute format('drop trigger %I on %s', entity.name || '_convert', _old);
   execute format('drop function %I.%I()', schema_name, entity.name || '_convert');
   foreach _statement in array _statements loop
@@ -34,6 +30,10 @@ begin
   insert into data.entity_versions (entity_id, version, site_id, schema, created_by)
   values (_entity.id, _entity.version, _entity.site_id, _entity.schema, auth.account_id());
   perform data.save_fields(_entity);
+  -- A view that is replaced where it stands is found by statements that have begun.
+  perform data.switch_search(_entity, schema_name);
+  perform access.guard(_entity, _new);
+  perform data.build_front(_entity, schema_name);
   -- Views look lists of links up in the old storage until now.
   for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
     select from data.links l where l.entity_id = e.id and l.target_id = _entity.id)
@@ -41,8 +41,6 @@ begin
     perform data.build_front(_referrer, schema_name);
   end loop;
   execute format('drop table %s', _old);
-  perform data.build_entity(_entity, schema_name);
-  perform data.restore_policies(_entity.name, _policies);
   -- Their rules look references up in this storage.
   for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (
     select from data.relations r where r.entity_id = e.id and r.target_id = _entity.id)

@@ -2,10 +2,11 @@ import {
   type PgCodec,
   type PgCondition,
   type PgResource,
+  type PgSelectQueryBuilder,
   type PgSelectSingleStep,
   TYPES,
 } from "postgraphile/@dataplan/pg";
-import { ConstantStep, connection, type Step } from "postgraphile/grafast";
+import { connection, lambda, type Step } from "postgraphile/grafast";
 import { type GraphQLInputObjectType, GraphQLNonNull, type GraphQLObjectType } from "postgraphile/graphql";
 
 type Link = { name: string; view: string; own: string; other: string; from: PgResource; to: PgResource };
@@ -101,17 +102,17 @@ export const links: GraphileConfig.Plugin = {
                       ],
                     });
                     // As it was written, where nothing else is asked for.
-                    const $orderBy = args.getRaw("orderBy");
-                    if (
-                      own === "source_id" &&
-                      $orderBy instanceof ConstantStep &&
-                      String($orderBy.data ?? "NATURAL") === "NATURAL"
-                    )
-                      $found.orderBy({
-                        fragment: sql`${alias}.position`,
-                        codec: TYPES.int,
-                        direction: "ASC",
-                      });
+                    if (own === "source_id")
+                      $found.apply(
+                        lambda(args.getRaw("orderBy"), (orderBy) => (builder: PgSelectQueryBuilder) => {
+                          if (!/^(NATURAL)?$/.test(String(orderBy ?? ""))) return;
+                          builder.orderBy({
+                            fragment: sql`${alias}.position`,
+                            codec: TYPES.int,
+                            direction: "ASC",
+                          });
+                        }),
+                      );
                     return connection($found);
                   },
                 } as never,
