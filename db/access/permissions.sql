@@ -51,14 +51,28 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.permission_text(access.permissions) is 'A permission as it is written: crm/posts:update:own.';
 
+-- Called where the search path is pinned already: pinning it costs as much as a call. 9 µs, 13 as a function of SQL.
+create or replace function access.holds_plainly(roles uuid[], site_id uuid, entity text, action text) returns boolean
+language plpgsql stable parallel safe as $$
+begin
+  return exists (
+    select from access.permissions p
+    where p.role_id = any (holds_plainly.roles) and p.site_id = holds_plainly.site_id and p.is_plain
+      and p.action in (holds_plainly.action, '*') and p.entity = any (access.patterns(holds_plainly.entity)));
+end
+$$;
+comment on function access.holds_plainly(uuid[], uuid, text, text) is 'Whether one of roles has a permission on an entity app/entity of a site that depends on nothing.';
+
 -- Called once per statement from the policies of entities for which nothing special was said, as (select access.allows(…)).
 create or replace function access.allows(site_id uuid, entity text, action text) returns boolean
-language sql stable security definer parallel safe set search_path = '' as $$
-  select allows.site_id = tenancy.site_id() and exists (
-    select from access.permissions p
-    where p.role_id = any (access.role_ids()) and p.site_id = allows.site_id and p.is_plain
-      and p.action in (allows.action, '*') and p.entity = any (access.patterns(allows.entity))
-  ) or auth.is_operator()
+language plpgsql stable security definer parallel safe set search_path = '' as $$
+begin
+  -- 13 µs; as one expression of SQL 20.
+  if allows.site_id = tenancy.site_id() and access.holds_plainly(access.role_ids(), allows.site_id, allows.entity, allows.action) then
+    return true;
+  end if;
+  return auth.is_operator();
+end
 $$;
 comment on function access.allows(uuid, text, text) is
   'Whether the account of the claims may do action (create, read, update, delete) on every record of entity app/entity of a site, by any of its roles there, before conditions and policies. Always true for the operator.';

@@ -30,14 +30,11 @@ create or replace function access.roles_of(site_id uuid, account_id uuid) return
 language sql stable security definer parallel safe set search_path = '' as $$
   select coalesce(array_agg(distinct h.held_id), '{}')
   from (
-    select a.role_id from access.assignments a
-    join tenancy.site_members m on m.site_id = a.site_id and m.account_id = roles_of.account_id
-    where a.site_id = roles_of.site_id
-      and (a.account_id = roles_of.account_id
-        or a.group_id in (select g.group_id from access.group_members g where g.account_id = roles_of.account_id))
-      and (a.valid_from is null or a.valid_from <= now()) and (a.valid_until is null or a.valid_until > now())
-      and (a.condition is null or access.assignment_holds(a.condition_sql, roles_of.site_id, roles_of.account_id))
-      and (a.delegator_id is null or access.holds_itself(a.site_id, a.delegator_id, a.source_role_id))
+    select g.role_id from access.holdings g
+    join tenancy.site_members m on m.site_id = roles_of.site_id and m.account_id = roles_of.account_id
+    where g.site_id = roles_of.site_id and g.account_id = roles_of.account_id and (not g.depends
+      or (g.condition_sql is null or access.assignment_holds(g.condition_sql, roles_of.site_id, roles_of.account_id))
+        and (g.delegator_id is null or access.holds_itself(roles_of.site_id, g.delegator_id, g.source_role_id)))
     union all
     select r.id from access.roles r
     where r.site_id = roles_of.site_id and r.app_id is null and r.system and (r.name = 'anonymous' or r.name = 'authenticated' and exists (
@@ -48,12 +45,12 @@ $$;
 comment on function access.roles_of(uuid, uuid) is
   'The roles that an account holds in a site now: assigned to it or to a group of its, valid at this time and under these circumstances, with what they inherit; authenticated for every member and anonymous for everybody.';
 
--- The gateway sets rowhouse.roles in the statement that opens a request; anybody else's setting is not believed: the tables are asked.
+-- The gateway sets rowhouse.roles in the statement that opens a request; anybody else's setting is not believed: the tables are
+-- asked. An expression, so that it becomes a part of what calls it.
 create or replace function access.role_ids() returns uuid[]
-language sql stable parallel safe set search_path = '' as $$
-  select case when session_user = 'rowhouse_gateway' and current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
-    else access.roles_of(tenancy.site_id(), auth.account_id()) end
-$$;
+language sql stable parallel safe
+return case when session_user = 'rowhouse_gateway' and current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
+  else access.roles_of(tenancy.site_id(), auth.account_id()) end;
 comment on function access.role_ids() is 'The roles that the account of the claims holds in the site of the claims at this moment.';
 
 create or replace function access.assignment_holds(condition_sql text, site_id uuid, account_id uuid) returns boolean
