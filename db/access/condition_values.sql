@@ -1,22 +1,24 @@
 -- What conditions compare with, as SQL. An account's attributes are JSON, and nothing in them may make a statement fail: a
 -- value that is not of the type it is compared with is null.
 
+-- 3 µs; as a function of SQL 20, and the rights of an entity under 50 policies call it ten times.
 create or replace function access.value_as(value jsonb, sql_type text) returns text
-language sql immutable parallel safe set search_path = '' as $$
-  select case
-    when sql_type = 'jsonb' then case when value <> 'null' then value::text end
-    when sql_type = 'array' then case jsonb_typeof(value) when 'array' then value::text end
-    when jsonb_typeof(value) = 'string' then case sql_type
-      when 'text' then value #>> '{}'
-      when 'timestamptz' then data.time_literal(value #>> '{}', 'date-time')
-      when 'date' then data.time_literal(value #>> '{}', 'date')
-      when 'uuid' then data.time_literal(value #>> '{}', 'uuid') end
-    when jsonb_typeof(value) = 'boolean' then case sql_type when 'boolean' then value #>> '{}' end
-    when jsonb_typeof(value) = 'number' then case sql_type
-      when 'int8' then case when value::numeric = trunc(value::numeric) then data.int8_or_null(value::numeric)::text end
-      when 'float8' then data.float8_or_null(value::numeric)::text
-      when 'numeric' then value #>> '{}' end
-  end
+language plpgsql immutable parallel safe set search_path = '' as $$
+begin
+  case sql_type
+    when 'text' then return case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
+    when 'boolean' then return case when jsonb_typeof(value) = 'boolean' then value #>> '{}' end;
+    when 'jsonb' then return case when value <> 'null' then value::text end;
+    when 'array' then return case when jsonb_typeof(value) = 'array' then value::text end;
+    when 'numeric' then return case when jsonb_typeof(value) = 'number' then value #>> '{}' end;
+    when 'float8' then return case when jsonb_typeof(value) = 'number' then data.float8_or_null(value::numeric)::text end;
+    when 'int8' then
+      return case when jsonb_typeof(value) = 'number' then case when value::numeric = trunc(value::numeric) then data.int8_or_null(value::numeric)::text end end;
+    else
+      return case when jsonb_typeof(value) = 'string' and sql_type in ('timestamptz', 'date', 'uuid')
+        then data.time_literal(value #>> '{}', case sql_type when 'timestamptz' then 'date-time' else sql_type end) end;
+  end case;
+end
 $$;
 comment on function access.value_as(jsonb, text) is
   'A JSON value as the text of an SQL type (text, int8, float8, numeric, boolean, uuid, date, timestamptz, jsonb, or array for a JSON array); null when it is of another: "5" is no number.';

@@ -33,7 +33,7 @@ language sql stable security definer parallel safe set search_path = '' as $$
     select g.role_id from access.holdings g
     join tenancy.site_members m on m.site_id = roles_of.site_id and m.account_id = roles_of.account_id
     where g.site_id = roles_of.site_id and g.account_id = roles_of.account_id and (not g.depends
-      or (g.condition_sql is null or access.assignment_holds(g.condition_sql, roles_of.site_id, roles_of.account_id))
+      or (g.condition is null or access.assignment_holds(g.condition_sql, roles_of.site_id, roles_of.account_id))
         and (g.delegator_id is null or access.holds_itself(roles_of.site_id, g.delegator_id, g.source_role_id)))
     union all
     select r.id from access.roles r
