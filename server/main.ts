@@ -20,7 +20,10 @@ const HINTS: Record<string, string> = {
 
 const program = new Command("rowhouse")
   .description("A backend platform that lives inside PostgreSQL.")
-  .addHelpText("after", "\nBegin with: rowhouse start, then rowhouse demo in a second terminal.")
+  .addHelpText(
+    "after",
+    "\nBegin with: rowhouse start, then rowhouse demo in a second terminal.\nRead on: README.md, docs/ (docs/architecture.md the whole, docs/sql.md every SQL function).",
+  )
   .showHelpAfterError()
   .helpCommand(false);
 for (const add of [

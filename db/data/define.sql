@@ -53,7 +53,7 @@ declare
   _errors jsonb := data.definition_violations(require_definition.schema);
 begin
   if _errors <> '[]' then
-    perform rowhouse.fail(400, format('The schema of %s is not valid: %s %s', require_definition.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+    perform rowhouse.fail(400, format('The schema of %s is not valid: %s', require_definition.name, concat_ws(' ', nullif(_errors #>> '{0,pointer}', ''), _errors #>> '{0,message}')),
       'errors lists every problem by JSON pointer into the schema.', 'invalid_schema', _errors);
   end if;
 end

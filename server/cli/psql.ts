@@ -8,10 +8,7 @@ export function psqlCommand(program: Command): void {
   program
     .command("psql")
     .description("open psql as the operator, or with --site as that site's role")
-    .option(
-      "--site <site>",
-      "connect as the PostgreSQL role of this site: no account, so no records until you enter one",
-    )
+    .option("--site <site>", "connect as the PostgreSQL role of this site: no account, so no records")
     .argument("[args...]", "arguments for psql, after --")
     .addHelpText(
       "after",
@@ -43,7 +40,8 @@ function runPsql(operatorUrl: string, role: string | undefined, args: string[]):
   const ignore = () => {};
   process.on("SIGINT", ignore);
   return new Promise((done, fail) => {
-    const child = spawn("psql", [url.href, ...args], { stdio: "inherit", env });
+    // Where in our functions an error was raised helps nobody who called them: \set SHOW_CONTEXT errors tells it.
+    const child = spawn("psql", ["-v", "SHOW_CONTEXT=never", url.href, ...args], { stdio: "inherit", env });
     child.on("exit", (code) => {
       process.off("SIGINT", ignore);
       done(code ?? 1);
