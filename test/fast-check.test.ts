@@ -242,6 +242,35 @@ test("a list in a list is not looked into", async () => {
   }
 });
 
+test.each(["a", "", 'a"b', "a\\b", "$", "$.a", "%1$s", "'; drop table x; --", "é🙂", "\n", "@"])(
+  "a property called %j has its type, is missing, or is looked at by the full check",
+  async (name) => {
+    for (const [type, right] of [
+      ["string", ["x", ""]],
+      ["boolean", [true, false]],
+      ["number", [0, -1.5, 3]],
+    ] as const) {
+      const rows = async (values: readonly unknown[]) => {
+        const [{ check } = { check: "" }] = await db.query<{ check: string }>(
+          "select data.fast_check($1, 'v') as check",
+          [{ type: "object", properties: { [name]: { type }, other: { type: "string" } } }],
+        );
+        return (
+          await db.query<{ quick: boolean }>(
+            `select (${check}) is true as quick from unnest($1::jsonb[]) with ordinality v (v, n) order by n`,
+            [values.map((value) => JSON.stringify({ [name]: value }))],
+          )
+        ).map(({ quick }) => quick);
+      };
+      expect(await rows([undefined, ...right])).toEqual([true, ...right.map(() => true)]);
+      const wrong = [null, [], {}, [...right], [right[0]], { [name]: right[0] }, "1", 1, true].filter(
+        (value) => typeof value !== type,
+      );
+      expect(await rows(wrong)).toEqual(wrong.map(() => false));
+    }
+  },
+);
+
 test("a keyword that it does not know leaves the work to the full check", async () => {
   const check = async (schema: object) =>
     (await db.query<{ c: string | null }>("select data.fast_check($1, 'v') as c", [schema]))[0]?.c;

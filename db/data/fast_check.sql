@@ -26,7 +26,7 @@ begin
       data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value), data.all_pass(_s, _kind, _value, _text, _text || '::numeric'))
       || case when _rest <> 'true' then ' and ' || _rest else '' end;
   end if;
-  _parts := array[format('not (%s)', data.type_test(_kind, _value)), data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), _rest];
+  _parts := array[case when cardinality(path) > 1 or data.type_path(_kind, '@') is null then format('not (%s)', data.type_test(_kind, _value)) end, data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), _rest];
   if _kind = 'array' and _s ? 'items' and not _s ? 'prefixItems' then
     if coalesce(_items, '') not in ('string', 'boolean', 'uuid') or (_s->'items') - array['type', case _items when 'uuid' then 'format' end, 'title', 'description', 'examples', '$comment'] <> '{}' then
       return null;
@@ -42,11 +42,31 @@ begin
     _parts := _parts || data.fit_object(_s, _value, _s->'additionalProperties' = 'false')
       || array(select coalesce(data.fit(p.value, fit.record, path || p.key, fit.defs), 'false') from jsonb_each(_s->'properties') p);
   end if;
+  _parts := array_remove(_parts, null);
   return case when not 'false' = any (_parts) then array_to_string(_parts, ' and ') end;
 end
 $$;
 comment on function data.fit(jsonb, text, text[], jsonb) is
   'SQL that is false when the value at path of record (a jsonb expression) may not fit schema or is null, and null or true when it does; null where there is none.';
+
+-- Seven types cost 0.7 µs asked by one path, 1.2 by jsonb_typeof. In strict mode a list is no text, and what is missing is unknown.
+create or replace function data.type_path(kind text, value text) returns text
+language sql immutable parallel safe set search_path = '' as $$
+  select format(case
+    when kind in ('string', 'email', 'uuid', 'date', 'date-time') then '%s starts with ""'
+    when kind = 'boolean' then '%1$s == true || %1$s == false'
+    when kind in ('integer', 'number') then '%1$s >= 0 || %1$s < 0' end, value)
+$$;
+comment on function data.type_path(text, text) is 'The jsonpath predicate (strict) that is true for values of a scalar kind, else false or unknown; null for other kinds.';
+
+create or replace function data.fit_types(schema jsonb, record text) returns text
+language sql immutable set search_path = '' as $$
+  select format('(%s @@ %L) is true', record, 'strict ' || string_agg(format('(%s || (exists(%s)) is unknown)', t, v), ' && ' order by p.key))
+  from jsonb_each(schema->'properties') p, format('$.%s', to_json(p.key)) v, data.type_path(data.kind(p.value), v) t
+  where t is not null
+$$;
+comment on function data.fit_types(jsonb, text) is
+  'SQL that is true when the scalar properties of record (a jsonb expression) are missing or of their types, else false; null where there are none.';
 
 create or replace function data.all_pass(schema jsonb, kind text, j text, t text, n text) returns text
 language sql immutable set search_path = '' as $$
@@ -66,7 +86,7 @@ comment on function data.fit_object(jsonb, text, boolean) is 'What data.fit asks
 create or replace function data.fast_check(schema jsonb, value text) returns text
 language sql immutable set search_path = '' as $$
   select case when r.rest is not null and bool_and(f is not null)
-    then format('(%s) is not false', array_to_string(data.fit_object(schema, fast_check.value, true) || array_agg(f order by p.key) || nullif(r.rest, 'true'), E'\n      and ')) end
+    then format('(%s) is not false', array_to_string(data.fit_object(schema, fast_check.value, true) || data.fit_types(schema, fast_check.value) || array_agg(f order by p.key) || nullif(r.rest, 'true'), E'\n      and ')) end
   from data.fits_part(data.interpreted_part(schema, 'object', schema->'$defs'), schema, fast_check.value, true) r (rest),
     jsonb_each(schema->'properties') p, data.fit(p.value, fast_check.value, array[p.key], schema->'$defs') f
   group by r.rest
@@ -82,7 +102,7 @@ declare
   _rest jsonb;
   _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')), '') || data.compile_rules(_s, '_v0');
 begin
-  select array_to_string(data.fit_object(_s, '_v0', true) || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
+  select array_to_string(data.fit_object(_s, '_v0', true) || data.fit_types(_s, '_v0') || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
     coalesce(jsonb_object_agg(p.key, p.value) filter (where f is null), '{}')
   into _fits, _rest
   from jsonb_each(_s->'properties') p, data.fit(p.value, '_v0', array[p.key], _s->'$defs') f;

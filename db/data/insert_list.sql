@@ -1,7 +1,8 @@
 -- A list of records is written by one statement, which says of each record itself whether it fits and what its columns are. Rows of a storage
 -- that say nothing of the kind (_schema_version 0, the default) pass the write rule one by one: records that do not fit or have nulls, and
 -- all of an entity whose writes need more, and those that bring links. Nobody but the platform's functions can name that column, so nobody passes the rule by.
--- 1,000 records of 8 fields, CPU µs each: COPY into a table of id, data and created_at 5.8; this 11.3, and 3 to 4 for the check.
+-- 1,000 records of 8 fields, CPU µs each: COPY into a table of id, data and created_at 5.8; this 7.9 without an index of a field (each
+-- 3.5) and without the check, which is 3.2: types 0.8, date, address, amount and unknown names 0.4 each, reading 0.4.
 
 create or replace function data.record_check(entity data.entities, value text) returns text
 language sql stable set search_path = '' as $$
@@ -79,7 +80,8 @@ $$;
 comment on function data.insert_list_statement(data.entities, text, text, boolean) is
   'The statement, without returning, that inserts the jsonb expression records, a list, into an entity''s storage (alias t); is_sorted: in the order of its first index.';
 
--- Sorted, an index of 200,000 records takes 3.5 µs a record instead of 4.2. Ids that the records bring have an order of their own, and errors
+-- Sorted, an index of 200,000 records takes 3.5 µs a record instead of 4.2; were ids given after sorting, 2.8, but they are in the list's order,
+-- and so are records by created_at. Ids that the records bring have an order of their own, and errors
 -- a place in the list: those <entity>_insert sees to.
 create or replace function data.build_insert_ids(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

@@ -30,10 +30,10 @@ create or replace function data.is_ipv6(text text) returns boolean
 language sql immutable parallel safe set search_path = '' as $$ select text ~ '^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$' and pg_input_is_valid(text, 'inet') $$;
 comment on function data.is_ipv6(text) is 'Whether text is an IPv6 address.';
 
--- The expression costs 1.3 µs, what comes before 0.5.
+-- The expression costs 1.3 µs, what comes before 0.25 (with translate, 0.6).
 create or replace function data.is_date(text text) returns boolean
 language sql immutable parallel safe as $$
-  select case when translate(text, '123456789', '000000000') = '0000-00-00' and left(text, 4) <> '0000'
+  select case when text like '____-__-__' and text not like '%-%-%-%' and text !~ '[^0-9-]' and left(text, 4) <> '0000'
       and substr(text, 6, 2) = any ('{01,02,03,04,05,06,07,08,09,10,11,12}')
       and substr(text, 9, 2) = any ('{01,02,03,04,05,06,07,08,09,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28}') then true
     else text ~ '^((?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)$' end
@@ -45,7 +45,7 @@ comment on function data.is_date(text) is 'Whether text is a date of the years 0
 create or replace function data.format_problem(format text, text text) returns text
 language sql immutable parallel safe as $$
   select case format
-    when 'email' then case when text !~ '^[^@[:space:]]+@[^@[:space:]]+\.[^@[:space:].]+$' or strpos(text, '@') > 65 or length(text) > 254 then 'must be an email address' end
+    when 'email' then case when text !~ '^[^@[:space:]]+@[^@[:space:]]+\.[^@[:space:].]+$' or octet_length(text) > 65 and (strpos(text, '@') > 65 or length(text) > 254) then 'must be an email address' end
     when 'uuid' then case when text !~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$' then 'must be a UUID' end
     when 'date' then case when not data.is_date(text) then 'must be a date like 2026-01-31' end
     when 'date-time' then case when not data.is_date(left(text, 10))
