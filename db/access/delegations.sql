@@ -56,11 +56,23 @@ $$;
 comment on function access.delegate(text, text, text, timestamptz, text[]) is
   'Hands a role that one holds oneself, or some of its permissions, to another member until a time; own means the delegator''s own records. It ends with that time, by access.revoke_delegation, or when the delegator loses the role or the role the permission; it cannot be handed on. Returns its id. RH400, RH403, RH404, RH409 a permission that depends on who has it.';
 
+create or replace function access.end_delegation(delegation access.assignments) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _entities uuid[];
+begin
+  perform access.lock_model(delegation.site_id, true);
+  _entities := access.concerned_entities(array[delegation.role_id]);
+  delete from access.roles r where r.id = delegation.role_id;
+  perform access.compile_entities(_entities);
+end
+$$;
+comment on function access.end_delegation(access.assignments) is 'Ends a delegation. Internal: callers check who may.';
+
 create or replace function access.revoke_delegation(id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   _a access.assignments;
-  _entities uuid[];
 begin
   select a.* into _a from access.assignments a where a.id = revoke_delegation.id and a.delegator_id is not null;
   if _a.id is null or not (auth.is_operator() or auth.account_id() in (_a.delegator_id, _a.account_id) or access.may_control(_a.site_id, '@roles', 'assign'))
@@ -68,10 +80,7 @@ begin
   then
     perform rowhouse.fail(404, 'There is no such delegation that you may end', 'access.assignments lists them.', 'not_found');
   end if;
-  perform access.lock_model(_a.site_id, true);
-  _entities := access.concerned_entities(array[_a.role_id]);
-  delete from access.roles r where r.id = _a.role_id;
-  perform access.compile_entities(_entities);
+  perform access.end_delegation(_a);
 end
 $$;
 comment on function access.revoke_delegation(uuid) is 'Ends a delegation, from the delegate''s next statement on. Delegator, delegate, owners, admins and @roles:assign. RH404.';

@@ -92,7 +92,7 @@ begin
     perform tenancy.require_site(remove_member.site, array['owner', 'admin']);
   end if;
   perform tenancy.require_owner_for(_site, _account, null);
-  perform access.revoke_delegation(a.id) from access.assignments a
+  perform access.end_delegation(a) from access.assignments a
   where a.site_id = _site.id and a.delegator_id is not null and _account in (a.account_id, a.delegator_id);
   delete from access.assignments a where a.site_id = _site.id and a.account_id = _account;
   delete from access.group_members g where g.site_id = _site.id and g.account_id = _account;
