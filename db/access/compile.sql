@@ -190,7 +190,10 @@ begin
   if not access.is_special(entity) then
     return format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end, data.access_arguments(entity), row_predicate.action);
   end if;
-  select string_agg(case when b ~ 'case when' then access.row_test(entity, row_predicate.action, 'allow', w, row_predicate.alias, f) else format('(select %s & %s <> 0)', f, b) end, ' or ' order by w)
+  -- Up to 4 conditions are asked of every row as bits, 125 ns a row for one; in a subquery only those that the caller's rules have, 255 ns.
+  select string_agg(case when b !~ 'case when' then format('(select %s & %s <> 0)', f, b)
+    when regexp_count(b, 'case when') <= 4 then format('((select %s) & (%s)) <> 0', f, b)
+    else access.row_test(entity, row_predicate.action, 'allow', w, row_predicate.alias, f) end, ' or ' order by w)
   into _allowed
   from unnest(_words) w, lateral (select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),
     case when must_hold then format('access.require_bits(%s(%L, %s), array[%s]::bigint[], %L, %2$L)', _function, row_predicate.action, w,
