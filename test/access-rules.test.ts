@@ -299,6 +299,49 @@ test.each<[string, string, string]>([
   await run("select access.revoke_role('acme', 'pat@acme.test', 'viewer')");
 });
 
+test("a request opens with the roles that psql finds, however they are held", async () => {
+  await define({ name: "base", permissions: ["crm/*:read"] });
+  await define({ name: "upper", permissions: [], inherits: ["base"] });
+  await run(
+    "select access.create_group('acme', 'crew'), access.add_to_group('acme', 'crew', 'pat@acme.test')",
+  );
+  const held = async () => {
+    const rows = await run(
+      `select array(select distinct unnest(r.held_role_ids) order by 1)::text as request, array(select unnest(access.roles_of(r.site_id, r.account_id)) order by 1)::text as psql
+       from tenancy.open_requests r join auth.accounts a on a.id = r.account_id where a.email = 'pat@acme.test' and r.app_name = 'crm' and r.site_name = 'acme'`,
+    );
+    expect(rows.length).toBeGreaterThan(0);
+    for (const { request, psql } of rows) expect(request).toBe(psql);
+    return (rows[0]?.psql as string).split(",").length;
+  };
+  await crm.gateway.token("pat@acme.test", "acme");
+  expect(await held()).toBe(2); // authenticated and anonymous
+  for (const [terms, roles] of [
+    ["", 4],
+    [", valid_from => now() + interval '1 hour'", 2],
+    [", valid_until => now() + interval '1 hour'", 4],
+    [`, condition => '{"$account.email": "pat@acme.test"}'`, 4],
+    [`, condition => '{"$account.email": "else@acme.test"}'`, 2],
+  ] as const) {
+    for (const call of ["assign_role('acme', 'pat@acme.test'", "assign_role_to_group('acme', 'crew'"]) {
+      await run(`select access.${call}, 'upper'${terms})`);
+      expect([call, terms, await held()]).toEqual([call, terms, roles]);
+      await run(
+        `select access.${call.replace("assign", "revoke").replace("role_to_group", "role_from_group")}, 'upper')`,
+      );
+    }
+  }
+  await assign("ann@acme.test", "upper");
+  await as(
+    "ann@acme.test",
+    "select access.delegate('acme', 'pat@acme.test', 'upper', now() + interval '1 hour')",
+  );
+  expect(await held()).toBe(3);
+  await run("select access.revoke_role('acme', 'ann@acme.test', 'upper')");
+  expect(await held()).toBe(2);
+  await run("select access.drop_group('acme', 'crew')");
+});
+
 describe("a delegation", () => {
   const delegate = (role: string, permissions: string | null = null, from = "ann@acme.test") =>
     as(from, "select access.delegate('acme', 'pat@acme.test', $1, now() + interval '1 hour', $2)", [

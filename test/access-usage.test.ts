@@ -133,12 +133,12 @@ test("what a gateway tells of nobody and nothing counts nothing", async () => {
   const before = await run("select * from access.used order by kind, name");
   const app = crm.ids["acme/crm"];
   const [pat] = await run("select id from auth.accounts where email = 'pat@acme.test'");
-  const one = { app, entity: "posts_flat_kind", action: "read", account: pat?.id, env: "", requests: 1 };
+  const one = { app, entity: "posts_flat_kind", operation: "find", account: pat?.id, env: "", requests: 1 };
   for (const wrong of [
     { account: "01900000-0000-7000-8000-000000000000" },
     { app: crm.ids.acme },
     { entity: "'; drop table access.used" },
-    { action: "$body$" },
+    { operation: "$body$" },
     { requests: -5 },
   ])
     await run("select access.note_used($1)", [JSON.stringify([{ ...one, ...wrong }])]);

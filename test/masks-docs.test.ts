@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+import { guideText } from "./harness/guide.ts";
 
-const guide = readFileSync(new URL("../docs/masks.md", import.meta.url), "utf8");
+const guide = guideText("masks.md");
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();

@@ -234,7 +234,7 @@ comment on function access.require_bits(bigint, bigint[], text, text) is 'The bi
 create or replace function access.require_right(entity_id uuid, action text) returns void
 language plpgsql stable security definer set search_path = '' as $$
 begin
-  execute (select 'select ' || access.right_predicate(e, require_right.action, true) from data.entities e where e.id = require_right.entity_id);
+  execute (select format('select %s', access.right_predicate(e, require_right.action, true)) from data.entities e where e.id = require_right.entity_id);
 end
 $$;
 comment on function access.require_right(uuid, text) is 'Raises RH403 unless the caller may do action with some record of an entity.';

@@ -7,7 +7,7 @@ declare
 begin
   perform access.check_action(allows.action);
   if allows.record is null then
-    execute 'select ' || access.right_predicate(_entity, allows.action) into _allowed;
+    execute format('select %s', access.right_predicate(_entity, allows.action)) into _allowed;
   else
     execute format('select exists (select from %s t where t.id = $1 and (%s) and (%s)%s)', data.storage_table(_entity, _r.schema_name),
       access.row_predicate(_entity, 'read', 't'), access.row_predicate(_entity, allows.action, 't'),

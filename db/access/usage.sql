@@ -15,6 +15,16 @@ $$;
 comment on function access.concerning_sql(data.entities, text) is
   'A statement that names the policies (policy path) and permissions (permission id) that concern an account doing action, over $1 (its roles), $2 (the account) and $3 (the environment), whatever the record.';
 
+create or replace function access.action_of(operation text) returns text
+language sql immutable parallel safe set search_path = '' as $$
+  select case
+    when operation in ('insert', 'insert_list') then 'create'
+    when operation in ('get', 'find', 'aggregate', 'history') then 'read'
+    when operation in ('update', 'update_list', 'update_where', 'replace', 'upsert', 'restore') then 'update'
+    when operation in ('delete', 'delete_where', 'purge') then 'delete' end
+$$;
+comment on function access.action_of(text) is 'Which action an operation of data.compile is counted as; null for one about several entities.';
+
 create or replace function access.note_used(used jsonb) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -26,12 +36,13 @@ declare
   _found jsonb := '[]';
 begin
   for _of in
-    select e as entity, u.action, access.entity_path(e) as path, access.concerning_sql(e, u.action) as sql, jsonb_agg(u) as uses
-    from (select * from jsonb_to_recordset(note_used.used) as u (app uuid, entity text, action text, account uuid, env text, requests int) limit 1000) u
+    select e as entity, o.action, access.entity_path(e) as path, access.concerning_sql(e, o.action) as sql, jsonb_agg(u) as uses
+    from (select * from jsonb_to_recordset(note_used.used) as u (app uuid, entity text, operation text, account uuid, env text, requests int) limit 1000) u
     join data.entities e on e.app_id = u.app and e.name = u.entity
     join auth.accounts a on a.id = u.account
-    where u.action in ('create', 'read', 'update', 'delete') and u.requests > 0
-    group by e, u.action
+    cross join lateral access.action_of(u.operation) o (action)
+    where o.action is not null and u.requests > 0
+    group by e, o.action
   loop
     for _u in select u.* from jsonb_to_recordset(_of.uses) u (account uuid, env text, requests int) loop
       perform access.claim(jsonb_build_object('account', _u.account, 'site', (_of.entity).site_id));
@@ -64,7 +75,7 @@ begin
 end
 $$;
 comment on function access.note_used(jsonb) is
-  'Counts requests for access.usage: a JSON array of at most 1,000 of {app, entity, action, account, env, requests}. For the gateway.';
+  'Counts requests for access.usage: a JSON array of at most 1,000 of {app, entity, operation, account, env, requests}. For the gateway.';
 
 create or replace function access.usage(site text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$

@@ -3,23 +3,21 @@ import type { Logger } from "pino";
 import type { Operation } from "./plan.ts";
 import type { Caller } from "./query.ts";
 
-type Used = { app: string; entity: string; action: string; account: string; env: string; requests: number };
+type Used = {
+  app: string;
+  entity: string;
+  operation: Operation;
+  account: string;
+  env: string;
+  requests: number;
+};
 
-const mostKept = 20_000; // accounts × entities × actions in a window, about 5 MB; what is more is not counted
+const mostKept = 20_000; // accounts × entities × operations in a window, about 5 MB; what is more is not counted
 const perCall = 500;
 
-const actions: Partial<Record<Operation, string>> = {
-  insert: "create",
-  insert_list: "create",
-  delete: "delete",
-  delete_where: "delete",
-  purge: "delete",
-};
-const changes = new Set<Operation>(["update", "update_list", "update_where", "replace", "upsert", "restore"]);
-const ofMany = new Set<Operation>(["search", "find_union", "aggregate_union"]);
-
 /**
- * Counts requests for access.usage, in memory: 0.26 µs each. Which rules concerned them is worked out in SQL, once a window;
+ * Counts requests for access.usage, in memory: 0.26 µs each. Which actions they were and which rules
+ * concerned them is worked out in SQL, once a window;
  * what a killed process had not told is lost.
  */
 export class Usage {
@@ -37,13 +35,12 @@ export class Usage {
   }
 
   note(app: string, entity: string, operation: Operation, { account, env }: Caller): void {
-    if (this.#window === 0 || account === null || ofMany.has(operation)) return;
-    const action = changes.has(operation) ? "update" : (actions[operation] ?? "read");
-    const key = `${account} ${app} ${action} ${entity}`;
+    if (this.#window === 0 || account === null) return;
+    const key = `${account} ${app} ${operation} ${entity}`;
     const used = this.#counts.get(key);
     if (used) used.requests++;
     else if (this.#counts.size < mostKept)
-      this.#counts.set(key, { app, entity, action, account, env, requests: 1 });
+      this.#counts.set(key, { app, entity, operation, account, env, requests: 1 });
     this.#timer ??= setTimeout(() => void this.flush(), this.#window * 1_000).unref();
   }
 
