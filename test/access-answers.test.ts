@@ -191,3 +191,30 @@ test("what somebody can", async () => {
 test.each(["fly", "", "read; drop table access.roles"])("%p is no action", async (action) => {
   await expect(explain("ann@acme.test", action, null)).rejects.toMatchObject({ code: "RH400" });
 });
+
+test.each<[string, string, string | null, boolean]>([
+  ["ann@acme.test", "read", "a1", true],
+  ["pat@acme.test", "read", "p1", true],
+  ["pat@acme.test", "read", "p2", false],
+  ["pat@acme.test", "read", "a1", false],
+  ["pat@acme.test", "update", "p1", true],
+  ["pat@acme.test", "update", "p2", false],
+  ["pat@acme.test", "delete", "p1", false],
+  ["pat@acme.test", "create", "p1", false],
+  ["pat@acme.test", "delete", null, false],
+  ["pat@acme.test", "read", null, true],
+  ["quinn@acme.test", "read", "a2", false],
+])("%s is told by access.allows whether %s of %s is theirs: %s", async (account, action, title, expected) => {
+  expect(await ask("access.allows($1, $2, $3::uuid)", [posts, action, title && ids[title]], account)).toBe(
+    expected,
+  );
+});
+
+test("access.allows says what an id is", async () => {
+  await expect(ask("access.allows($1, 'read', 'p1')", [posts], "pat@acme.test")).rejects.toMatchObject({
+    code: "RH400",
+  });
+  await expect(ask("access.allows('beta/crm/contacts', 'read')", [], "pat@acme.test")).rejects.toMatchObject({
+    code: "RH404",
+  });
+});
