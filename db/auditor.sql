@@ -124,7 +124,9 @@ create or replace function audit.unsealed(sealed_to xid8, below xid8, was_restor
 language sql stable set search_path = pg_catalog, pg_temp as $$
   select e.* from audit.entries e where not was_restored and e.tx >= sealed_to and e.tx < below
   union all
-  select e.* from audit.entries e where was_restored and not exists (select from audit.sealed s, unnest(s.ids) i where i = e.id)
+  -- Not what transactions of now have written that others may still precede: the next step takes those, and would take them again.
+  select e.* from audit.entries e where was_restored and (e.tx < below or e.tx >= pg_snapshot_xmax(pg_current_snapshot()))
+    and not exists (select from audit.sealed s, unnest(s.ids) i where i = e.id)
 $$;
 comment on function audit.unsealed(xid8, xid8, boolean) is 'The entries to seal. Internal.';
 
