@@ -312,7 +312,7 @@ test("a request opens with the roles that psql finds, however they are held", as
     );
     expect(rows.length).toBeGreaterThan(0);
     for (const { request, psql } of rows) expect(request).toBe(psql);
-    return (rows[0]?.psql as string).split(",").length;
+    return String(rows[0]?.psql).split(",").length;
   };
   await crm.gateway.token("pat@acme.test", "acme");
   expect(await held()).toBe(2); // authenticated and anonymous
