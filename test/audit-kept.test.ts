@@ -327,6 +327,20 @@ describe("sealing", () => {
     expect(await seal()).toBe(1);
     expect(await verify()).toMatchObject({ intact: true, unsealed: 0 });
   });
+
+  test("seals nothing twice when, after a restore, transactions are counted up to where they were", async () => {
+    await db.query(
+      "insert into audit.entries (keep, tx, site_id, env, action, object) select 84, (pg_snapshot_xmax(pg_current_snapshot())::text::int8 + 40)::text::xid8, id, '{}', 'x', 'before' from tenancy.sites where name = 'acme'",
+    );
+    const client = await db.pool.connect();
+    await client.query("update audit.sealing set sealed_to = '99999999999'");
+    client.release();
+    expect(await seal()).toBe(1);
+    for (let n = 0; n < 60; n++) await db.query("select pg_current_xact_id()");
+    await write("where they were");
+    expect(await seal()).toBe(1);
+    expect(await verify()).toMatchObject({ intact: true, unsealed: 0 });
+  });
 });
 
 describe("entries are kept", () => {
