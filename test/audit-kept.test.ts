@@ -40,9 +40,7 @@ async function make(): Promise<TestDatabase> {
     ["acme", "ann@acme.test"],
     ["beta", "bob@beta.test"],
   ]) {
-    await made.query("select tenancy.create_organization($1)", [site]);
-    await made.query("select tenancy.create_site($1, $1)", [site]);
-    await made.query("select tenancy.create_app($1, 'crm')", [site]);
+    await made.site(site as string);
     await made.query("select tenancy.add_member($1, $2, 'admin')", [site, email]);
     await made.query("select data.define_entity($1, 'notes', $2)", [
       `${site}/crm`,

@@ -6,15 +6,7 @@ const guide = guideText("masks.md");
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  for (const [email, role] of [
-    ["ann@acme.test", "editor"],
-    ["rex@acme.test", "viewer"],
-  ] as const) {
-    await db.account(email);
-    await db.query("select tenancy.add_member('acme', $1, $2)", [email, role]);
-  }
+  await db.site("acme", { "ann@acme.test": "editor", "rex@acme.test": "viewer" });
   await db.query("select access.revoke_role('acme', 'rex@acme.test', 'viewer')");
 });
 afterAll(() => db?.drop());
