@@ -34,14 +34,11 @@ const verify = async (head: string | null = null): Promise<Verified> => {
 
 async function make(): Promise<TestDatabase> {
   const made = await cloneDatabase();
-  await made.account("ann@acme.test");
-  await made.account("bob@beta.test");
   for (const [site, email] of [
     ["acme", "ann@acme.test"],
     ["beta", "bob@beta.test"],
-  ]) {
-    await made.site(site as string);
-    await made.query("select tenancy.add_member($1, $2, 'admin')", [site, email]);
+  ] as const) {
+    await made.site(site, { [email]: "admin" });
     await made.query("select data.define_entity($1, 'notes', $2)", [
       `${site}/crm`,
       { type: "object", "x-audit": true, properties: { text: { type: "string" } } },
