@@ -54,6 +54,8 @@ begin
   end if;
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
+  perform access.refuse_lost_fields(entity);
+  perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
   if _failing is not null then
     perform access.refuse_broken(entity.site_id, _failing, false, entity.id);
