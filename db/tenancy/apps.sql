@@ -83,6 +83,7 @@ language plpgsql set search_path = '' as $$
 declare
   _app tenancy.apps;
 begin
+  perform access.lock_model(a.site_id) from tenancy.apps a where a.id = remove_app.app_id;
   select a.* into _app from tenancy.apps a where a.id = remove_app.app_id for update;
   delete from data.relations r using data.entities e where e.id = r.entity_id and e.app_id = _app.id;
   delete from data.links l using data.entities e where e.id = l.entity_id and e.app_id = _app.id;
