@@ -6,7 +6,7 @@ declare
   _failing jsonb;
   _saved record;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   _saved := access.save_role(_site.id, define_role.definition);
   perform access.take_effect(_site.id, _saved.entities, _failing, define_role.force);
@@ -222,7 +222,7 @@ declare
   _role access.roles;
   _definition jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   select r.* into _role from access.roles r where r.id = access.require_role(_site.id, grant_permission.role);
   _definition := access.role_definition(_role);
   perform access.define_role(grant_permission.site, jsonb_set(_definition, '{permissions}', (_definition->'permissions')
@@ -241,7 +241,7 @@ declare
   _definition jsonb;
   _kept jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   select r.* into _role from access.roles r where r.id = access.require_role(_site.id, revoke_permission.role);
   _definition := access.role_definition(_role);
   select coalesce(jsonb_agg(p), '[]') into _kept from jsonb_array_elements(_definition->'permissions') p where coalesce(p->>'permission', p #>> '{}') <> revoke_permission.permission;

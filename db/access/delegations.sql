@@ -21,7 +21,7 @@ begin
   elsif delegate.until is null or delegate.until <= now() or delegate.until > now() + interval '366 days' then
     perform rowhouse.fail(400, 'A delegation ends', 'until is a time within the next year.', 'invalid_assignment');
   end if;
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   insert into access.roles (site_id, app_id, name, description, is_internal)
   values (_site.id, (select r.app_id from access.roles r where r.id = _source), 'delegated-' || uuidv7(), format('%s, delegated', delegate.role), true)
   returning * into _role;
@@ -61,7 +61,7 @@ language plpgsql set search_path = '' as $$
 declare
   _entities uuid[];
 begin
-  perform access.lock_model(delegation.site_id, true);
+  perform access.lock_model(delegation.site_id);
   _entities := access.concerned_entities(array[delegation.role_id]);
   delete from access.roles r where r.id = delegation.role_id;
   perform access.compile_entities(_entities);

@@ -16,7 +16,7 @@ begin
     perform access.require_control(import_rules.site, '@roles:assign');
   end if;
   perform access.check_rules(import_rules.rules);
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _before := access.rules_document(_site.id);
   if import_rules.base <> md5(_before::text) then
     perform rowhouse.fail(409, 'The rules of this site have changed since they were compared', 'Compare again: access.import_rules(site, rules, dry_run => true).', 'changed');

@@ -9,7 +9,7 @@ declare
   _failing jsonb;
   _saved record;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   _saved := access.save_policy(_site.id, define_policy.definition);
   perform access.take_effect(_site.id, _saved.entities, _failing, define_policy.force);
@@ -66,7 +66,7 @@ declare
   _site tenancy.sites := access.require_control(drop_policy.site, '@policies:define');
   _failing jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   perform access.take_effect(_site.id, access.remove_policy(_site.id, drop_policy.name, drop_policy.scope), _failing, drop_policy.force);
 end

@@ -69,7 +69,7 @@ declare
   _site tenancy.sites := access.require_control(drop_role.site, '@roles:define');
   _failing jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   perform access.take_effect(_site.id, access.remove_role(_site.id, drop_role.role), _failing, drop_role.force);
 end

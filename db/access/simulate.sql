@@ -20,7 +20,7 @@ begin
     perform rowhouse.fail(400, 'A change is one of policy, role, drop_policy, drop_role, assign and revoke',
       '{"policy": {…}}, {"role": {…}}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email": "ann@acme.test", "role": "editor"}}, {"revoke": {"email", "role"}}', 'invalid_change');
   end if;
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _subjects := access.sampled_accounts(_site.id, simulate.change, simulate.accounts);
   _compared := access.changed_entities(_site.id, simulate.change);
   begin
