@@ -2,12 +2,14 @@
 
 create or replace function access.take_effect(site_id uuid, entities uuid[], failing jsonb, force boolean) returns void
 language plpgsql set search_path = '' as $$
+declare
+  _entities uuid[] := take_effect.entities || access.end_lost_permissions(take_effect.site_id);
 begin
   if access.has_tests(take_effect.site_id) then
-    perform access.save_rules(e) from data.entities e where e.id = any (take_effect.entities) order by e.id;
+    perform access.save_rules(e) from data.entities e where e.id = any (_entities) order by e.id;
     perform access.refuse_broken(take_effect.site_id, take_effect.failing, take_effect.force);
   end if;
-  perform access.compile_entities(take_effect.entities);
+  perform access.compile_entities(_entities);
 end
 $$;
 comment on function access.take_effect(uuid, uuid[], jsonb, boolean) is
