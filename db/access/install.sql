@@ -51,20 +51,12 @@ comment on function access.build_policies(data.entities, text) is 'Installs the 
 -- Everything an entity''s storage is guarded by, from the roles and policies there are; while it is defined.
 create or replace function access.guard(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
-declare
-  _failing jsonb;
 begin
-  if access.changes_ready_made(entity) then
-    _failing := access.failing_tests(entity.site_id, entity.id);
-  end if;
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
   perform access.refuse_lost_fields(entity);
   perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
-  if _failing is not null then
-    perform access.refuse_broken(entity.site_id, _failing, false, entity.id);
-  end if;
   if access.is_special(entity) then
     perform access.build_rights(entity);
     perform access.build_unseen(entity);

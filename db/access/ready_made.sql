@@ -60,11 +60,4 @@ $$;
 comment on function access.save_ready_made(data.entities) is
   'Writes the policies that an entity''s definition asks for by name and removes those it no longer does. One that was defined otherwise under that name stays. RH403 when that allows more or denies less, for who may not define policies; for who may, and is no owner or admin, when it is more than they hold.';
 
-create or replace function access.changes_ready_made(entity data.entities) returns boolean
-language sql stable set search_path = '' as $$
-  select exists (select from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false))
-    or exists (
-      select from jsonb_array_elements_text(coalesce(entity.schema->'x-policies', '[]')) n
-      where not exists (select from access.policies p where p.site_id = entity.site_id and p.scope = access.entity_path(entity) and p.name = n))
-$$;
-comment on function access.changes_ready_made(data.entities) is 'Whether an entity''s definition asks for other ready-made policies than there are.';
+drop function if exists access.changes_ready_made(data.entities);

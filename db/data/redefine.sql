@@ -76,6 +76,7 @@ declare
   _keeps boolean;
   _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
   _released text[];
+  _failing jsonb := access.failing_tests(old.site_id, old.id);
 begin
   if redefine.schema->>'x-storage' <> old.storage then
     perform data.refuse_storage(old);
@@ -121,6 +122,7 @@ begin
   else
     perform data.restore_rules(_entity.name, _released);
   end if;
+  perform access.refuse_broken(old.site_id, _failing, false, old.id);
   perform data.publish_definition(_entity.app_id);
   if _deferred <> '{}' then
     perform data.start_operation(_entity, 'build_index', jsonb_build_object('statements', _deferred));
@@ -129,7 +131,7 @@ begin
 end
 $$;
 comment on function data.redefine(data.entities, jsonb, jsonb, jsonb, text[]) is
-  'Gives an entity its next definition; statements are those of a plan. Internal: callers check rights. RH409 when records do not fit, others refer to what changes, or an operation is at work; RH503 busy.';
+  'Gives an entity its next definition; statements are those of a plan. Internal: callers check rights. RH409 when records do not fit, others refer to what changes, a test of access that passed would fail, or an operation is at work; RH503 busy.';
 
 create or replace function data.refuse_broken_references(old data.entities, changes jsonb) returns void
 language plpgsql set search_path = '' as $$
