@@ -41,6 +41,13 @@ begin
   end loop;
 end
 $$;
+-- What a role may do is no secret, under which condition on records is.
+alter policy member_read on access.permissions using (site_id = any ((select tenancy.my_site_ids())::uuid[]) and (condition is null and fields is null
+  or site_id = any ((select access.my_control_site_ids('@roles:define'))::uuid[]) or site_id = any ((select access.my_control_site_ids('@policies:define'))::uuid[])));
+-- What conditions were compiled into: for nobody but the owner.
+alter table access.installed enable row level security, force row level security;
+drop policy if exists owner_all on access.installed;
+create policy owner_all on access.installed to rowhouse_owner using (true) with check (true);
 
 -- Masks and field rules stand in views, which call them as their reader; the key of the mask hash only the views' owner reads.
 grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text), access.mask_year(text),

@@ -47,8 +47,7 @@ comment on function access.require_control(text, text, text) is
 create or replace function access.require_holding(site_id uuid, role_id uuid) returns void
 language plpgsql stable set search_path = '' as $$
 begin
-  if not auth.is_operator()
-    and not exists (select from tenancy.site_members m where m.site_id = require_holding.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
+  if not access.administers(require_holding.site_id)
     and not access.holds_itself(require_holding.site_id, auth.account_id(), require_holding.role_id)
   then
     perform rowhouse.fail(403, 'You may give only roles that you hold yourself, unconditionally',

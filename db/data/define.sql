@@ -214,6 +214,9 @@ declare
 begin
   perform access.require_definer(regexp_replace(drop_entity.entity, '/[^/]+$', ''));
   perform tenancy.require_confirmation(_entity.name, drop_entity.confirm);
+  select a.* into _app from tenancy.apps a where a.id = _entity.app_id;
+  perform data.lock_definitions(_app);
+  _entity := data.require_entity(drop_entity.entity); -- as it is by now
   select a.* into _app from tenancy.apps a where a.id = _entity.app_id for update;
   select string_agg(e.name || '.' || r.field, ', ') into _by
   from (select entity_id, field, target_id from data.relations union all select entity_id, field, target_id from data.links) r join data.entities e on e.id = r.entity_id

@@ -91,6 +91,7 @@ const routes: Record<string, Record<string, Route>> = {
       query: ["entity", "action", "record", "max", "after"],
     },
   },
+  effective: { GET: { sql: "access.effective($1 || '/' || $2)", query: ["entity"] } },
   "what-can": { GET: { sql: "access.what_can($1, $2)", query: ["account"] } },
 };
 

@@ -1,0 +1,16 @@
+--! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
+--! Hash: sha1:61468a5359ddc85396f7052a32c64143f84b2940
+--! Message: installed rules
+
+set local role rowhouse_owner;
+
+-- What is installed of the rules of entities, in a table of its own: it tells conditions, and members read data.entities.
+create table access.installed (
+  entity_id uuid primary key references data.entities on delete cascade,
+  predicates jsonb not null
+);
+comment on table access.installed is 'Not audited.';
+insert into access.installed (entity_id, predicates) select e.id, e.rights_sql from data.entities e where e.rights_sql is not null;
+alter table data.entities drop column rights_sql;
+
+reset role;
