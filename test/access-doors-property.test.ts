@@ -4,7 +4,9 @@ import type { Json } from "./harness/conditions.ts";
 import { type Crm, startCrm } from "./harness/crm.ts";
 import { startGraphql } from "./harness/graphql.ts";
 import type { Action } from "./harness/rights.ts";
-import { anyWorld, EMAILS, install, prepare, type Rec, reference, type World } from "./harness/worlds.ts";
+import { codes, type Folder, store, type Thing } from "./harness/world-records.ts";
+import { writes } from "./harness/world-writes.ts";
+import { anyWorld, EMAILS, install, prepare, type Rec, reference } from "./harness/worlds.ts";
 
 // Whatever rules a site has, no way of asking or writing tells or does more than the reference evaluator says: filters and sorts over
 // relations, aggregates, search, unions, exports, histories, deleted records, links, kept results, batches and transactions.
@@ -28,65 +30,17 @@ afterAll(async () => {
   await crm?.stop();
 });
 
-type Thing = Rec & { code: string; isDeleted: boolean; was: Rec; at: number | null; shelves: number[] };
-type Folder = Rec & { code: string };
-
-/** Stores a world's records; `since` is a moment between their making and what was changed and deleted then. */
-async function store(world: World): Promise<{ folders: Folder[]; things: Thing[]; since: string }> {
-  const client = await crm.db.pool.connect();
-  const schema = `acme_${world.app}`;
-  const storage = world.app === "crm" ? "jsonb" : "flat";
-  const insert = async (entity: string, record: object, creator: number) => {
-    const { rows } = await client.query("select data.insert($1, $2)->>'id' as id", [`acme/${world.app}/${entity}`, record]);
-    const created_by = ids[creator] ?? null;
-    await client.query(
-      `begin; set local role rowhouse_owner; set local rowhouse.maintenance = 'on';
-       update ${schema}.${entity}_${storage} set created_by = ${created_by ? `'${created_by}'` : "null"} where id = '${rows[0].id}'; commit`,
-    );
-    return { id: rows[0].id as string, created_by };
-  };
-  try {
-    await client.query(`delete from ${schema}.things; delete from ${schema}.folders`);
-    await client.query(
-      `begin; set local role rowhouse_owner; set local rowhouse.maintenance = 'on';
-       delete from ${schema}.things__deleted_records; delete from ${schema}.things__history; commit`,
-    );
-    const folders: Folder[] = [];
-    for (const [n, { creator, isDeleted: _, ...values }] of world.folders.entries()) {
-      const record = { ...values, code: `common f${n}` };
-      folders.push({ ...record, ...(await insert("folders", record, creator)) });
-    }
-    const things: Thing[] = [];
-    for (const [n, { creator, folder, shelves, isDeleted, wasLevel, ...values }] of world.things.entries()) {
-      const record = { ...values, code: `common t${n}` };
-      const links = { folder_id: folder === null ? null : (folders[folder]?.id ?? null), shelf_ids: shelves.map((at) => folders[at]?.id) };
-      const known = await insert("things", { ...record, level: wasLevel, ...links }, creator);
-      things.push({ ...record, ...known, isDeleted, shelves, at: folder, was: { ...record, ...known, level: wasLevel } });
-    }
-    const since = (await client.query("select clock_timestamp() as t, pg_sleep(0.002)")).rows[0].t.toISOString().replace("Z", "999Z");
-    for (const thing of things) {
-      if (thing.was.level !== thing.level) await client.query("select data.update($1, $2, $3)", [`acme/${world.app}/things`, thing.id, { level: thing.level }]);
-      if (thing.isDeleted) await client.query("select data.delete($1, $2)", [`acme/${world.app}/things`, thing.id]);
-    }
-    return { folders, things, since };
-  } finally {
-    client.release();
-  }
-}
-
-const sorted = (list: (string | undefined)[]) => [...list].sort();
-const codes = (records: object[] | undefined) => sorted(((records ?? []) as { code: Json }[]).map(({ code }) => String(code)));
-
 test(`every door decides as the reference does (seed ${SEED})`, async () => {
   await fc.assert(
     fc.asyncProperty(anyWorld, async (world) => {
       await install(crm, world);
-      const { folders, things, since } = await store(world);
+      const { folders, things, since } = await store(crm, ids, world);
       const mayDo = reference(world, ids);
       const live = things.filter(({ isDeleted }) => !isDeleted);
       for (const [n, email] of EMAILS.entries()) {
         const folderOf = (thing: Thing) => (thing.at === null ? null : (folders[thing.at] as Folder));
-        const may = (action: Action, thing: Thing, as: Rec = thing) => mayDo(n, "things", action, as, folderOf(thing));
+        const may = (action: Action, thing: Thing, as: Rec = thing) =>
+          mayDo(n, "things", action, as, folderOf(thing));
         const F = folders.filter((folder) => mayDo(n, "folders", "read", folder));
         const R = live.filter((thing) => may("read", thing));
         const seen = (thing: Thing) => F.find(({ id }) => id === folderOf(thing)?.id);
@@ -98,22 +52,33 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
         const send = async (path: string) => {
           const answer = await crm.send(`/api/v1/sites/acme/apps/${world.app}/${path}`, { as: email });
           // An entity of which nothing is allowed is refused as a whole.
-          if (answer.status === 403) return { ...answer, json: { data: [], meta: { count: 0 } } } as unknown as typeof answer;
+          if (answer.status === 403)
+            return { ...answer, json: { data: [], meta: { count: 0 } } } as unknown as typeof answer;
           expect([path, answer.status, answer.text]).toEqual([path, 200, answer.text]);
           return answer;
         };
         const list = async (path: string, query: Record<string, unknown> = {}) =>
           (
             await send(
-              `${path}?${Object.entries({ ...(path.endsWith("aggregate") || path === "search" ? {} : { limit: MOST }), ...query })
-                .map(([key, value]) => `${key}=${encodeURIComponent(typeof value === "string" ? value : JSON.stringify(value))}`)
+              `${path}?${Object.entries({
+                ...(path.endsWith("aggregate") || path === "search" ? {} : { limit: MOST }),
+                ...query,
+              })
+                .map(
+                  ([key, value]) =>
+                    `${key}=${encodeURIComponent(typeof value === "string" ? value : JSON.stringify(value))}`,
+                )
                 .join("&")}`,
             )
           ).json;
-        const filtered = async (entity: string, filter: object) => codes((await list(entity, { filter })).data);
+        const filtered = async (entity: string, filter: object) =>
+          codes((await list(entity, { filter })).data);
         const groups = async (group: string) =>
           Object.fromEntries(
-            (await list("things/aggregate", { group, aggregate: "n:count" })).data.map((row) => [String(Object.values(row)[0]), Number(row.n)]),
+            (await list("things/aggregate", { group, aggregate: "n:count" })).data.map((row) => [
+              String(Object.values(row)[0]),
+              Number(row.n),
+            ]),
           );
         const asked = await graphql.ask(
           `acme/${world.app}`,
@@ -126,13 +91,17 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
         );
         const g = asked.data ?? {};
         const north = (thing: Thing) => seen(thing)?.region === "north";
-        const draftIn = (folder: Folder) => R.some((thing) => thing.at !== null && folders[thing.at] === folder && thing.status === "draft");
-        const ofFolder = (folder: Folder) => R.filter((thing) => thing.at !== null && folders[thing.at] === folder);
-        const kept = (thing: Thing) => thing.shelves.map((at) => folders[at] as Folder).filter((folder) => F.includes(folder));
-        const gone = things.filter((thing) => thing.isDeleted && may("delete", thing));
+        const draftIn = (folder: Folder) =>
+          R.some((thing) => thing.at !== null && folders[thing.at] === folder && thing.status === "draft");
+        const ofFolder = (folder: Folder) =>
+          R.filter((thing) => thing.at !== null && folders[thing.at] === folder);
+        const kept = (thing: Thing) =>
+          thing.shelves.map((at) => folders[at] as Folder).filter((folder) => F.includes(folder));
+        const gone = things.filter((thing) => thing.isDeleted && may("read", thing) && may("delete", thing));
         const then = things.filter((thing) => may("read", thing, thing.was));
         const byRegion = (a: Thing, b: Thing) =>
-          String(seen(a)?.region ?? "~").localeCompare(String(seen(b)?.region ?? "~")) || a.code.localeCompare(b.code);
+          String(seen(a)?.region ?? "zzz").localeCompare(String(seen(b)?.region ?? "zzz")) ||
+          a.code.localeCompare(b.code);
         const expanded = await list("things", { expand: "folder,shelves" });
         const counted = await list("things", { count: "exact", limit: "1" });
         expect({
@@ -140,27 +109,71 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
           again: codes((await list("things")).data), // from the gateway's memory, where it may be kept
           count: (counted.meta as unknown as { count: number }).count,
           "filter on a related record": await filtered("things", { "folder.region": "north" }),
-          "filter on records that refer": await filtered("folders", { things: { $some: { status: "draft" } } }),
+          "filter on records that refer": await filtered("folders", {
+            things: { $some: { status: "draft" } },
+          }),
           "filter on none that refers": await filtered("folders", { things: { $none: { status: "draft" } } }),
           "filter on links": await filtered("folders", { kept: { $some: { status: "draft" } } }),
           "filter on links from here": await filtered("things", { shelves: { $some: { region: "north" } } }),
-          expand: Object.fromEntries(expanded.data.map((one) => [one.code, (one.folder as Rec | null)?.code ?? null])),
-          links: Object.fromEntries(expanded.data.map((one) => [one.code, ((one.shelf_ids ?? one.shelves) as Rec[]).map(({ code }) => code)])),
-          sort: (await list("things", { sort: "folder.region,code", select: "code,folder.region" })).data.map((one) => one.code),
+          expand: Object.fromEntries(
+            expanded.data.map((one) => [one.code, (one.folder as Rec | null)?.code ?? null]),
+          ),
+          links: Object.fromEntries(
+            expanded.data.map((one) => [
+              one.code,
+              ((one.shelves ?? one.shelf_ids) as Rec[]).map(({ code }) => code),
+            ]),
+          ),
+          sort: (await list("things", { sort: "folder.region,code", select: "code,folder.region" })).data.map(
+            (one) => one.code,
+          ),
           groups: await groups("status"),
           "groups by a related record": await groups("folder.region"),
           search: codes((await list("things", { q: "common" })).data),
-          "search everywhere": codes((await list("search", { q: "common", limit: MOST })).data.map(({ record }) => record as Rec)),
-          union: codes((await list("query", { entities: "things,folders", select: "code" })).data.map((one) => (one.fields as Rec) ?? one)),
-          export: codes((await send("things/export?format=ndjson")).text.split("\n").filter((line) => line.startsWith('{"id"')).map((line) => JSON.parse(line))),
+          "search everywhere": codes(
+            (await list("search", { q: "common", limit: MOST })).data.map(({ record }) => record as Rec),
+          ),
+          union: codes(
+            (await list("query", { entities: "things,folders", select: "code" })).data.map(
+              (one) => (one.fields as Rec) ?? one,
+            ),
+          ),
+          export: codes(
+            (await send("things/export?format=ndjson")).text
+              .split("\n")
+              .filter((line) => line.startsWith('{"id"'))
+              .map((line) => JSON.parse(line)),
+          ),
           deleted: codes((await list("things", { deleted: "only" })).data),
-          "as of": (await list("things", { as_of: since })).data.map((one) => `${one.code} ${one.level}`).sort(),
-          "GraphQL": codes(g.things?.nodes),
+          "as of": (await list("things", { as_of: since })).data
+            .map((one) => `${one.code} ${one.level}`)
+            .sort(),
+          GraphQL: codes(g.things?.nodes),
           "GraphQL counts": [g.things?.totalCount, Number(g.things?.aggregates.count)],
-          "GraphQL groups": Object.fromEntries((g.things?.groupedAggregates ?? []).map((one: { keys: string[]; count: string }) => [one.keys[0], Number(one.count)])),
-          "GraphQL relations": Object.fromEntries((g.things?.nodes ?? []).map((one: { code: string; folder: Rec | null }) => [one.code, one.folder?.code ?? null])),
-          "GraphQL links": Object.fromEntries((g.things?.nodes ?? []).map((one: { code: string; shelves: { nodes: Rec[] } }) => [one.code, codes(one.shelves.nodes)])),
-          "GraphQL lists below": Object.fromEntries((g.folders?.nodes ?? []).map((one: { code: string; things: { nodes: Rec[] } }) => [one.code, codes(one.things.nodes)])),
+          "GraphQL groups": Object.fromEntries(
+            (g.things?.groupedAggregates ?? []).map((one: { keys: string[]; count: string }) => [
+              one.keys[0],
+              Number(one.count),
+            ]),
+          ),
+          "GraphQL relations": Object.fromEntries(
+            (g.things?.nodes ?? []).map((one: { code: string; folder: Rec | null }) => [
+              one.code,
+              one.folder?.code ?? null,
+            ]),
+          ),
+          "GraphQL links": Object.fromEntries(
+            (g.things?.nodes ?? []).map((one: { code: string; shelves: { nodes: Rec[] } }) => [
+              one.code,
+              codes(one.shelves.nodes),
+            ]),
+          ),
+          "GraphQL lists below": Object.fromEntries(
+            (g.folders?.nodes ?? []).map((one: { code: string; things: { nodes: Rec[] } }) => [
+              one.code,
+              codes(one.things.nodes),
+            ]),
+          ),
           "GraphQL filter": codes(g.below?.nodes),
           "GraphQL deleted": codes(g.deletedThings?.nodes),
           "GraphQL as of": (g.thingsAsOf?.nodes ?? []).map((one: Rec) => `${one.code} ${one.level}`).sort(),
@@ -172,8 +185,12 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
           "filter on a related record": codes(R.filter(north)),
           "filter on records that refer": codes(F.filter(draftIn)),
           "filter on none that refers": codes(F.filter((folder) => !draftIn(folder))),
-          "filter on links": codes(F.filter((folder) => R.some((thing) => thing.status === "draft" && kept(thing).includes(folder)))),
-          "filter on links from here": codes(R.filter((thing) => kept(thing).some(({ region }) => region === "north"))),
+          "filter on links": codes(
+            F.filter((folder) => R.some((thing) => thing.status === "draft" && kept(thing).includes(folder))),
+          ),
+          "filter on links from here": codes(
+            R.filter((thing) => kept(thing).some(({ region }) => region === "north")),
+          ),
           expand: Object.fromEntries(R.map((thing) => [thing.code, seen(thing)?.code ?? null])),
           links: Object.fromEntries(R.map((thing) => [thing.code, kept(thing).map(({ code }) => code)])),
           sort: [...R].sort(byRegion).map(({ code }) => code),
@@ -185,12 +202,14 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
           export: codes(R),
           deleted: codes(gone),
           "as of": then.map(({ code, was }) => `${code} ${was.level}`).sort(),
-          "GraphQL": codes(R),
+          GraphQL: codes(R),
           "GraphQL counts": [R.length, R.length],
           "GraphQL groups": count(R, ({ status }) => String(status)),
           "GraphQL relations": Object.fromEntries(R.map((thing) => [thing.code, seen(thing)?.code ?? null])),
           "GraphQL links": Object.fromEntries(R.map((thing) => [thing.code, codes(kept(thing))])),
-          "GraphQL lists below": Object.fromEntries(F.map((folder) => [folder.code, codes(ofFolder(folder))])),
+          "GraphQL lists below": Object.fromEntries(
+            F.map((folder) => [folder.code, codes(ofFolder(folder))]),
+          ),
           "GraphQL filter": codes(R.filter(north)),
           "GraphQL deleted": codes(gone),
           "GraphQL as of": then.map(({ code, was }) => `${code} ${was.level}`).sort(),
@@ -198,56 +217,20 @@ test(`every door decides as the reference does (seed ${SEED})`, async () => {
         });
         decisions += 29 * things.length;
 
-        // Writes, of which nothing stays.
-        const entity = `acme/${world.app}/things`;
-        const attempts = await crm.db.as("acme", email, async (client) => {
-          const attempt = async (sql: string, values: unknown[]): Promise<Json> => {
-            await client.query("begin");
-            try {
-              return (await client.query(sql, values)).rows[0]?.r ?? null;
-            } catch (error) {
-              const { code } = error as { code: string };
-              // RH403, RH404, or 23503 as for a reference to nothing.
-              if (!/^RH40[34]$|^2350[35]$/.test(code)) throw error;
-              return false;
-            } finally {
-              await client.query("rollback");
-            }
-          };
-          const each = async (sql: string, value: (thing: Thing) => unknown[]) => {
-            const out: string[] = [];
-            for (const thing of live.slice(0, 4)) if ((await attempt(sql, value(thing))) !== false) out.push(thing.code);
-            return sorted(out);
-          };
-          const listed = async (sql: string) =>
-            codes(((await attempt(sql, [entity])) || { data: [] }) instanceof Array ? [] : (((await attempt(sql, [entity])) || { data: [] }) as { data: Rec[] }).data);
-          return {
-            "update by filter": await listed(`select data.update_where($1, '{}', '{"note": "x"}', ${MOST}, true) as r`),
-            "delete by filter": ((await attempt(`select data.delete_where($1, '{}', ${MOST}) as r`, [entity])) || { meta: { deleted: 0 } }) as Json,
-            "out of sight": await each("select data.update($1, $2, $3) as r", (thing) => [entity, thing.id, { region: thing.region === "north" ? "south" : "north" }]),
-            upsert: await each("select data.upsert($1, $2, '{code}') as r", ({ code }) => [entity, JSON.stringify([{ code, note: "u" }])]),
-            "update of a list": await each("select data.update_list($1, $2) as r", ({ id }) => [entity, JSON.stringify([{ id, note: "l" }])]),
-            transaction: await each("select data.transaction($1, $2) as r", ({ id }) => [
-              `acme/${world.app}`,
-              JSON.stringify([
-                { operation: "update", entity: "things", id, data: { note: "t" } },
-                { operation: "delete", entity: "things", id },
-              ]),
-            ]),
-          };
-        });
         const first = live.slice(0, 4);
+        const attempts = await writes(crm, email, world.app, first);
         const changeable = (thing: Thing) => may("read", thing) && may("update", thing);
-        expect({ ...attempts, upsert: attempts.upsert.filter((code) => !first.some((thing) => thing.code === code && changeable(thing))) }).toEqual({
+        expect(attempts).toEqual({
           "update by filter": codes(R.filter(changeable)),
-          "delete by filter": { meta: { deleted: R.filter((thing) => may("delete", thing)).length } },
+          "delete by filter": R.filter((thing) => may("delete", thing)).length,
           "out of sight": codes(
             first.filter((thing) => {
               const after = { ...thing, region: thing.region === "north" ? "south" : "north" };
               return changeable(thing) && may("update", thing, after) && may("read", thing, after);
             }),
           ),
-          upsert: [],
+          // An upsert may ask for more: the right to create.
+          upsert: codes(first.filter((thing) => changeable(thing) && attempts.upsert.includes(thing.code))),
           "update of a list": codes(first.filter(changeable)),
           transaction: codes(first.filter((thing) => changeable(thing) && may("delete", thing))),
         });

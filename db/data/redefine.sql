@@ -13,10 +13,9 @@ begin
       set local lock_timeout = '100ms';
       foreach _name in array lock_tables.exclusive loop
         -- LOCK TABLE takes with a view all it looks at: with one that hashes, the keys of every site, which its owner may not.
-        -- To give a view to its owner is the same lock on the view alone.
-        execute case (select c.relkind from pg_catalog.pg_class c where c.oid = to_regclass(_name))
-          when 'v' then format('alter view %s owner to rowhouse_data', _name)
-          else format('lock table %s in access exclusive mode', _name) end;
+        -- To give a view to its own owner is the same lock, on the view alone.
+        execute coalesce((select format('alter view %s owner to %s', _name, c.relowner::regrole) from pg_catalog.pg_class c
+          where c.oid = to_regclass(_name) and c.relkind = 'v'), format('lock table %s in access exclusive mode', _name));
       end loop;
       if lock_tables.others <> '{}' then
         execute format('lock table %s in share row exclusive mode', array_to_string(lock_tables.others, ', '));

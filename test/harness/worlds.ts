@@ -1,7 +1,15 @@
 import fc from "fast-check";
 import { HIDDEN, type Json } from "./conditions.ts";
 import type { Crm } from "./crm.ts";
-import { type Account, type Action, type Condition, heldRoles, type Model, may, type Permission } from "./rights.ts";
+import {
+  type Account,
+  type Action,
+  type Condition,
+  heldRoles,
+  type Model,
+  may,
+  type Permission,
+} from "./rights.ts";
 
 // Worlds of rules over two entities that refer to each other: things lie in a folder and are kept in several (acme/crm in jsonb,
 // acme/shop in flat storage).
@@ -32,7 +40,15 @@ const condition: fc.Arbitrary<Condition> = fc.oneof(
 const related = word.map((value) => ({ "folder.region": { $eq: value } }));
 const action = fc.constantFrom<Action | "*">("create", "read", "read", "update", "delete", "*", "*");
 const permission = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ entity: fc.constantFrom<Entity | "*">("things", "folders", "*"), action, own: fc.boolean(), condition: fc.option(condition) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      entity: fc.constantFrom<Entity | "*">("things", "folders", "*"),
+      action,
+      own: fc.boolean(),
+      condition: fc.option(condition),
+    }),
+  },
   fc.record({ entity: fc.constant<Entity>("things"), action, own: fc.constant(false), condition: related }),
 );
 const roles = fc.uniqueArray(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 2 });
@@ -84,22 +100,34 @@ export const anyWorld = fc.record({
 });
 export type World = typeof anyWorld extends fc.Arbitrary<infer T> ? T : never;
 
-const stored = { region: { type: "string", "x-index": true }, status: { type: "string" }, level: { type: "integer" }, note: { type: "string" } };
+const stored = {
+  region: { type: "string", "x-index": true },
+  status: { type: "string" },
+  level: { type: "integer" },
+  note: { type: "string" },
+};
 const refer = (more: object) => ({ format: "uuid", type: "string", ...more });
 
 /** Members without a role, a group, and both entities in both storages. Returns the accounts' ids. */
 export async function prepare(crm: Crm): Promise<string[]> {
   const ids = await Promise.all(EMAILS.map((email) => crm.db.account(email)));
   for (const email of EMAILS) {
-    await crm.db.query("select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')", [email]);
+    await crm.db.query(
+      "select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')",
+      [email],
+    );
     crm.tokens[email] = await crm.gateway.token(email, "acme");
   }
   await crm.db.query("select access.create_group('acme', 'team'), access.set_attribute_schema('acme', $1)", [
     { type: "object", properties: { regions: { type: "array", items: { type: "string" } } } },
   ]);
-  for (const [app, storage] of [["crm", "jsonb"], ["shop", "flat"]]) {
+  for (const [app, storage] of [
+    ["crm", "jsonb"],
+    ["shop", "flat"],
+  ]) {
     const common = { type: "object", "x-storage": storage, "x-cache-ttl": 60 };
-    const define = (name: string, schema: object) => crm.db.query("select data.define_entity($1, $2, $3)", [`acme/${app}`, name, { ...common, ...schema }]);
+    const define = (name: string, schema: object) =>
+      crm.db.query("select data.define_entity($1, $2, $3)", [`acme/${app}`, name, { ...common, ...schema }]);
     await define("folders", { properties: { code: { type: "string", "x-search": true }, ...stored } });
     await define("things", {
       "x-soft-delete": true,
@@ -108,7 +136,11 @@ export async function prepare(crm: Crm): Promise<string[]> {
         code: { type: "string", "x-unique": true, "x-search": true },
         ...stored,
         folder_id: refer({ "x-relation": { entity: "folders", name: "folder", inverse: "things" } }),
-        shelf_ids: { type: "array", items: { type: "string", format: "uuid" }, "x-relation": { entity: "folders", many: true, name: "shelves", inverse: "kept" } },
+        shelf_ids: {
+          type: "array",
+          items: { type: "string", format: "uuid" },
+          "x-relation": { entity: "folders", many: true, name: "shelves", inverse: "kept" },
+        },
       },
     });
   }
@@ -119,7 +151,9 @@ export async function prepare(crm: Crm): Promise<string[]> {
 export async function install(crm: Crm, world: World): Promise<void> {
   const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
   await run("select access.drop_policy('acme', name, scope) from access.policies");
-  await run("delete from access.assignments; delete from access.group_members; delete from access.roles where is_internal");
+  await run(
+    "delete from access.assignments; delete from access.group_members; delete from access.roles where is_internal",
+  );
   for (const [n, permissions] of world.roles.entries())
     await run("select access.define_role('acme', $1)", [
       {
@@ -133,9 +167,16 @@ export async function install(crm: Crm, world: World): Promise<void> {
     ]);
   for (const { scope, of, ...policy } of world.policies)
     await run("select access.define_policy('acme', $1)", [
-      { ...policy, scope: ["", world.app, `${world.app}/${of}`][scope], entities: [`${world.app}/things`, `${world.app}/folders`].filter((path) => scope < 2 || path.endsWith(of)) },
+      {
+        ...policy,
+        scope: ["", world.app, `${world.app}/${of}`][scope],
+        entities: [`${world.app}/things`, `${world.app}/folders`].filter(
+          (path) => scope < 2 || path.endsWith(of),
+        ),
+      },
     ]);
-  if (world.groupRole !== null) await run("select access.assign_role_to_group('acme', 'team', $1)", [`r${world.groupRole}`]);
+  if (world.groupRole !== null)
+    await run("select access.assign_role_to_group('acme', 'team', $1)", [`r${world.groupRole}`]);
   for (const [n, { attributes, inGroup, roles, valid }] of world.accounts.entries()) {
     await run("select access.set_attributes('acme', $1, $2)", [EMAILS[n], attributes]);
     if (inGroup) await run("select access.add_to_group('acme', 'team', $1)", [EMAILS[n]]);
@@ -147,7 +188,10 @@ export async function install(crm: Crm, world: World): Promise<void> {
         valid === "elsewhere" ? { "$env.ip": { $cidr: "10.0.0.0/8" } } : null,
       ]);
     if (valid === "past")
-      await run("update access.assignments set valid_until = now() - interval '1 minute' where account_id = (select id from auth.accounts where email = $1)", [EMAILS[n]]);
+      await run(
+        "update access.assignments set valid_until = now() - interval '1 minute' where account_id = (select id from auth.accounts where email = $1)",
+        [EMAILS[n]],
+      );
   }
   const { role, isLost } = world.delegation;
   const { mayDelegate } = delegated(world);
@@ -155,11 +199,16 @@ export async function install(crm: Crm, world: World): Promise<void> {
   await crm.db.as("acme", EMAILS[0] as string, (client) =>
     client.query("select access.delegate('acme', $1, $2, now() + interval '1 day')", [EMAILS[3], `r${role}`]),
   );
-  if (isLost) for (const held of world.accounts[0]?.roles ?? []) await run("select access.revoke_role('acme', $1, $2)", [EMAILS[0], `r${held}`]);
+  if (isLost)
+    for (const held of world.accounts[0]?.roles ?? [])
+      await run("select access.revoke_role('acme', $1, $2)", [EMAILS[0], `r${held}`]);
 }
 
 const plainModel = (world: World) => ({
-  roles: world.roles.map((permissions, n) => ({ permissions, parents: world.inherits && n === 2 ? [0] : [] })),
+  roles: world.roles.map((permissions, n) => ({
+    permissions,
+    parents: world.inherits && n === 2 ? [0] : [],
+  })),
   groupRoles: world.groupRole === null ? [] : [world.groupRole],
   policies: [],
 });
@@ -168,8 +217,11 @@ const plainModel = (world: World) => ({
 function delegated(world: World): { mayDelegate: boolean; holds: boolean; permissions: World["roles"][0] } {
   const { role, isLost } = world.delegation;
   const first = world.accounts[0] as World["accounts"][0];
-  const held = (roles: number[]) => heldRoles(plainModel(world), { id: "", email: "", attributes: {}, inGroup: first.inGroup, roles });
-  const permissions = [...heldRoles(plainModel(world), { id: "", email: "", attributes: {}, inGroup: false, roles: [role] })].flatMap((n) => world.roles[n] ?? []);
+  const held = (roles: number[]) =>
+    heldRoles(plainModel(world), { id: "", email: "", attributes: {}, inGroup: first.inGroup, roles });
+  const permissions = [
+    ...heldRoles(plainModel(world), { id: "", email: "", attributes: {}, inGroup: false, roles: [role] }),
+  ].flatMap((n) => world.roles[n] ?? []);
   const own = first.valid === "now" ? first.roles : [];
   return {
     mayDelegate: held(own).has(role) && !JSON.stringify(permissions).includes("$account"),
@@ -186,7 +238,10 @@ export function reference(world: World, ids: string[]) {
       entity,
       {
         ...plainModel(world),
-        roles: plainModel(world).roles.map(({ permissions, parents }) => ({ parents, permissions: permissions.filter((p) => p.entity === "*" || p.entity === entity) })),
+        roles: plainModel(world).roles.map(({ permissions, parents }) => ({
+          parents,
+          permissions: permissions.filter((p) => p.entity === "*" || p.entity === entity),
+        })),
         policies: world.policies.filter(({ scope, of }) => scope < 2 || of === entity),
       },
     ]),
@@ -202,14 +257,25 @@ export function reference(world: World, ids: string[]) {
       inGroup,
       roles: valid === "now" && !isLost ? roles : [],
       env,
-      delegated: n === 3 && mayDelegate && holds
-        ? [{ by: ids[0] as string, permissions: permissions.filter((p) => p.entity === "*" || p.entity === entity) as Permission[] }]
-        : [],
+      delegated:
+        n === 3 && mayDelegate && holds
+          ? [
+              {
+                by: ids[0] as string,
+                permissions: permissions.filter(
+                  (p) => p.entity === "*" || p.entity === entity,
+                ) as Permission[],
+              },
+            ]
+          : [],
     };
   };
   const mayDo = (n: number, entity: Entity, action: Action, record: Rec, folder?: Rec | null): boolean => {
     const seen = folder && !mayDo(n, "folders", "read", folder) ? HIDDEN : (folder ?? null);
-    return may(models[entity] as Model, account(n, entity), action, { ...record, ...(entity === "things" ? { folder: seen } : {}) });
+    return may(models[entity] as Model, account(n, entity), action, {
+      ...record,
+      ...(entity === "things" ? { folder: seen } : {}),
+    });
   };
   return mayDo;
 }
