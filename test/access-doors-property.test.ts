@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import type { Json } from "./harness/conditions.ts";
+
 import { type Crm, startCrm } from "./harness/crm.ts";
 import { startGraphql } from "./harness/graphql.ts";
 import type { Action } from "./harness/rights.ts";
