@@ -49,6 +49,21 @@ alter table access.installed enable row level security, force row level security
 drop policy if exists owner_all on access.installed;
 create policy owner_all on access.installed to rowhouse_owner using (true) with check (true);
 
+-- Who holds what is for those who assign it: REST refuses it to others, and so do GraphQL and psql, but for what is one's own.
+drop policy if exists member_read on access.assignments;
+create policy member_read on access.assignments for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[])
+  or site_id = any ((select tenancy.my_site_ids())::uuid[])
+    and ((select auth.account_id()) in (account_id, delegator_id) or group_id = any ((select access.my_group_ids())::uuid[])));
+drop policy if exists member_read on access.groups;
+create policy member_read on access.groups for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[]) or id = any ((select access.my_group_ids())::uuid[]));
+drop policy if exists member_read on access.group_members;
+create policy member_read on access.group_members for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[])
+  or account_id = (select auth.account_id()) and group_id = any ((select access.my_group_ids())::uuid[]));
+grant execute on function access.my_assigner_site_ids(), access.my_group_ids() to rowhouse_account;
+
 -- Masks and field rules stand in views, which call them as their reader; the key of the mask hash only the views' owner reads.
 grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text), access.mask_year(text),
   access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text), access.require_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),

@@ -1,5 +1,6 @@
 grant usage on schema data to rowhouse_account, rowhouse_data;
 revoke all on all functions in schema data from public;
+revoke all on all procedures in schema data from public;
 grant execute on all functions in schema data to rowhouse_data;
 grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.plan(text, jsonb), data.apply(uuid, boolean),
   data.plan_rollback(text, int), data.rollback(text, int), data.require_entity(text),

@@ -1,5 +1,5 @@
---! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:aa4aa0677e5a8164eb697aa6bfe0d343e5dce4c2
+--! Previous: sha1:61468a5359ddc85396f7052a32c64143f84b2940
+--! Hash: sha1:6c21884f7fda2317ced1019d0b061b2c0bf7f185
 --! Message: restored-log
 
 set local role rowhouse_auditor;

@@ -37,7 +37,7 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
   const operatorUrl = cluster.operatorUrl.replace(/\/rowhouse$/, `/${name}`);
   await runOnce(
     operatorUrl,
-    `grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`,
+    `revoke create, temporary on database ${name} from public; grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`,
   );
   const pool = new pg.Pool({ connectionString: operatorUrl, max: 4 });
   pool.on("error", () => {});
