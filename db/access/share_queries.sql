@@ -38,7 +38,7 @@ end
 $$;
 comment on function access.filter_keys(jsonb, int) is 'The fields and paths that a filter names at its own level; what it says of related records is under them.';
 
-create or replace function access.check_share_query(share access.shares, entity data.entities, shape jsonb) returns void
+create or replace function access.check_share_query(share access.shares, entity data.entities, shape jsonb, sorts boolean) returns void
 language plpgsql stable set search_path = '' as $$
 declare
   _fields text[] := access.readable_fields(share);
@@ -52,7 +52,7 @@ begin
   with used (path, shows) as (
     select access.filter_keys(shape->'filter'), false
     union all
-    select s->>'field', false from jsonb_array_elements(case when shape ?| array['group', 'aggregate'] then '[]' else data.normalize_sort(shape->'sort') end) s
+    select s->>'field', false from jsonb_array_elements(case when sorts then data.normalize_sort(shape->'sort') else '[]' end) s
     union all
     select g.path, false from data.group_terms(shape->'group', null) g
     union all
@@ -74,7 +74,7 @@ begin
   end if;
 end
 $$;
-comment on function access.check_share_query(access.shares, data.entities, jsonb) is
+comment on function access.check_share_query(access.shares, data.entities, jsonb, boolean) is
   'Raises RH400 for a query by what is not shared, RH403 for one that compares, sorts or computes by what is masked.';
 
 create or replace function access.compile_share(app text, name text, operation text, shape jsonb) returns jsonb
@@ -103,7 +103,7 @@ begin
   if coalesce(_shape->'sort', 'null') in ('null', '[]') and compile_share.operation = 'find' and 'created_at' <> all (_fields) then
     _shape := _shape || '{"sort": [{"field": "id", "direction": "desc"}]}'; -- ids are made in the order of time
   end if;
-  perform access.check_share_query(_share, _entity, _shape);
+  perform access.check_share_query(_share, _entity, _shape, compile_share.operation = 'find');
   _shape := _shape || jsonb_build_object('_share', _share.id)
     || case when coalesce(_shape->'select', 'null') = 'null' then jsonb_build_object('select', _fields) else '{}' end
     || case when _shape->>'count' = 'estimated' then '{"count": "exact"}'::jsonb else '{}' end;

@@ -1,5 +1,5 @@
 --! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:36959b6695b5f8a844c3f4ef1c2bbbb1c97f36ac
+--! Hash: sha1:94e107391daf88ca34743017bb4122b7604d1bd1
 --! Message: shares-everywhere
 
 set local role rowhouse_owner;
@@ -17,6 +17,6 @@ reset role;
 set local role rowhouse_auditor;
 
 -- Who has seen a record: the ids that a read showed.
-create index entries_seen on audit.entries using gin ((new->'records') jsonb_path_ops) where new ? 'records';
+create index entries_seen on audit.entries using gin ((new->'records') jsonb_path_ops) with (fastupdate = off) where new ? 'records';
 
 reset role;
