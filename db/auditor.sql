@@ -188,7 +188,7 @@ comment on function audit.seal_step(int) is
   'Seals the oldest most entries, and what else their last transaction wrote, as one transaction; how many, 0 when nothing waits. For the worker, every minute until nothing waits.';
 
 -- entries: rowhouse_owner writes what its functions note, and reads what its functions show. It seals nothing.
-grant usage on schema audit to rowhouse_account, rowhouse_gateway, rowhouse_worker;
+grant usage on schema audit to rowhouse_account, rowhouse_data, rowhouse_gateway, rowhouse_worker;
 grant select, insert on audit.entries to rowhouse_owner;
 grant select on audit.seals, audit.sealed, audit.heads, audit.sealing to rowhouse_owner;
 revoke all on function audit.refuse_change(), audit.kept_months(), audit.protect(name), audit.create_partitions(int),

@@ -6,7 +6,7 @@ grant execute on function access.allows(uuid, text, text), access.require(uuid, 
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
-grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid) to rowhouse_gateway;
+grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.graphql_shares(uuid) to rowhouse_gateway;
 grant select on access.open_public_requests to rowhouse_gateway;
 grant execute on function
   access.create_role(text, text, text[]), access.define_role(text, jsonb, boolean), access.drop_role(text, text, boolean),
@@ -20,7 +20,10 @@ grant execute on function
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),
-  access.share(text, text, text, jsonb, text[], timestamptz, text), access.revoke_share(text, text, text), access.list_shares(text)
+  access.share(text, text, text, jsonb, text[], timestamptz, text, jsonb), access.revoke_share(text, text, text), access.list_shares(text),
+  access.get_share(text, text, text), access.put_share(text, text, text, jsonb), access.accept_share(text, text), access.decline_share(text, text),
+  access.open_share(uuid), access.require_share(uuid), access.compile_share(text, text, text, jsonb), access.my_shares(text),
+  access.openapi_shares(uuid)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
 to rowhouse_account;
@@ -73,3 +76,6 @@ to rowhouse_data, rowhouse_account;
 grant select on access.mask_keys to rowhouse_data;
 drop policy if exists data_read on access.mask_keys;
 create policy data_read on access.mask_keys for select to rowhouse_data using (site_id = (select tenancy.site_id()) or (select auth.is_operator()));
+
+-- Those made before there were barriers.
+select access.build_share(s) from access.shares s where s.accepted_at is not null and s.view_digest is null order by s.id;

@@ -12,8 +12,10 @@ end
 $$;
 
 grant execute on function audit.search(text, jsonb), audit.search_organization(text, jsonb), audit.verify(text, text), audit.verify_organization(text, text),
-  audit.note_read(uuid)
+  audit.note_read(uuid), audit.note_kept(uuid, text, uuid), audit.note_seen(uuid, uuid[], text), audit.note_share(uuid, text, uuid[], text),
+  audit.reads_are_on(jsonb), audit.seen_sql(data.entities, jsonb, text, text)
 to rowhouse_account;
+grant execute on function audit.note_kept(uuid, text, uuid) to rowhouse_data;
 grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid) to rowhouse_gateway;
 
 select audit.watch();

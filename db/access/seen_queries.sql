@@ -71,12 +71,13 @@ comment on function access.query_fields(uuid, jsonb) is 'The fields that a valid
 
 create or replace function access.seen_condition(entity_id uuid, shape jsonb, but text default null) returns text
 language sql stable security definer set search_path = '' as $$
-  select coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '')
+  select case when shape ? '_share' then format('(select access.require_share(%L)) and ', shape->>'_share')
+    else coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '') end
   from (
     select q.target_id, array_agg(distinct r.field order by r.field) as fields
     from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
     join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
-    where r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
+    where not shape ? '_share' and r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
     group by q.target_id
   ) x
 $$;
@@ -142,7 +143,7 @@ comment on function access.build_seen_views(data.entities, text) is 'Builds the 
 create or replace function access.source_field(entity data.entities, shape jsonb) returns text
 language sql stable security definer set search_path = '' as $$
   select f
-  from unnest(access.seen_view_fields(entity)) f
+  from unnest(case when shape ? '_share' then '{}' else access.seen_view_fields(entity) end) f
   join lateral (
     select 1 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
     union all select 2 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative

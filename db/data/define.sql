@@ -130,6 +130,7 @@ begin
   perform data.drop_batch_functions(entity, schema_name);
   perform data.drop_link_views(entity, schema_name);
   perform access.drop_seen_views(entity, drop_front.schema_name);
+  perform access.drop_share_views(entity);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
   perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
@@ -233,6 +234,7 @@ begin
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   perform access.drop_seen_views(_entity, _app.schema_name);
+  perform access.drop_share_views(_entity);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   perform data.drop_rollups(_entity, _app.schema_name);
   perform data.drop_links(_entity, _app.schema_name);

@@ -101,12 +101,14 @@ begin
   end if;
   _keeps := data.keeps_view(_entity, _schema_name, _fields, _statements);
   perform data.lock_tables(array[format('%I.%I', _schema_name, old.name), data.storage_table(old, _schema_name)]
-      || case when _keeps then '{}' else data.lockable_relations(_schema_name, old.name) end,
+      || case when _keeps then '{}' else data.lockable_relations(_schema_name, old.name) end
+      || access.share_views(old),
     array(select distinct substring(s from ' references (\S+) ') from unnest(_statements) s where s ~ ' references '));
   if _checks then
     -- Nobody waited while every record was read; what was written meanwhile is read now.
     perform data.refuse_misfits(_entity, data.misfits(_entity, _schema_name, _begun));
   end if;
+  perform access.drop_share_views(old, true);
   if not _keeps then
     _released := data.release_rules(_schema_name, old.name);
     perform data.drop_front(old, _schema_name);

@@ -1,5 +1,5 @@
---! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:61468a5359ddc85396f7052a32c64143f84b2940
+--! Previous: sha1:94e107391daf88ca34743017bb4122b7604d1bd1
+--! Hash: sha1:b6eaaa79e5da9c2a55bab8eed56e8658c41badd1
 --! Message: installed rules
 
 set local role rowhouse_owner;

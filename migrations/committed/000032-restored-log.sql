@@ -1,5 +1,5 @@
---! Previous: sha1:61468a5359ddc85396f7052a32c64143f84b2940
---! Hash: sha1:6c21884f7fda2317ced1019d0b061b2c0bf7f185
+--! Previous: sha1:b6eaaa79e5da9c2a55bab8eed56e8658c41badd1
+--! Hash: sha1:27c7befd5642c85842d885b53039d991bae0abbf
 --! Message: restored-log
 
 set local role rowhouse_auditor;
