@@ -6,7 +6,9 @@ grant execute on function access.allows(uuid, text, text), access.require(uuid, 
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
-grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid) to rowhouse_gateway;
+grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.maskable_entities(uuid)
+to rowhouse_gateway;
+grant execute on function access.maskable_fields(uuid) to rowhouse_account;
 grant select on access.open_public_requests to rowhouse_gateway;
 grant execute on function
   access.create_role(text, text, text[]), access.define_role(text, jsonb, boolean), access.drop_role(text, text, boolean),

@@ -10,6 +10,7 @@ import type { Limits } from "./limits.ts";
 import { relatedOrder } from "./related-order.ts";
 import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
+import { maskableEntities, seen } from "./seen.ts";
 import { unions } from "./unions.ts";
 
 /** An app as tenancy.open_request describes it. */
@@ -109,6 +110,7 @@ export class Instances {
         keptOperations(app.app_id),
         relatedOrder,
         unions(app.app_id),
+        seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
         app.app_id,
