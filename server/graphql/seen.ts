@@ -7,10 +7,11 @@ import type {
   PgSelectQueryBuilder,
   PgSelectSingleStep,
 } from "postgraphile/@dataplan/pg";
+import { GraphQLNonNull, getNullableType } from "postgraphile/graphql";
 import { type SQL, sql } from "postgraphile/pg-sql2";
 
-/** An entity with fields that some readers see masked or hidden. */
-export type Maskable = { name: string; id: string; fields: string[] };
+/** An entity with fields that some readers see masked or hidden; a new record must have those that are required. */
+export type Maskable = { name: string; id: string; fields: string[]; required: string[] };
 
 /** What a filter or an order compares: attributes of a table. */
 export type Compared = [codec: PgCodec, attributes: readonly string[]];
@@ -20,9 +21,10 @@ type Apply = (modifier: Modifier, value: unknown, ...more: unknown[]) => unknown
 
 /** The entities of an app of which not everybody sees every field. */
 export async function maskableEntities(pool: Pool, appId: string): Promise<Maskable[]> {
-  const { rows } = await pool.query<Maskable>("select name, id, fields from access.maskable_entities($1)", [
-    appId,
-  ]);
+  const { rows } = await pool.query<Maskable>(
+    "select name, id, fields, required from access.maskable_entities($1)",
+    [appId],
+  );
   return rows;
 }
 
@@ -73,6 +75,13 @@ export function seen(maskable: readonly Maskable[]): GraphileConfig.Plugin {
         GraphQLInputObjectType_fields_field(config, build, { scope, Self }) {
           const field = config as typeof config & { apply?: Apply };
           const { fieldName, isPgConnectionFilter, pgCodec } = scope as typeof scope & { fieldName: string };
+          const { isPgRowType, isPgPatch, isPgBaseInput } = scope;
+          if (isPgRowType && !isPgPatch && !isPgBaseInput && pgCodec) {
+            // Null is what some are shown of it, not what anybody may send.
+            const attribute = attributeOf(build, pgCodec as PgCodec, fieldName);
+            const mustBe = byName.get(pgCodec.extensions?.pg?.name ?? "")?.required.includes(attribute);
+            return mustBe ? { ...field, type: new GraphQLNonNull(getNullableType(field.type)) } : field;
+          }
           const compared = isPgConnectionFilter
             ? comparedBy(build, pgCodec as PgCodec).get(fieldName)
             : havingBy(build, Self.name, fieldName);
