@@ -18,7 +18,7 @@ grant execute on function
   access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
   access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
   access.define_policy(text, jsonb, boolean), access.drop_policy(text, text, text, boolean),
-  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
+  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.allows_each(text, jsonb, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { Problem } from "../http/problem.ts";
+import { allows } from "./allows.ts";
 import { batches } from "./batches.ts";
 import { Endpoint } from "./endpoint.ts";
 import { keptLists } from "./kept.ts";
@@ -110,6 +111,7 @@ export class Instances {
         keptOperations(app.app_id),
         relatedOrder,
         unions(app.app_id),
+        allows(app.app_name),
         seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
