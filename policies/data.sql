@@ -14,6 +14,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.delete_where(text, jsonb, int, boolean), data.write_where(text, text, jsonb, int, boolean, jsonb), data.compile_batch(data.entities, text, text, jsonb, text[]), data.with_cache(data.entities, text, jsonb), data.change_count(uuid[]),
   data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
   data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_write(text, jsonb, jsonb), data.graphql_batch(text, text, text, jsonb, int),
+  data.graphql_estimate(text, text, jsonb),
   data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text), data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text), data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),

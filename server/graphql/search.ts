@@ -8,6 +8,7 @@ import {
 import { lambda, object } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
 import { parseExactly } from "./exactness.ts";
+import { orderBy } from "./ordering.ts";
 
 /** The search function of an entity (smart tag @search), where it has fields with x-search. */
 function searchFunction(codec: PgCodec | undefined): { schema: string; name: string } | null {
@@ -50,7 +51,12 @@ const searchArgument: GraphileConfig.Plugin = {
                     alias,
                     conditions: [sql`${alias}.id = ${builder.alias}.id`],
                   });
-                  builder.orderBy({ fragment: sql`${alias}.rank`, codec: TYPES.float, direction: "DESC" });
+                  orderBy(builder, {
+                    fragment: sql`${alias}.rank`,
+                    codec: TYPES.float,
+                    direction: "DESC",
+                    nullable: false,
+                  });
                 });
               },
             },
