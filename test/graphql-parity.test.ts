@@ -134,6 +134,34 @@ describe("sort reaches as far as REST's", () => {
     ]);
   });
 
+  test("pages of lists within records, and orders written in the document", async () => {
+    const team = async (args: string, variables: object = {}, types = "") =>
+      (
+        await data(
+          `query ${types} { workers(filter: {name: {equalTo: "Ada"}}){ nodes { team(${args}) { totalCount nodes { name } pageInfo { endCursor hasNextPage } } } } }`,
+          variables,
+        )
+      ).workers.nodes[0].team;
+    for (const by of ["orderBy: FIRM__NAME_DESC", "orderBy: [NAME_DESC]", "sort: {firm: {name: DESC}}"]) {
+      const first = await team(`${by}, first: 1`);
+      expect(first).toMatchObject({
+        totalCount: 2,
+        nodes: [{ name: "Cyd" }],
+        pageInfo: { hasNextPage: true },
+      });
+      const { endCursor } = first.pageInfo;
+      for (const rest of [
+        await team(`${by}, first: 1, after: "${endCursor}"`),
+        await team(`${by}, first: 1, after: $after`, { after: endCursor }, "($after: Cursor)"),
+      ])
+        expect(rest).toMatchObject({
+          totalCount: 2,
+          nodes: [{ name: "Bea" }],
+          pageInfo: { hasNextPage: false },
+        });
+    }
+  });
+
   test("what the reader may not see counts as null", async () => {
     const seen = async (sort: object[]) =>
       (await data(list, { sort }, "kim@acme.test")).workers.nodes.map(({ name }: { name: string }) => name);

@@ -3,10 +3,10 @@ import type { PgCodec, PgResource, PgSelectQueryBuilder, PgSelectStep } from "po
 import { lambda, type Step } from "postgraphile/grafast";
 import { type SQL, sql } from "postgraphile/pg-sql2";
 import { Problem } from "../http/problem.ts";
-import { allKeys, columnKey, type Key, orderBy, primaryKey } from "./ordering.ts";
+import { allKeys, columnKey, type Key, type List, orderBy, primaryKey } from "./ordering.ts";
 
 type Value = string | number | boolean | null;
-type Apply = (builder: PgSelectQueryBuilder) => void;
+type Apply = (list: List) => void;
 type Connection = { getSubplan(): PgSelectStep };
 
 /**
@@ -40,8 +40,8 @@ export const cursors: GraphileConfig.Plugin = {
             });
             const grafast = values[name]?.extensions?.grafast as { apply: Apply } | undefined;
             if (grafast)
-              grafast.apply = (builder) =>
-                orderBy(builder, columnKey(builder.alias, attributeName, attribute, direction), isUnique);
+              grafast.apply = (list) =>
+                orderBy(list, columnKey(list.alias, attributeName, attribute, direction), isUnique);
           }
         }
         return values;
@@ -51,14 +51,16 @@ export const cursors: GraphileConfig.Plugin = {
         const { after, before, ...others } = args;
         if (!isPgFieldConnection || !resource || !after) return args;
         const applyPlan =
-          (isAfter: boolean) => (_: unknown, $list: Connection, argument: { getRaw(): Step }) =>
-            $list.getSubplan().apply(
+          (isAfter: boolean) => (_: unknown, $list: Connection, argument: { getRaw(): Step }) => {
+            const $planned = $list.getSubplan();
+            $planned.apply(
               lambda(argument.getRaw(), (cursor) => (builder: PgSelectQueryBuilder) => {
                 if (cursor == null || builder.mode === "aggregate") return;
-                const keys = allKeys(builder, resource as PgResource);
+                const keys = allKeys($planned, builder, resource as PgResource);
                 builder.where(rowsBeyond(keys, valuesOf(String(cursor), keys), isAfter));
               }),
             );
+          };
         // Last, when everything has ordered the list.
         return {
           ...others,

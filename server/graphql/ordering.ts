@@ -3,6 +3,7 @@ import {
   type PgCodecAttribute,
   type PgResource,
   type PgSelectQueryBuilder,
+  type PgSelectStep,
   TYPES,
 } from "postgraphile/@dataplan/pg";
 import { type SQL, sql } from "postgraphile/pg-sql2";
@@ -10,17 +11,21 @@ import { type SQL, sql } from "postgraphile/pg-sql2";
 /** What a list is ordered by. Nulls come last where ascending, first where descending, as everywhere in PostgreSQL. */
 export type Key = { fragment: SQL; codec: PgCodec; direction: "ASC" | "DESC"; nullable: boolean };
 
-const ordered = new WeakMap<PgSelectQueryBuilder, { keys: Key[]; isUnique: boolean }>();
+/** A list while it is planned, or while it runs: what is written in the document orders the one, variables the other. */
+export type List = PgSelectStep | PgSelectQueryBuilder;
+type Order = { keys: Key[]; isUnique: boolean };
+
+const orders = new WeakMap<List, Order>();
 
 /** Orders a list, and remembers by what, as the rows after a cursor are found by the same keys. `isUnique`: no two records have it. */
-export function orderBy(builder: PgSelectQueryBuilder, key: Key, isUnique = false): void {
-  if (builder.mode === "aggregate") return;
-  const order = ordered.get(builder) ?? { keys: [], isUnique: false };
-  ordered.set(builder, order);
+export function orderBy(list: List, key: Key, isUnique = false): void {
+  if (list.mode === "aggregate") return;
+  const order = orders.get(list) ?? { keys: [], isUnique: false };
+  orders.set(list, order);
   order.keys.push(key);
   order.isUnique ||= isUnique;
-  builder.orderBy(key);
-  if (isUnique) builder.setOrderIsUnique();
+  list.orderBy(key);
+  if (isUnique) list.setOrderIsUnique();
 }
 
 /** The key of a column of `alias`. */
@@ -33,10 +38,11 @@ export function columnKey(
   return { fragment: sql`${alias}.${sql.identifier(name)}`, codec, direction, nullable: !notNull };
 }
 
-/** All keys of a list: those it was ordered by and, where they are not unique, the primary key, as @dataplan/pg adds it. */
-export function allKeys(builder: PgSelectQueryBuilder, resource: PgResource): Key[] {
-  const { keys, isUnique } = ordered.get(builder) ?? { keys: [], isUnique: false };
-  if (isUnique) return keys;
+/** All keys of a running list: those it was ordered by and, where they are not unique, the primary key, as @dataplan/pg adds it. */
+export function allKeys($planned: PgSelectStep, builder: PgSelectQueryBuilder, resource: PgResource): Key[] {
+  const found = [orders.get($planned), orders.get(builder)];
+  const keys = found.flatMap((order) => order?.keys ?? []);
+  if (found.some((order) => order?.isUnique)) return keys;
   return [
     ...keys,
     ...primaryKey(resource).map((name) => ({

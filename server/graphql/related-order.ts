@@ -1,6 +1,6 @@
-import type { PgCodecAttribute, PgResource, PgSelectQueryBuilder } from "postgraphile/@dataplan/pg";
+import type { PgCodecAttribute, PgResource } from "postgraphile/@dataplan/pg";
 import type { GraphQLEnumValueConfigMap } from "postgraphile/graphql";
-import { columnKey, isComparable, orderBy } from "./ordering.ts";
+import { columnKey, isComparable, type List, orderBy } from "./ordering.ts";
 
 /** Orders by fields of the record that a record refers to: COMPANY__NAME_ASC, as REST's sort=company.name; no related record counts as null. */
 export const relatedOrder: GraphileConfig.Plugin = {
@@ -41,10 +41,10 @@ export const relatedOrder: GraphileConfig.Plugin = {
 };
 
 function by(relation: string, name: string, attribute: PgCodecAttribute, direction: "ASC" | "DESC") {
-  return (builder: PgSelectQueryBuilder) => {
-    if (builder.mode === "aggregate") return;
-    const key = columnKey(builder.singleRelation(relation), name, attribute, direction);
-    orderBy(builder, { ...key, nullable: true });
+  return (list: List) => {
+    if (list.mode === "aggregate") return;
+    const key = columnKey(list.singleRelation(relation), name, attribute, direction);
+    orderBy(list, { ...key, nullable: true });
   };
 }
 
