@@ -35,7 +35,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.validate(jsonb, jsonb, boolean), data.unsupported_keywords(jsonb, boolean), data.prepare_schema(jsonb, boolean), data.apply_prepared(jsonb, jsonb, text),
   data.read_schema(jsonb, boolean), data.keyword_problem(text, jsonb, boolean), data.subschemas(jsonb), data.schema_nodes(jsonb, int), data.schema_id(jsonb),
   data.meta_schemas(), data.regex_tokens(text), data.regex_character(text), data.regex_class(text), data.regex_bracket(text), data.regex_part(text),
-  data.regex_problem(text), data.regex(text), data.is_regex(text), data.resolve_uri(text, text), data.pointer_part(text), data.pointer(text[]),
+  data.regex_problem(text), data.regex(text), data.regex_error(text), data.resolve_uri(text, text), data.pointer_part(text), data.pointer(text[]),
   data.percent_decoded(text), data.fragment_path(text), data.known_formats(), data.uri_is_valid(text, boolean), data.is_leap_second(text), data.is_ipv6(text), data.is_date(text),
   data.format_problem(text, text), data.apply_schema(jsonb, jsonb, jsonb, text, text, jsonb, int),
   data.apply_to_rest(jsonb, jsonb, text, text, jsonb, int, text[], jsonb), data.apply_reference(jsonb, text, jsonb, text, text, jsonb, int),

@@ -378,3 +378,34 @@ test("groups by related records and values inside objects: a union of one entity
     "Ada",
   ]);
 });
+
+describe("what a newcomer types first is answered with what there is", () => {
+  test.each<[string, string]>([
+    ["{ workers(where: {}) { nodes { id } } }", "workers takes first, last, offset, "],
+    ['{ worker(name: "Ada") { id } }', "worker takes id."],
+    ['{ workers(filter: {name: {_eq: "Ada"}}) { nodes { id } } }', "StringFilter has isNull, equalTo, "],
+    ['{ workers(filter: {name: "Ada"}) { nodes { id } } }', "StringFilter has isNull, equalTo, "],
+    ["{ workers { name } }", "WorkerConnection has "],
+    ["{ employees { nodes { name } } }", "Query has "],
+    ["{ workers(sort: [{firm: {name: UP}}]) { nodes { id } } }", "SortDirection is ASC, DESC."],
+    ["{ workers(sort: [{secret: ASC}]) { nodes { id } } }", "WorkerSort has id, "],
+    ["mutation { insert_workers(objects: []) { id } }", "Mutation has "],
+  ])("%s", async (query, hint) => {
+    const { status, errors } = await ask(query);
+    expect(status).toBe(400);
+    expect(errors[0]?.extensions).toMatchObject({ status: 400, hint: expect.stringContaining(hint) });
+  });
+
+  test("in variables and mutations too", async () => {
+    const { errors } = await ask(list, { sort: [{ secret: "ASC" }] });
+    expect(errors[0]?.extensions.hint).toContain("WorkerSort has ");
+    const mutation = await ask("mutation { nothing }");
+    expect(String(mutation.errors[0]?.extensions.hint).length).toBeLessThan(2_000);
+    expect(mutation.errors[0]?.extensions.hint).toMatch(/^Mutation has create\w+, /);
+  });
+
+  test("a subscription is refused, and no error of ours", async () => {
+    const { status, errors } = await ask("subscription { workers { nodes { id } } }");
+    expect([status, errors[0]?.extensions.status]).toEqual([400, 400]);
+  });
+});
