@@ -179,7 +179,14 @@ describe("errors by line", () => {
   });
 
   test.each<[string, string | Buffer, string, string, number, string]>([
-    ["a quote that does not end", 'code,mail\na,"b', "", "text/csv", 400, "Nothing was imported. Line"],
+    [
+      "a quote that does not end",
+      'code,mail\na,b\nc,"d\ne,f\n',
+      "",
+      "text/csv",
+      400,
+      "Line 3 is not valid CSV: a quote that opens there, or in a line below, does not end",
+    ],
     ["a quote in the middle", 'code,mail\na"b,c"', "", "text/csv", 400, "Line 2"],
     [
       "a row that is too short",

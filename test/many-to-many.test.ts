@@ -733,7 +733,7 @@ test("GraphQL has the records both ways, filters by them and writes the ids", as
     );
     const [big, small] = made.map(({ id }) => id);
     const created = await ask(
-      `mutation ($ids: JSON) { createPlay(input: {play: {title: "Hamlet", stages: $ids}}) { play { id title stages(orderBy: NAME_ASC) { nodes { name plays { nodes { title } } } } } } }`,
+      `mutation ($ids: [UUID!]) { createPlay(input: {play: {title: "Hamlet", stages: $ids}}) { play { id title stages(orderBy: NAME_ASC) { nodes { name plays { nodes { title } } } } } } }`,
       { ids: [small, big] },
     );
     expect(created).toMatchObject({
@@ -766,13 +766,13 @@ test("GraphQL has the records both ways, filters by them and writes the ids", as
       expect([none, await order("(orderBy: $by)", none)]).toEqual([none, ["small", "big"]]);
     expect(
       await ask(
-        `mutation ($id: UUID!, $ids: JSON) { updatePlay(input: {id: $id, patch: {stages: $ids}}) { play { stages(first: 1) { totalCount nodes { name } } } } }`,
+        `mutation ($id: UUID!, $ids: [UUID!]) { updatePlay(input: {id: $id, patch: {stages: $ids}}) { play { stages(first: 1) { totalCount nodes { name } } } } }`,
         { id, ids: [big] },
       ),
     ).toMatchObject({ updatePlay: { play: { stages: { totalCount: 1, nodes: [{ name: "big" }] } } } });
     expect(
       await ask(
-        `mutation ($n: JSON) { createPlays(input: {records: [{title: "Lear", stages: $n}, {title: "Faust"}]}) { inserted records { title stages { nodes { name } } } } }`,
+        `mutation ($n: [UUID!]) { createPlays(input: {records: [{title: "Lear", stages: $n}, {title: "Faust"}]}) { inserted records { title stages { nodes { name } } } } }`,
         { n: [big, small] },
       ),
     ).toMatchObject({
@@ -810,13 +810,13 @@ test("GraphQL has the records both ways, filters by them and writes the ids", as
     );
     expect(
       await ask(
-        `mutation ($ids: JSON) { createFilm(input: {film: {title: "M", actorIds: $ids}}) { film { actorIds actors { nodes { name } } } } }`,
+        `mutation ($ids: [UUID!]) { createFilm(input: {film: {title: "M", actorIds: $ids}}) { film { actorIds actors { nodes { name } } } } }`,
         { ids: [actor?.id] },
       ),
     ).toEqual({ createFilm: { film: { actorIds: [actor?.id], actors: { nodes: [{ name: "Ada" }] } } } });
     expect(
       await ask(
-        `mutation ($ids: JSON) { createFilm(input: {film: {title: "N", actorIds: $ids}}) { film { title } } }`,
+        `mutation ($ids: [UUID!]) { createFilm(input: {film: {title: "N", actorIds: $ids}}) { film { title } } }`,
         {
           ids: [nobody],
         },

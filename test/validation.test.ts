@@ -161,6 +161,8 @@ describe("data.validate", () => {
     ["(?<=a*)+b", "not supported"],
     ["[b-a]", "not supported"],
     ["((((a{1,200}){1,200}){1,200}){1,200})", "not supported"],
+    ["((a{1,200}){1,200})", "too complex: repeat less within what is repeated"],
+    ["(a", "parentheses () not balanced"],
     [`^${"a".repeat(1_001)}`, "1000"],
     ["***=a", "nothing to repeat"],
   ];

@@ -26,7 +26,7 @@ begin
   elsif operator ~ '^not[A-Z]' then
     return jsonb_build_object('$not', data.graphql_condition(lower(substr(operator, 4, 1)) || substr(operator, 5), operand), '$exists', true);
   end if;
-  perform rowhouse.fail(400, format('%s cannot choose the records of a batch', left(operator, 60)),
+  perform rowhouse.fail(400, format('%s is not known to the filter of a batch or an estimate', left(operator, 60)),
     'Use isNull, equalTo, in, lessThan, greaterThan (…OrEqualTo), like, includes, startsWith, endsWith, contains, their negations, and, or, not.', 'unknown_operator');
 end
 $$;
@@ -123,3 +123,19 @@ end
 $$;
 comment on function data.graphql_batch(text, text, text, jsonb, int) is
   'What GraphQL''s batch mutations do: insert_list, upsert, update_where or delete_where with the mutation''s input; returns the counts and the ids. RH413 for more than most records. RH400, RH403, RH404, RH409, RH413, RH422.';
+
+create or replace function data.graphql_estimate(app text, entity text, input jsonb) returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+declare
+  _r record := data.resolve_entity(graphql_estimate.app, graphql_estimate.entity);
+  _filter jsonb := coalesce(nullif(input->'filter', 'null'), '{}');
+  _p record := data.parameterize(data.graphql_filter((_r.entity_row).id, _filter), '{}');
+  _shape jsonb := jsonb_build_object('filter', _p.shape, 'q', input->'q', 'count', 'estimated', 'select', '["id"]'::jsonb, 'limit', 1);
+  _body text;
+begin
+  execute data.compile_find(_r.entity_row, _r.schema_name, _shape, _p.parameters)->>'sql' into _body;
+  return jsonb_build_object('count', _body::jsonb #> '{meta,count}', 'isEstimate', _body::jsonb #> '{meta,count_is_estimated}');
+end
+$$;
+comment on function data.graphql_estimate(text, text, jsonb) is
+  'What GraphQL''s contactsEstimate answers: {"count", "isEstimate"} of the records that match {"filter", "q"}, as count=estimated says in REST. RH400, RH404.';

@@ -83,6 +83,8 @@ language sql stable set search_path = '' as $$
   union all
   select 'Query', n, 'GraphQL itself' from unnest(array['query', 'node', 'nodeId', 'search', 'findUnion', 'aggregateUnion']) n
   union all
+  select 'Query', e.many || 'Estimate', format('entity %s', e.name) from entities e
+  union all
   select k.scope, k.name, format('%s of %s', k.option, e.name)
   from entities e join data.entities d on d.id = e.id, lateral (values
     ('x-soft-delete', 'Query', 'deleted' || rowhouse.upper_camel(data.plural(e.name))), ('x-soft-delete', e.type, 'deletedAt'), ('x-soft-delete', e.type, 'deletedBy'),
@@ -95,7 +97,8 @@ language sql stable set search_path = '' as $$
   from entities e join data.entities d on d.id = e.id, unnest(array['Input', 'Payload']) s where data.keeps_records(d.schema)
   union all
   select 'the schema', e.type || s, format('entity %s', e.name)
-  from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Filter', 'Input', 'Patch', 'Aggregates', 'GroupBy', 'HavingInput']) s
+  from entities e, unnest(array['', 'Connection', 'Edge', 'OrderBy', 'Sort', 'Filter', 'Input', 'Patch', 'Aggregates', 'GroupBy',
+    'HavingInput']) s
   union all
   select 'the schema', e.type || s, format('aggregates of entity %s', e.name)
   from entities e, unnest(array['Sum', 'Avg', 'Min', 'Max', 'DistinctCount']) f, unnest(array[f || 'Aggregates', 'Having' || f || 'Input']) s
@@ -114,7 +117,9 @@ language sql stable set search_path = '' as $$
   from unnest(array['String', 'Int', 'Float', 'Boolean', 'ID', 'BigInt', 'BigFloat', 'Datetime', 'Date', 'UUID', 'JSON',
     'Cursor']) t, unnest(array['', 'Filter', 'ListFilter', 'Input', 'Connection', 'Edge']) s
   union all
-  select 'the schema', t, 'GraphQL itself' from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit', 'RecordChange', 'UnionRecord', 'UnionPage', 'UnionGroups', 'UnionSort']) t
+  select 'the schema', t, 'GraphQL itself'
+  from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit', 'RecordChange', 'UnionRecord', 'UnionPage',
+    'UnionGroups', 'UnionSort', 'SortDirection', 'CountEstimate']) t
   union all
   select 'the schema', format('Having%sFilter', t), 'GraphQL itself' from unnest(array['Int', 'Bigint', 'Float', 'Bigfloat', 'Datetime', 'String']) t
   union all

@@ -89,7 +89,8 @@ language sql immutable parallel safe set search_path = '' as $$
       (select case when t.token ~ '^\{' then format('has %s: counts beyond 255 are not supported; use minLength and maxLength', t.token)
           else format('has %s, which is not supported in regular expressions', left(t.token, 60)) end
         from data.regex_tokens(pattern) t where data.regex_part(t.token) is null order by t.n limit 1),
-      case when not data.is_regex(data.regex(pattern)) then 'is not a regular expression that PostgreSQL understands: not supported' end)
+      (select format('is not a regular expression that PostgreSQL understands (%s): not supported', e)
+        from data.regex_error(data.regex(pattern)) e where e is not null))
   end
 $$;
 comment on function data.regex_problem(text) is 'Why a regular expression of JSON Schema cannot be honoured; null when it can.';

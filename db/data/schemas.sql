@@ -54,13 +54,18 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function data.sql_type(jsonb) is 'The PostgreSQL type of the column that a property becomes.';
 
-create or replace function data.is_regex(pattern text) returns boolean
+drop function if exists data.is_regex(text);
+create or replace function data.regex_error(pattern text) returns text
 language plpgsql immutable set search_path = '' as $$
 begin
-  perform '' ~ is_regex.pattern;
-  return true;
-exception when invalid_regular_expression then
-  return false;
+  perform '' ~ regex_error.pattern;
+  return null;
+exception
+  when invalid_regular_expression then
+    return regexp_replace(sqlerrm, '^[^:]*: *', '');
+  -- (a{1,200}){1,200} asks for 1.6 GB
+  when internal_error or program_limit_exceeded or out_of_memory then
+    return 'too complex: repeat less within what is repeated';
 end
 $$;
-comment on function data.is_regex(text) is 'Whether PostgreSQL can compile the regular expression.';
+comment on function data.regex_error(text) is 'Why PostgreSQL cannot compile a regular expression; null when it can.';

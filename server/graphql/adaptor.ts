@@ -4,7 +4,6 @@ import pg, { type Pool, type PoolClient } from "pg";
 import type { PgClient, PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import { runWithin, type Statement } from "../database/pipelined.ts";
 import { Problem } from "../http/problem.ts";
-import { withNulls } from "./cursors.ts";
 
 const STATEMENTS_KEPT = 100; // prepared statements of GraphQL on one connection; about 20 kB each in PostgreSQL
 
@@ -82,7 +81,7 @@ function reader(
     rawClient: undefined,
     async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {
       const query = {
-        statement: { name: `q${nameOf(name ?? text)}`, text: withNulls(text), isRead: true },
+        statement: { name: `q${nameOf(name ?? text)}`, text, isRead: true },
         values: (values ?? []) as unknown[],
       };
       const { rows, fields } = await runWithin(pool, context, query, true);
@@ -119,7 +118,7 @@ function clientFor(client: PoolClient, nameOf: (key: string) => string, level: n
     rawClient: client,
     async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {
       const { rows, rowCount } = await client.query({
-        text: withNulls(text),
+        text,
         values: values as unknown[],
         ...(arrayMode ? { rowMode: "array" as const } : {}),
         ...(name ? { name: keep(client, nameOf(name)) } : {}),

@@ -11,6 +11,7 @@ import {
 } from "postgraphile/graphql";
 import { transactions } from "./adaptor.ts";
 import { withExactLiterals } from "./exactness.ts";
+import { withHints } from "./hints.ts";
 import { type Limits, refuseTooLarge, tooMuch } from "./limits.ts";
 import { refuseTooManyRecords, withPages } from "./lists.ts";
 import type { Built } from "./schema.ts";
@@ -51,6 +52,8 @@ export class Endpoint {
     const document = this.#document(request.query);
     if (!("kind" in document)) return { data: null, errors: document, executed: false };
     const operation = getOperationAST(document, request.operationName);
+    if (operation?.operation === "subscription")
+      return { data: null, errors: [new GraphQLError("There are no subscriptions here")], executed: false };
     const refusal = operation
       ? caught(() =>
           refuseTooManyRecords(this.#built.schema, document, operation, request.variables, this.#limits),
@@ -70,7 +73,8 @@ export class Endpoint {
       resolvedPreset: this.#built.resolvedPreset,
       outputDataAsString: true,
     })) as ExecutionResult & { data?: unknown };
-    const { data, errors = [] } = result;
+    const { data } = result;
+    const errors = withHints(this.#built.schema, result.errors ?? []);
     return {
       data: typeof data === "string" ? data : data == null ? null : JSON.stringify(data),
       errors,
@@ -94,7 +98,7 @@ export class Endpoint {
     });
     if (refusal || !document) return [refusal ?? new GraphQLError("There is no document")];
     const { schema } = this.#built;
-    const errors = validate(schema, document, undefined, { maxErrors: MOST_ERRORS });
+    const errors = withHints(schema, validate(schema, document, undefined, { maxErrors: MOST_ERRORS }));
     return errors.length > 0
       ? errors
       : withExactLiterals(schema, withPages(schema, document, this.#limits), query);

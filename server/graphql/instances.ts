@@ -5,6 +5,7 @@ import { Problem } from "../http/problem.ts";
 import { allows } from "./allows.ts";
 import { batches } from "./batches.ts";
 import { Endpoint } from "./endpoint.ts";
+import { estimates } from "./estimates.ts";
 import { keptLists } from "./kept.ts";
 import { keptOperations } from "./kept-operations.ts";
 import type { Limits } from "./limits.ts";
@@ -12,6 +13,8 @@ import { relatedOrder } from "./related-order.ts";
 import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
 import { maskableEntities, seen } from "./seen.ts";
+import { sort } from "./sort.ts";
+import { transaction } from "./transaction.ts";
 import { unions } from "./unions.ts";
 
 /** An app as tenancy.open_request describes it. */
@@ -114,9 +117,12 @@ export class Instances {
         keptLists,
         keptOperations(app.app_id),
         relatedOrder,
+        sort,
         unions(app.app_id),
         allows(app.app_name),
         seen(await maskableEntities(this.#pool, app.app_id)),
+        transaction(app.app_id),
+        estimates(app.app_id),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
         app.app_id,

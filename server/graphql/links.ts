@@ -8,6 +8,7 @@ import {
 } from "postgraphile/@dataplan/pg";
 import { connection, lambda, type Step } from "postgraphile/grafast";
 import { type GraphQLInputObjectType, GraphQLNonNull, type GraphQLObjectType } from "postgraphile/graphql";
+import { orderBy } from "./ordering.ts";
 
 type Link = { name: string; view: string; own: string; other: string; from: PgResource; to: PgResource };
 
@@ -104,14 +105,23 @@ export const links: GraphileConfig.Plugin = {
                     // As it was written, where nothing else is asked for.
                     if (own === "source_id")
                       $found.apply(
-                        lambda(args.getRaw("orderBy"), (orderBy) => (builder: PgSelectQueryBuilder) => {
-                          if (!/^(NATURAL)?$/.test(String(orderBy ?? ""))) return;
-                          builder.orderBy({
-                            fragment: sql`${alias}.position`,
-                            codec: TYPES.int,
-                            direction: "ASC",
-                          });
-                        }),
+                        lambda(
+                          [args.getRaw("orderBy"), args.getRaw("sort")],
+                          ([by, sort]) =>
+                            (builder: PgSelectQueryBuilder) => {
+                              if (
+                                !/^(NATURAL)?$/.test(String(by ?? "")) ||
+                                (sort as unknown[] | null)?.length
+                              )
+                                return;
+                              orderBy(builder, {
+                                fragment: sql`${alias}.position`,
+                                codec: TYPES.int,
+                                direction: "ASC",
+                                nullable: false,
+                              });
+                            },
+                        ),
                       );
                     return connection($found);
                   },

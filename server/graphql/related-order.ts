@@ -1,6 +1,6 @@
-import { type PgCodec, type PgResource, type PgSelectQueryBuilder, TYPES } from "postgraphile/@dataplan/pg";
+import type { PgCodecAttribute, PgResource } from "postgraphile/@dataplan/pg";
 import type { GraphQLEnumValueConfigMap } from "postgraphile/graphql";
-import { type SQL, sql } from "postgraphile/pg-sql2";
+import { columnKey, isComparable, type List, orderBy } from "./ordering.ts";
 import type { Compared } from "./seen.ts";
 
 /** Orders by fields of the record that a record refers to: COMPANY__NAME_ASC, as REST's sort=company.name; no related record counts as null. */
@@ -23,7 +23,7 @@ export const relatedOrder: GraphileConfig.Plugin = {
             relationName: name,
           } as never);
           for (const [attributeName, attribute] of Object.entries(codec.attributes ?? {})) {
-            if (!SOME.has(attribute.codec)) continue;
+            if (!isComparable(attribute.codec)) continue;
             if (!build.behavior.pgCodecAttributeMatches([codec, attributeName] as never, "attribute:orderBy"))
               continue;
             for (const direction of ["ASC", "DESC"] as const) {
@@ -31,7 +31,7 @@ export const relatedOrder: GraphileConfig.Plugin = {
               const value = `${upperSnake(own)}__${build.inflection.orderByAttributeEnum({ codec: codec as never, attributeName, variant: direction.toLowerCase() as "asc" })}`;
               added[value] = {
                 extensions: {
-                  grafast: { apply: by(name, attributeName, attribute.codec, direction) },
+                  grafast: { apply: by(name, attributeName, attribute, direction) },
                   compares: [
                     [resource.codec, relation.localAttributes],
                     [codec, [...relation.remoteAttributes, attributeName]],
@@ -47,30 +47,11 @@ export const relatedOrder: GraphileConfig.Plugin = {
   },
 };
 
-/** Something of each type that can be compared. */
-const SOME = new Map<PgCodec, SQL>([
-  [TYPES.text, sql`''`],
-  [TYPES.int, sql`0`],
-  [TYPES.bigint, sql`0`],
-  [TYPES.numeric, sql`0`],
-  [TYPES.float, sql`0`],
-  [TYPES.boolean, sql`false`],
-  [TYPES.date, sql`'epoch'`],
-  [TYPES.timestamptz, sql`'epoch'`],
-  [TYPES.uuid, sql`'00000000-0000-0000-0000-000000000000'`],
-]);
-
-// Whether there is a value is a key of its own, as @dataplan/pg 1.1 takes the wrong rows after a cursor at the border to nulls.
-function by(relation: string, attribute: string, codec: PgCodec, direction: "ASC" | "DESC") {
-  return (builder: PgSelectQueryBuilder) => {
-    const value = sql`${builder.singleRelation(relation)}.${sql.identifier(attribute)}`;
-    builder.orderBy({ fragment: sql`(${value} is null)`, codec: TYPES.boolean, direction, nullable: false });
-    builder.orderBy({
-      fragment: sql`coalesce(${value}, ${SOME.get(codec) ?? sql.null}::${codec.sqlType})`,
-      codec,
-      direction,
-      nullable: false,
-    });
+function by(relation: string, name: string, attribute: PgCodecAttribute, direction: "ASC" | "DESC") {
+  return (list: List) => {
+    if (list.mode === "aggregate") return;
+    const key = columnKey(list.singleRelation(relation), name, attribute, direction);
+    orderBy(list, { ...key, nullable: true });
   };
 }
 

@@ -7,10 +7,11 @@ import type { GraphQLSchema } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
 import { aggregates, aggregatesPreset } from "./aggregates.ts";
-import { cursorsWithId } from "./cursors.ts";
+import { cursors } from "./cursors.ts";
 import { exactNumbers } from "./exactness.ts";
 import { namesFromSmartTags, namesOfShares, unusedNames } from "./inflection.ts";
 import { type IntrospectionScope, schemasOf, scopedIntrospection } from "./introspection.ts";
+import { linkIdLists } from "./link-ids.ts";
 import { links } from "./links.ts";
 
 /** A built schema and the preset it runs with. */
@@ -39,7 +40,8 @@ export async function buildSchema(
       unusedNames,
       exactNumbers,
       links,
-      cursorsWithId,
+      linkIdLists,
+      cursors,
       ...(scope.role ? [] : [aggregates]),
       ...plugins,
     ],

@@ -2,12 +2,15 @@ import {
   loadOneWithPgClient,
   type PgCodec,
   type PgSelectQueryBuilder,
+  type PgSelectStep,
   sqlValueWithCodec,
   TYPES,
 } from "postgraphile/@dataplan/pg";
 import { lambda, object } from "postgraphile/grafast";
+import { type SQL, sql } from "postgraphile/pg-sql2";
 import { extendSchema, gql } from "postgraphile/utils";
 import { parseExactly } from "./exactness.ts";
+import { orderBy } from "./ordering.ts";
 
 /** The search function of an entity (smart tag @search), where it has fields with x-search. */
 function searchFunction(codec: PgCodec | undefined): { schema: string; name: string } | null {
@@ -31,7 +34,6 @@ const searchArgument: GraphileConfig.Plugin = {
         } = scope as typeof scope & { isKeptRecords?: true };
         const found = isPgFieldConnection && !isKeptRecords ? searchFunction(resource?.codec) : null;
         if (!found) return args;
-        const { sql } = build;
         const call = sql.identifier(found.schema, found.name);
         return build.extend(
           args,
@@ -41,17 +43,12 @@ const searchArgument: GraphileConfig.Plugin = {
               description:
                 'Words, "a phrase", -not this, one or another; the last word may be unfinished, misspelt words are found too. The best match first.',
               applyPlan(_parent, $connection, argument) {
-                argument.apply($connection.getSubplan(), (builder: PgSelectQueryBuilder, text) => {
-                  if (text == null) return;
-                  const alias = sql.identifier(Symbol("search"));
-                  builder.join({
-                    type: "inner",
-                    from: sql`${call}(${sqlValueWithCodec(text, TYPES.text)})`,
-                    alias,
-                    conditions: [sql`${alias}.id = ${builder.alias}.id`],
-                  });
-                  builder.orderBy({ fragment: sql`${alias}.rank`, codec: TYPES.float, direction: "DESC" });
-                });
+                // When it runs, as a literal would be planned, and come before an orderBy that is a variable.
+                ($connection.getSubplan() as PgSelectStep).apply(
+                  lambda(argument.getRaw(), (text) => (builder: PgSelectQueryBuilder) => {
+                    if (text != null) searchFor(builder, call, text);
+                  }),
+                );
               },
             },
           },
@@ -61,6 +58,17 @@ const searchArgument: GraphileConfig.Plugin = {
     },
   },
 };
+
+function searchFor(builder: PgSelectQueryBuilder, call: SQL, text: unknown): void {
+  const alias = sql.identifier(Symbol("search"));
+  builder.join({
+    type: "inner",
+    from: sql`${call}(${sqlValueWithCodec(text, TYPES.text)})`,
+    alias,
+    conditions: [sql`${alias}.id = ${builder.alias}.id`],
+  });
+  orderBy(builder, { fragment: sql`${alias}.rank`, codec: TYPES.float, direction: "DESC", nullable: false });
+}
 
 type Hits = { data: Record<string, unknown>[] };
 

@@ -13,6 +13,15 @@ import { type SQL, sql } from "postgraphile/pg-sql2";
 /** An entity with fields that some readers see masked or hidden; a new record must have those that are required. */
 export type Maskable = { name: string; id: string; fields: string[]; required: string[] };
 
+declare global {
+  namespace GraphileBuild {
+    interface Build {
+      /** What a statement that compares these attributes has to ask. */
+      askedToSee(compared: readonly Compared[]): SQL[];
+    }
+  }
+}
+
 /** What a filter or an order compares: attributes of a table. */
 export type Compared = [codec: PgCodec, attributes: readonly string[]];
 
@@ -67,11 +76,12 @@ export function seen(maskable: readonly Maskable[]): GraphileConfig.Plugin {
       "PgOrderAllAttributesPlugin",
       "PgAggregatesAddGroupByAggregateEnumValuesForAttributesPlugin",
       "AggregatesPlugin",
-      "CursorsWithIdPlugin",
+      "CursorsPlugin",
       "RelatedOrderPlugin",
     ],
     schema: {
       hooks: {
+        build: (build) => build.extend(build, { askedToSee: conditions }, "Adding what must be seen"),
         GraphQLInputObjectType_fields_field(config, build, { scope, Self }) {
           const field = config as typeof config & { apply?: Apply };
           const { fieldName, isPgConnectionFilter, pgCodec } = scope as typeof scope & { fieldName: string };

@@ -194,7 +194,7 @@ function requireGet(method: string): void {
 function noRoute(): Problem {
   return new Problem(404, "There is nothing at this address", {
     code: "no_route",
-    hint: "Records are at /api/v1/sites/{site}/apps/{app}/{entity} and …/{entity}/{id}.",
+    hint: "Records are at /api/v1/sites/{site}/apps/{app}/{entity} and …/{entity}/{id}; …/{app}/openapi.json lists what there is.",
   });
 }
 

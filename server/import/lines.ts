@@ -165,15 +165,24 @@ export async function* rows(
     parser.end();
   })();
   feed.catch((error: Error) => parser.destroy(error));
+  let before = 0;
   try {
     for await (const { record, info } of parser as AsyncIterable<{
       record: (string | null)[];
       info: { lines: number };
-    }>)
+    }>) {
+      before = info.lines;
       yield [info.lines, record];
+    }
   } catch (error) {
     if (error instanceof ImportError) throw error;
-    const { message, lines: line } = error as Error & { lines?: number };
+    const { message, lines: line, code } = error as Error & { lines?: number; code?: string };
+    // The parser is at the end of the text by then.
+    if (code === "CSV_QUOTE_NOT_CLOSED")
+      throw new ImportError(
+        `Line ${before + 1} is not valid CSV: a quote that opens there, or in a line below, does not end.`,
+        { cause: error },
+      );
     throw new ImportError(`Line ${line ?? "?"} is not valid CSV: ${message}`, { cause: error });
   } finally {
     parser.destroy();

@@ -51,6 +51,7 @@ export async function handleImport(
     if (error instanceof ImportError)
       throw new Problem(400, `Nothing was imported. ${error.message}`, {
         code: "invalid_body",
+        hint: "CSV: a header, then as many cells a line; a quote within quotes is doubled. Content-Type: text/csv; charset=latin1 names an encoding.",
         cause: error,
       });
     throw problemOf(error, []);

@@ -1,0 +1,187 @@
+import type {
+  PgCodecAttribute,
+  PgResource,
+  PgSelectQueryBuilder,
+  PgSelectStep,
+} from "postgraphile/@dataplan/pg";
+import { lambda, type Step } from "postgraphile/grafast";
+import { GraphQLInputObjectType, GraphQLList, GraphQLNonNull } from "postgraphile/graphql";
+import { type SQL, sql } from "postgraphile/pg-sql2";
+import { Problem } from "../http/problem.ts";
+import { columnKey, isComparable, orderBy } from "./ordering.ts";
+
+type Direction = "ASC" | "DESC";
+type Sort = { [field: string]: Direction | Sort | null | undefined };
+/** What the fields of a sort type stand for. */
+type Fields = Map<
+  string,
+  { asks: SQL[] } & ({ name: string; attribute: PgCodecAttribute } | { relation: string; to: PgResource })
+>;
+type Connection = { getSubplan(): PgSelectStep };
+
+const RELATIONS = 4; // as data.path_expression
+const FIELDS = 8; // as data.normalize_sort
+
+const fieldsOf = new WeakMap<PgResource, Fields>();
+const joined = new WeakMap<PgSelectQueryBuilder, Map<string, SQL>>();
+
+/** Lists take `sort: [{company: {city: ASC}}, {name: DESC}]`: by fields of the record and of those it refers to, as far as REST's sort reaches. */
+export const sort: GraphileConfig.Plugin = {
+  name: "SortArgumentPlugin",
+  after: ["PgConnectionArgOrderByPlugin", "SearchArgumentPlugin"], // orderBy comes first
+  schema: {
+    hooks: {
+      init(_, build) {
+        build.registerEnumType(
+          "SortDirection",
+          {},
+          () => ({
+            description: "ASC: the smallest first, those without a value last. DESC: the other way round.",
+            values: { ASC: {}, DESC: {} },
+          }),
+          "SortArgumentPlugin",
+        );
+        for (const resource of Object.values(build.input.pgRegistry.pgResources) as PgResource[]) {
+          const type = typeOf(build, resource);
+          if (!type || build.getTypeMetaByName(type)) continue;
+          build.registerInputObjectType(
+            type,
+            {},
+            () => ({
+              description: "What to sort by: one field of the record, or of a record it refers to.",
+              isOneOf: true,
+              fields: () =>
+                Object.fromEntries(
+                  [...fields(build, resource)].map(([field, of]) => [
+                    field,
+                    {
+                      type: build.getInputTypeByName(
+                        "to" in of ? (typeOf(build, of.to) as string) : "SortDirection",
+                      ),
+                    },
+                  ]),
+                ),
+            }),
+            "SortArgumentPlugin",
+          );
+        }
+        return _;
+      },
+      GraphQLObjectType_fields_field_args(args, build, { scope, Self }) {
+        const { isPgFieldConnection, pgFieldResource, fieldName } = scope;
+        const resource = isPgFieldConnection ? (pgFieldResource as PgResource | undefined) : undefined;
+        const name = resource && typeOf(build, resource);
+        const type = name ? build.getTypeByName(name) : undefined;
+        if (!resource || !(type instanceof GraphQLInputObjectType)) return args;
+        return build.extend(
+          args,
+          {
+            sort: {
+              description: `By what to sort, at most ${FIELDS} fields; after orderBy, where both are given.`,
+              type: new GraphQLList(new GraphQLNonNull(type)),
+              applyPlan: (_: unknown, $list: Connection, argument: { getRaw(): Step }) =>
+                $list.getSubplan().apply(
+                  lambda(argument.getRaw(), (asked) => (builder: PgSelectQueryBuilder) => {
+                    if (asked == null || builder.mode === "aggregate") return;
+                    const list = asked as Sort[];
+                    if (list.length > FIELDS) throw refusal(`sort has more than ${FIELDS} fields`);
+                    for (const one of list) sortBy(builder, builder.alias, resource, one, []);
+                  }),
+                ),
+            } as never,
+          },
+          `Adding sort to ${fieldName} of ${Self.name}`,
+        );
+      },
+    },
+  },
+};
+
+function typeOf(build: GraphileBuild.Build, resource: PgResource): string | null {
+  if (resource.parameters || typeof resource.codec.extensions?.tags?.singular !== "string") return null;
+  return `${build.inflection.tableType(resource.codec as never)}Sort`;
+}
+
+function fields(build: GraphileBuild.Build, resource: PgResource): Fields {
+  const known = fieldsOf.get(resource);
+  if (known) return known;
+  const { codec, registry } = resource;
+  const found: Fields = new Map();
+  for (const [name, attribute] of Object.entries(codec.attributes ?? {})) {
+    if (
+      isComparable(attribute.codec) &&
+      build.behavior.pgCodecAttributeMatches([codec, name] as never, "attribute:orderBy")
+    )
+      found.set(build.inflection.attribute({ codec, attributeName: name } as never), {
+        name,
+        attribute,
+        asks: build.askedToSee([[codec, [name]]]),
+      });
+  }
+  for (const [name, relation] of Object.entries(resource.getRelations())) {
+    const { isReferencee, isUnique, remoteResource, localAttributes, remoteAttributes } = relation;
+    const to = remoteResource as PgResource;
+    if (isReferencee || !isUnique || !typeOf(build, to)) continue;
+    found.set(build.inflection.singleRelation({ registry, codec, relationName: name } as never), {
+      relation: name,
+      to,
+      asks: build.askedToSee([
+        [codec, localAttributes as string[]],
+        [to.codec, remoteAttributes as string[]],
+      ]),
+    });
+  }
+  fieldsOf.set(resource, found);
+  return found;
+}
+
+function sortBy(
+  builder: PgSelectQueryBuilder,
+  alias: SQL,
+  resource: PgResource,
+  one: Sort,
+  path: string[],
+): void {
+  const [[field, asked] = ["", null], ...others] = Object.entries(one).filter(([, value]) => value != null);
+  const of = fieldsOf.get(resource)?.get(field);
+  if (!of || !asked || others.length > 0) throw refusal("Each entry of sort names one field");
+  for (const condition of of.asks) builder.where(condition);
+  if ("to" in of) {
+    if (path.length === RELATIONS) throw refusal(`sort follows more than ${RELATIONS} relations`);
+    const way = [...path, of.relation];
+    sortBy(builder, related(builder, alias, resource, way), of.to, asked as Sort, way);
+  } else {
+    const key = columnKey(alias, of.name, of.attribute, asked as Direction);
+    orderBy(builder, path.length > 0 ? { ...key, nullable: true } : key);
+  }
+}
+
+/** The alias of the record that a way of relations ends at, joined once. */
+function related(builder: PgSelectQueryBuilder, from: SQL, resource: PgResource, way: string[]): SQL {
+  const relation = way.at(-1) as string;
+  if (way.length === 1) return builder.singleRelation(relation);
+  const aliases = joined.get(builder) ?? new Map<string, SQL>();
+  joined.set(builder, aliases);
+  const known = aliases.get(way.join("/"));
+  if (known) return known;
+  const { remoteResource, localAttributes, remoteAttributes } = resource.getRelation(relation);
+  const alias = sql.identifier(Symbol(relation));
+  builder.join({
+    type: "left",
+    from: (remoteResource as PgResource).from as SQL,
+    alias,
+    conditions: (localAttributes as string[]).map(
+      (own, i) =>
+        sql`${from}.${sql.identifier(own)} = ${alias}.${sql.identifier(remoteAttributes[i] as string)}`,
+    ),
+  });
+  aliases.set(way.join("/"), alias);
+  return alias;
+}
+
+function refusal(message: string): Problem {
+  return new Problem(400, message, {
+    code: "invalid_sort",
+    hint: "sort: [{company: {city: ASC}}, {name: DESC}]",
+  });
+}
