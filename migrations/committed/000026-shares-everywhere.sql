@@ -1,5 +1,5 @@
---! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:94e107391daf88ca34743017bb4122b7604d1bd1
+--! Previous: sha1:1a70eaa84220c7c133b817f6a8244e8a5a635cbe
+--! Hash: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
 --! Message: shares-everywhere
 
 set local role rowhouse_owner;

@@ -1,5 +1,5 @@
---! Previous: sha1:94e107391daf88ca34743017bb4122b7604d1bd1
---! Hash: sha1:b6eaaa79e5da9c2a55bab8eed56e8658c41badd1
+--! Previous: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
+--! Hash: sha1:4568543d251533a322032b7601428fefd4173aa3
 --! Message: installed rules
 
 set local role rowhouse_owner;

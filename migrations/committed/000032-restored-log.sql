@@ -1,5 +1,5 @@
---! Previous: sha1:b6eaaa79e5da9c2a55bab8eed56e8658c41badd1
---! Hash: sha1:27c7befd5642c85842d885b53039d991bae0abbf
+--! Previous: sha1:4568543d251533a322032b7601428fefd4173aa3
+--! Hash: sha1:6d05b29e350117d15207045d63405438c2138324
 --! Message: restored-log
 
 set local role rowhouse_auditor;
