@@ -155,6 +155,13 @@ $$;
 comment on function data.update(text, uuid, jsonb, int) is
   'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
 
+create or replace function data.replace(entity text, id uuid, record jsonb, version int default null) returns jsonb
+language sql set search_path = '' as $$
+  select data.write(replace.entity, 'replace', replace.id, replace.record, replace.version)
+$$;
+comment on function data.replace(text, uuid, jsonb, int) is
+  'Makes a record what is given, and unsets what is not; returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
+
 create or replace function data.delete(entity text, id uuid, version int default null) returns void
 language sql set search_path = '' as $$
   select data.write(delete.entity, 'delete', delete.id, null, delete.version)
