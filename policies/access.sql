@@ -6,7 +6,9 @@ grant execute on function access.allows(uuid, text, text), access.require(uuid, 
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
-grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid) to rowhouse_gateway;
+grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.maskable_entities(uuid)
+to rowhouse_gateway;
+grant execute on function access.maskable_fields(uuid) to rowhouse_account;
 grant select on access.open_public_requests to rowhouse_gateway;
 grant execute on function
   access.create_role(text, text, text[]), access.define_role(text, jsonb, boolean), access.drop_role(text, text, boolean),
@@ -16,7 +18,7 @@ grant execute on function
   access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
   access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
   access.define_policy(text, jsonb, boolean), access.drop_policy(text, text, text, boolean),
-  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
+  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.allows_each(text, jsonb, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),

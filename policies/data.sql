@@ -42,7 +42,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.apply_combinations(jsonb, jsonb, jsonb, text, text, jsonb, int), data.string_violations(jsonb, jsonb, text, text),
   data.number_violations(jsonb, numeric, text), data.apply_to_object(jsonb, jsonb, jsonb, text, text, jsonb, int),
   data.apply_to_array(jsonb, jsonb, jsonb, text, text, jsonb, int), data.kind_of_values(jsonb),
-  data.openapi_references(text, jsonb), data.openapi_rules(data.entities), data.needed_defs(jsonb, jsonb)
+  data.openapi_references(text, jsonb), data.openapi_masked(jsonb, text), data.openapi_rules(data.entities), data.needed_defs(jsonb, jsonb)
 to rowhouse_account;
 -- The last are called by the views of computed fields and of former definitions, as whoever reads.
 grant execute on function

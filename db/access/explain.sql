@@ -5,19 +5,32 @@ create or replace function access.may_ask(site_id uuid) returns boolean
 language sql stable set search_path = '' as $$ select access.may_control(may_ask.site_id, '@policies', 'define') $$;
 comment on function access.may_ask(uuid) is 'Whether the current account may know the roles and policies of a site in full.';
 
+-- Who may not ask is not told either whether somebody has an account.
+create or replace function access.asked_account(site_id uuid, account text) returns uuid
+language plpgsql stable set search_path = '' as $$
+begin
+  if not access.may_ask(asked_account.site_id) and (select a.email from auth.accounts a where a.id = auth.account_id())
+    is distinct from lower(asked_account.account)
+  then
+    perform rowhouse.fail(403, 'You may ask about yourself only', 'Owners, admins and who has @policies:define ask about others.',
+      'forbidden');
+  end if;
+  return case when asked_account.account is not null then auth.require_account(asked_account.account) end;
+end
+$$;
+comment on function access.asked_account(uuid, text) is
+  'The account with this email, null for none, that the caller asks about: its own, or as somebody who may ask about others. Internal. RH403, RH404.';
+
 create or replace function access.explain(account text, entity text, action text, record uuid default null) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _entity data.entities := data.require_entity(explain.entity);
-  _account uuid := case when explain.account is not null then auth.require_account(explain.account) end;
   _asks boolean := access.may_ask(_entity.site_id);
+  _account uuid := access.asked_account(_entity.site_id, explain.account);
   _o record;
   _exists boolean;
 begin
   perform access.check_action(explain.action);
-  if not _asks and _account is distinct from auth.account_id() then
-    perform rowhouse.fail(403, 'You may ask about yourself only', 'Owners, admins and who has @policies:define ask about others.', 'forbidden');
-  end if;
   _o := access.outcome(_entity, _account, explain.action, to_jsonb(explain.record));
   if explain.record is not null then
     execute format('select exists (select from %s s)', access.record_source(_entity, to_jsonb(explain.record))) into _exists;
@@ -88,12 +101,9 @@ create or replace function access.what_can(site text, account text) returns json
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := tenancy.require_site(what_can.site);
-  _account uuid := auth.require_account(what_can.account);
   _asks boolean := access.may_ask(_site.id);
+  _account uuid := coalesce(access.asked_account(_site.id, what_can.account), auth.require_account(what_can.account));
 begin
-  if not _asks and _account is distinct from auth.account_id() then
-    perform rowhouse.fail(403, 'You may ask about yourself only', 'Owners, admins and who has @policies:define ask about others.', 'forbidden');
-  end if;
   return jsonb_build_object('account', what_can.account, 'roles', access.role_names(_site.id, _account), 'entities', (
     select coalesce(jsonb_agg(x.answer order by x.path), '[]')
     from (

@@ -43,11 +43,13 @@ language sql stable set search_path = '' as $$
   with fields as (
     select f.name, f.is_required, p as property, f.schema ? 'x-computed' as computed,
       case when f.is_required then p else jsonb_build_object('anyOf', jsonb_build_array(p, '{"type": "null"}'::jsonb)) end
-        || case when f.schema ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end as nullable
-    from data.fields f, data.openapi_references(entity.name, f.schema) p where f.entity_id = entity.id
+        || case when f.schema ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end as nullable,
+      case when f.name = any (m.fields) then data.openapi_masked(p, f.sql_type) end as masked
+    from data.fields f, data.openapi_references(entity.name, f.schema) p, access.maskable_fields(entity.id) m (fields)
+    where f.entity_id = entity.id
   ),
   lists as (
-    select coalesce(jsonb_object_agg(f.name, f.nullable), '{}') as properties,
+    select coalesce(jsonb_object_agg(f.name, coalesce(f.masked, f.nullable)), '{}') as properties,
       coalesce(jsonb_object_agg(f.name, f.nullable) filter (where not f.computed), '{}') as writable, coalesce(jsonb_agg(f.name), '[]') as names,
       coalesce(jsonb_agg(f.name) filter (where f.is_required and not f.property ? 'default'), '[]') as required
     from fields f
@@ -68,6 +70,17 @@ language sql stable set search_path = '' as $$
   from lists l
 $$;
 comment on function data.openapi_schemas(data.entities) is 'The component schemas of an entity: its records, inserts and updates, and the $defs that they refer to.';
+
+-- A mask keeps the type of its column, not what else the definition says of it: its format, its enum, its length.
+create or replace function data.openapi_masked(property jsonb, sql_type text) returns jsonb
+language sql immutable set search_path = '' as $$
+  select jsonb_build_object(
+    'anyOf', jsonb_build_array(property) || case sql_type when 'text' then '[{"type": "string"}]' else '[]'::jsonb end || '[{"type": "null"}]',
+    'description', coalesce((property->>'description') || ' ', '') || 'Masked or null for whom it is not meant.')
+    || case when property ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end
+$$;
+comment on function data.openapi_masked(jsonb, text) is
+  'What a record shows of a property that some readers see masked or hidden: a value, of texts any other text, or null.';
 
 create or replace function data.openapi_references(entity text, schema jsonb) returns jsonb
 language sql immutable set search_path = '' as $$

@@ -52,14 +52,19 @@ comment on function data.typescript_type(jsonb, int) is 'A JSON Schema as a Type
 create or replace function data.typescript_entity(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   with fields as (
-    select case when f.schema ? 'x-computed' then 'readonly ' else '' end || f.name as name, f.position, f.is_required, f.schema ? 'default' as has_default,
-      data.typescript_type(f.schema, 1) || coalesce((select ' | ' || rowhouse.upper_camel(data.singular(t.name)) || '[]' from data.links l join data.entities t on t.id = l.target_id
-        where l.entity_id = f.entity_id and l.field = f.name and l.name = f.name), '') as type, data.is_linked(f.schema) as is_linked, data.typescript_comment(coalesce(f.schema->>'description', f.schema->>'title'), '  ') as comment
-    from data.fields f where f.entity_id = entity.id
+    select case when f.schema ? 'x-computed' then 'readonly ' else '' end || f.name as name, f.position,
+      case when f.name = any (m.fields) and f.sql_type = 'text' then 'string' else data.typescript_type(f.schema, 1) end
+        || coalesce((select ' | ' || rowhouse.upper_camel(data.singular(t.name)) || '[]'
+          from data.links l join data.entities t on t.id = l.target_id
+          where l.entity_id = f.entity_id and l.field = f.name and l.name = f.name), '')
+        || case when (f.is_required or data.is_linked(f.schema)) and f.name <> all (m.fields) then '' else ' | null' end as type,
+      data.typescript_comment(concat_ws(' ', coalesce(f.schema->>'description', f.schema->>'title'),
+        case when f.name = any (m.fields) then 'Masked or null for whom it is not meant.' end), '  ') as comment
+    from data.fields f, access.maskable_fields(entity.id) m (fields) where f.entity_id = entity.id
   )
   select data.typescript_comment(entity.schema->>'description', '')
     || 'export interface ' || rowhouse.upper_camel(data.singular(entity.name)) || E' {\n  id: string;\n'
-    || coalesce((select string_agg(f.comment || '  ' || f.name || ': ' || f.type || case when f.is_required or f.is_linked then '' else ' | null' end || E';\n', '' order by f.position) from fields f), '')
+    || coalesce((select string_agg(f.comment || '  ' || f.name || ': ' || f.type || E';\n', '' order by f.position) from fields f), '')
     || E'  created_at: string;\n  updated_at: string;\n  version: number;\n  created_by: string | null;\n'
     || coalesce((select string_agg(format(E'  /** With expand=%1$s. */\n  %1$s?: %2$s | null;\n', r.name, rowhouse.upper_camel(data.singular(t.name))), '' order by r.name)
       from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id), '')

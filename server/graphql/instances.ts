@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { Problem } from "../http/problem.ts";
+import { allows } from "./allows.ts";
 import { batches } from "./batches.ts";
 import { Endpoint } from "./endpoint.ts";
 import { estimates } from "./estimates.ts";
@@ -11,6 +12,7 @@ import type { Limits } from "./limits.ts";
 import { relatedOrder } from "./related-order.ts";
 import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
+import { maskableEntities, seen } from "./seen.ts";
 import { sort } from "./sort.ts";
 import { transaction } from "./transaction.ts";
 import { unions } from "./unions.ts";
@@ -115,6 +117,8 @@ export class Instances {
         unions(app.app_id),
         transaction(app.app_id),
         estimates(app.app_id),
+        allows(app.app_name),
+        seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
         app.app_id,

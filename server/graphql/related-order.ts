@@ -1,6 +1,7 @@
 import type { PgCodecAttribute, PgResource } from "postgraphile/@dataplan/pg";
 import type { GraphQLEnumValueConfigMap } from "postgraphile/graphql";
 import { columnKey, isComparable, type List, orderBy } from "./ordering.ts";
+import type { Compared } from "./seen.ts";
 
 /** Orders by fields of the record that a record refers to: COMPANY__NAME_ASC, as REST's sort=company.name; no related record counts as null. */
 export const relatedOrder: GraphileConfig.Plugin = {
@@ -29,7 +30,13 @@ export const relatedOrder: GraphileConfig.Plugin = {
               // Two underscores, which no property has: what the relation and what the field is called is plain.
               const value = `${upperSnake(own)}__${build.inflection.orderByAttributeEnum({ codec: codec as never, attributeName, variant: direction.toLowerCase() as "asc" })}`;
               added[value] = {
-                extensions: { grafast: { apply: by(name, attributeName, attribute, direction) } },
+                extensions: {
+                  grafast: { apply: by(name, attributeName, attribute, direction) },
+                  compares: [
+                    [resource.codec, relation.localAttributes],
+                    [codec, [...relation.remoteAttributes, attributeName]],
+                  ] satisfies Compared[],
+                },
               };
             }
           }

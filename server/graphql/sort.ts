@@ -9,6 +9,7 @@ import { GraphQLInputObjectType, GraphQLList, GraphQLNonNull } from "postgraphil
 import { type SQL, sql } from "postgraphile/pg-sql2";
 import { Problem } from "../http/problem.ts";
 import { columnKey, isComparable, orderBy } from "./ordering.ts";
+import type { Compared } from "./seen.ts";
 
 type Direction = "ASC" | "DESC";
 type Sort = { [field: string]: Direction | Sort | null | undefined };
@@ -85,7 +86,10 @@ export const sort: GraphileConfig.Plugin = {
                     if (asked == null || builder.mode === "aggregate") return;
                     const list = asked as Sort[];
                     if (list.length > FIELDS) throw refusal(`sort has more than ${FIELDS} fields`);
-                    for (const one of list) sortBy(builder, builder.alias, resource, one, []);
+                    for (const one of list) {
+                      const compared = sortBy(builder, builder.alias, resource, one, []);
+                      for (const condition of build.unseen?.(compared) ?? []) builder.where(condition);
+                    }
                   }),
                 ),
             } as never,
@@ -126,24 +130,30 @@ function fields(build: GraphileBuild.Build, resource: PgResource): Fields {
   return found;
 }
 
+/** Sorts, and tells by what: attributes, and those that the relations on the way stand on. */
 function sortBy(
   builder: PgSelectQueryBuilder,
   alias: SQL,
   resource: PgResource,
   one: Sort,
   path: string[],
-): void {
+): Compared[] {
   const [[field, asked] = ["", null], ...others] = Object.entries(one).filter(([, value]) => value != null);
   const of = fieldsOf.get(resource)?.get(field);
   if (!of || !asked || others.length > 0) throw refusal("Each entry of sort names one field");
   if ("to" in of) {
     if (path.length === RELATIONS) throw refusal(`sort follows more than ${RELATIONS} relations`);
     const way = [...path, of.relation];
-    sortBy(builder, related(builder, alias, resource, way), of.to, asked as Sort, way);
-  } else {
-    const key = columnKey(alias, of.name, of.attribute, asked as Direction);
-    orderBy(builder, path.length > 0 ? { ...key, nullable: true } : key);
+    const { localAttributes, remoteAttributes } = resource.getRelation(of.relation);
+    return [
+      [resource.codec, localAttributes as string[]],
+      [of.to.codec, remoteAttributes as string[]],
+      ...sortBy(builder, related(builder, alias, resource, way), of.to, asked as Sort, way),
+    ];
   }
+  const key = columnKey(alias, of.name, of.attribute, asked as Direction);
+  orderBy(builder, path.length > 0 ? { ...key, nullable: true } : key);
+  return [[resource.codec, [of.name]]];
 }
 
 /** The alias of the record that a way of relations ends at, joined once. */

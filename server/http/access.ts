@@ -79,6 +79,16 @@ const routes: Record<string, Record<string, Route>> = {
     },
   },
   "delegations/": { DELETE: { sql: "access.revoke_delegation($2::uuid) from (select $1) s", parts: 1 } },
+  allows: {
+    GET: {
+      sql: `access.allows_each($1, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('entity', $2, 'action', $3, 'id', $4))), $5)->'data'->0`,
+      query: ["entity", "action", "id", "account"],
+    },
+    POST: {
+      sql: "access.refuse_members($2::jsonb, '{questions,account}'), access.allows_each($1, $2::jsonb->'questions', $2::jsonb->>'account')",
+      body: "required",
+    },
+  },
   explain: {
     GET: {
       sql: "access.explain($2, $1 || '/' || $3, $4, $5::uuid)",
