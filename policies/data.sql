@@ -4,7 +4,7 @@ revoke all on all procedures in schema data from public;
 grant execute on all functions in schema data to rowhouse_data;
 grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.plan(text, jsonb), data.apply(uuid, boolean),
   data.plan_rollback(text, int), data.rollback(text, int), data.require_entity(text),
-  data.find(text, jsonb), data.get(text, uuid, jsonb), data.write(text, text, uuid, jsonb, int), data.insert(text, jsonb, boolean), data.insert_ids_call(data.entities, text, text), data.compile_insert_list(data.entities, text, text), data.update(text, uuid, jsonb, int), data.delete(text, uuid, int),
+  data.find(text, jsonb), data.get(text, uuid, jsonb), data.write(text, text, uuid, jsonb, int), data.insert(text, jsonb, boolean), data.insert_ids_call(data.entities, text, text), data.compile_insert_list(data.entities, text, text), data.update(text, uuid, jsonb, int), data.replace(text, uuid, jsonb, int), data.delete(text, uuid, int),
   data.compile(text, text, text, jsonb), data.resolve_entity(text, text), data.compile_find(data.entities, text, jsonb, text[]),
   data.compile_filter(uuid, jsonb, text, text[], int), data.compile_condition(uuid, text, text, jsonb, text, text[]),
   data.compile_relation_filter(uuid, text, jsonb, text, text[], int), data.relation_of(uuid, text), data.relation_names(uuid), data.is_field(uuid, text), data.filter_value(jsonb, text, text[]),

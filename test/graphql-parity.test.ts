@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { base, type Crm, startCrm } from "./harness/crm.ts";
 import { startGraphql } from "./harness/graphql.ts";
+import { guideText } from "./harness/guide.ts";
 
 // What an author was promised: what REST can, GraphQL can, as far as a sort reaches, in transactions, counts and groups.
 
@@ -407,5 +408,82 @@ describe("what a newcomer types first is answered with what there is", () => {
   test("a subscription is refused, and no error of ours", async () => {
     const { status, errors } = await ask("subscription { workers { nodes { id } } }");
     expect([status, errors[0]?.extensions.status]).toEqual([400, 400]);
+  });
+});
+
+describe("docs/doors.md tells what there is", () => {
+  const guide = guideText("doors.md");
+  const rows = [...guide.matchAll(/^\| (?!what|there|-)(.+) \|$/gm)].map(([, row]) =>
+    (row as string).split(" | "),
+  );
+  const cells = (column: number) =>
+    rows
+      .flatMap((row) => (row.length === 4 ? [...(row[column] as string).matchAll(/`([^`]+)`/g)] : []))
+      .map(([, code]) => code as string);
+  const variables = { id: "", at: "2026-01-31T09:30:00Z", filter: { "address.city": "Oslo" } };
+
+  beforeAll(async () => {
+    await crm.db.query("select data.define_entity('acme/crm', 'pages', $1)", [
+      {
+        type: "object",
+        "x-soft-delete": true,
+        "x-history": true,
+        properties: { title: { ...text, "x-search": true } },
+      },
+    ]);
+    const page = await crm.send(`${base}/pages`, { method: "POST", body: { title: "Hello" } });
+    variables.id = page.json.id;
+  });
+
+  test("every GET is answered", async () => {
+    const paths = cells(1).flatMap((code) => /^GET …\/(.*)$/.exec(code)?.[1] ?? []);
+    expect(paths.length).toBeGreaterThan(18);
+    for (const path of paths) {
+      const id = path.startsWith("pages") ? variables.id : (crm.ids.Ada as string);
+      const [where, query] = path.replace("{id}", id).split("?");
+      const { status } = await crm.send(`${base}/${where}${query ? `?${encodeURI(query)}` : ""}`);
+      expect([path, status]).toEqual([path, 200]);
+    }
+  });
+
+  test("every field of GraphQL answers, every mutation and function is there", async () => {
+    const { __schema } = await data("{ __schema { mutationType { fields { name } } } }");
+    const mutations = __schema.mutationType.fields.map(({ name }: { name: string }) => name);
+    const named = cells(2).filter((code) =>
+      /^(?:transaction|(?:create|update|delete|upsert|restore|purge)[A-Z]\w*)$/.test(code),
+    );
+    expect(named.filter((name) => !mutations.includes(name))).toEqual([]);
+    const fields = cells(2).filter((code) =>
+      /^(contact|pages?|deletedPages|findUnion|aggregateUnion|search)/.test(code),
+    );
+    expect(fields.length).toBeGreaterThan(16);
+    for (const field of fields) {
+      const types = { id: "UUID!", at: "Datetime!", filter: "JSON" } as const;
+      const used = (Object.keys(types) as (keyof typeof types)[]).filter((name) =>
+        field.includes(`$${name}`),
+      );
+      const query = `query ${used.length ? `(${used.map((name) => `$${name}: ${types[name]}`).join(", ")})` : ""} { ${field}${field.endsWith("}") ? "" : " { __typename }"} }`;
+      const { errors } = await ask(query, Object.fromEntries(used.map((name) => [name, variables[name]])));
+      expect([field, errors]).toEqual([field, []]);
+    }
+    const functions = [...guide.matchAll(/`data\.(\w+)`/g)].map(([, name]) => name as string);
+    const known = await crm.db.query<{ proname: string }>(
+      "select distinct proname from pg_proc where pronamespace = 'data'::regnamespace",
+    );
+    expect(functions.filter((name) => !known.some(({ proname }) => proname === name))).toEqual([]);
+  });
+
+  test("the transaction of docs/writing.md runs", async () => {
+    const document = [...guideText("writing.md").matchAll(/```graphql\n([\s\S]*?)```/g)].at(
+      -1,
+    )?.[1] as string;
+    const operations = [
+      { operation: "insert", entity: "pages", data: { title: "T" }, as: "t" },
+      { operation: "delete", entity: "pages", id: { $ref: "t.id" } },
+    ];
+    expect((await data(document, { operations })).transaction).toEqual([
+      expect.objectContaining({ title: "T" }),
+      null,
+    ]);
   });
 });

@@ -98,6 +98,14 @@ test("what an app has got is advised no longer", async () => {
   expect(missing(await advice("acme/crm")).map(({ fields }) => fields)).toEqual([["active", "-name"]]);
 });
 
+test("the index by which records expire is not called unused: no definition takes it away", async () => {
+  await crm.db.query("select data.define_entity('beta/crm', 'invites', $1)", [
+    { type: "object", "x-ttl": "30 days", properties: { code: { type: "string" } } },
+  ]);
+  const about = (await advice("beta/crm", "olaf@beta.test")).filter(({ entity }) => entity === "invites");
+  expect(about).toEqual([]);
+});
+
 test("indexes that nothing used are told, but not those that a rule needs", async () => {
   const unused = (await advice("beta/crm", "olaf@beta.test")).filter(({ kind }) => kind === "unused");
   expect(unused.map(({ entity, fields, definition }) => [entity, fields, definition])).toEqual([

@@ -96,6 +96,17 @@ describe.each(storages)("in %s storage", (storage) => {
     ["an order", `{ ${people}(orderBy: BORN_DESC) { nodes { name } } }`, ["born"]],
     ["a second order", `{ ${people}(orderBy: [NAME_ASC, SSN_ASC]) { nodes { name } } }`, ["ssn"]],
     ["an order by what is computed", `{ ${people}(orderBy: CARD_ASC) { nodes { name } } }`, ["card"]],
+    ["a sort", `{ ${people}(sort: [{ name: ASC }, { born: DESC }]) { nodes { name } } }`, ["born"]],
+    [
+      "a sort by a related record",
+      `{ ${visits}(sort: [{ person: { ssn: ASC } }]) { nodes { what } } }`,
+      ["ssn"],
+    ],
+    [
+      "an estimate",
+      `{ ${people}Estimate(filter: { email: { equalTo: "ada@x.test" } }) { count } }`,
+      ["email"],
+    ],
     ["a cursor", `{ ${people}(orderBy: BORN_ASC, first: 1) { edges { cursor } } }`, ["born"]],
     ["a sort", `{ ${people}(sort: [{ name: ASC }, { born: DESC }]) { nodes { name } } }`, ["born"]],
     ["a related sort", `{ ${visits}(sort: [{ person: { ssn: ASC } }]) { nodes { what } } }`, ["ssn"]],

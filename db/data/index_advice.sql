@@ -136,7 +136,8 @@ begin
       else jsonb_build_object('properties', jsonb_build_object(i.columns[1], '{"x-index": false}'::jsonb)) end
   from data.entities e cross join data.entity_indexes(e, _app.schema_name) i
   join pg_catalog.pg_stat_user_indexes s on s.schemaname = _app.schema_name and s.indexrelname = i.name
-  where e.app_id = _app.id and s.idx_scan = 0 and not i.is_unique and i.columns[1] not in ('created_at', '_search') -- these are not a definition's to take away
+  where e.app_id = _app.id and s.idx_scan = 0 and not i.is_unique
+    and i.columns[1] not in ('created_at', '_search', 'expires_at') -- these are not a definition's to take away
     -- A relation's is used when what it refers to is deleted.
     and not exists (select from data.relations r where r.entity_id = e.id and r.field = i.columns[1] and i.name !~ '_ix_[0-9a-f]{8}$')
   order by pg_relation_size(s.indexrelid) desc, i.name;

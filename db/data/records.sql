@@ -121,7 +121,7 @@ begin
     begin
       _sql := data.compile(regexp_replace(write.entity, '/[^/]*$', ''), split_part(write.entity, '/', 3), write.operation)->>'sql';
       case write.operation
-        when 'update' then execute _sql into _out using write.id, write.body, write.version;
+        when 'update', 'replace' then execute _sql into _out using write.id, write.body, write.version;
         when 'delete' then execute _sql using write.id, write.version;
         when 'restore' then execute _sql into _out using write.id;
         when 'purge' then execute _sql using write.id;
@@ -137,7 +137,7 @@ begin
 end
 $$;
 comment on function data.write(text, text, uuid, jsonb, int) is
-  'Runs insert, insert_list, insert_ids, update, delete, restore or purge on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
+  'Runs insert, insert_list, insert_ids, update, replace, delete, restore or purge on an entity, and again when its definition changed meanwhile. Use data.insert, data.update and data.delete.';
 
 drop function if exists data.insert(text, jsonb);
 create or replace function data.insert(entity text, records jsonb, with_records boolean default true) returns jsonb
@@ -154,6 +154,13 @@ language sql set search_path = '' as $$
 $$;
 comment on function data.update(text, uuid, jsonb, int) is
   'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
+
+create or replace function data.replace(entity text, id uuid, record jsonb, version int default null) returns jsonb
+language sql set search_path = '' as $$
+  select data.write(replace.entity, 'replace', replace.id, replace.record, replace.version)
+$$;
+comment on function data.replace(text, uuid, jsonb, int) is
+  'Makes a record what is given, and unsets what is not; returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
 
 create or replace function data.delete(entity text, id uuid, version int default null) returns void
 language sql set search_path = '' as $$

@@ -15,7 +15,7 @@ type Connection = { getSubplan(): PgSelectStep };
  * field has a value, so that the primary key stays the last key of every other order.
  */
 export const cursors: GraphileConfig.Plugin = {
-  name: "CursorsPlugin",
+  name: "CursorsWithIdPlugin",
   after: [
     "PgOrderAllAttributesPlugin",
     "PgFirstLastBeforeAfterArgsPlugin",

@@ -119,10 +119,10 @@ export class Instances {
         relatedOrder,
         sort,
         unions(app.app_id),
-        allows(app.app_name),
-        seen(await maskableEntities(this.#pool, app.app_id)),
         transaction(app.app_id),
         estimates(app.app_id),
+        allows(app.app_name),
+        seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
         app.app_id,

@@ -13,17 +13,17 @@ import { type SQL, sql } from "postgraphile/pg-sql2";
 /** An entity with fields that some readers see masked or hidden; a new record must have those that are required. */
 export type Maskable = { name: string; id: string; fields: string[]; required: string[] };
 
+/** What a filter or an order compares: attributes of a table. */
+export type Compared = [codec: PgCodec, attributes: readonly string[]];
+
 declare global {
   namespace GraphileBuild {
     interface Build {
-      /** What a statement that compares these attributes has to ask. */
-      askedToSee(compared: readonly Compared[]): SQL[];
+      /** The conditions to ask before such attributes are compared, where somebody may not see one of them. */
+      unseen?(compared: readonly Compared[]): SQL[];
     }
   }
 }
-
-/** What a filter or an order compares: attributes of a table. */
-export type Compared = [codec: PgCodec, attributes: readonly string[]];
 
 type Modifier = { parent?: Modifier } & Pick<PgSelectQueryBuilder, "where">;
 type Apply = (modifier: Modifier, value: unknown, ...more: unknown[]) => unknown;
@@ -76,12 +76,12 @@ export function seen(maskable: readonly Maskable[]): GraphileConfig.Plugin {
       "PgOrderAllAttributesPlugin",
       "PgAggregatesAddGroupByAggregateEnumValuesForAttributesPlugin",
       "AggregatesPlugin",
-      "CursorsPlugin",
+      "CursorsWithIdPlugin",
       "RelatedOrderPlugin",
     ],
     schema: {
       hooks: {
-        build: (build) => build.extend(build, { askedToSee: conditions }, "Adding what must be seen"),
+        build: (build) => build.extend(build, { unseen: conditions }, "Adding unseen"),
         GraphQLInputObjectType_fields_field(config, build, { scope, Self }) {
           const field = config as typeof config & { apply?: Apply };
           const { fieldName, isPgConnectionFilter, pgCodec } = scope as typeof scope & { fieldName: string };

@@ -9,13 +9,14 @@ import { GraphQLInputObjectType, GraphQLList, GraphQLNonNull } from "postgraphil
 import { type SQL, sql } from "postgraphile/pg-sql2";
 import { Problem } from "../http/problem.ts";
 import { columnKey, isComparable, orderBy } from "./ordering.ts";
+import type { Compared } from "./seen.ts";
 
 type Direction = "ASC" | "DESC";
 type Sort = { [field: string]: Direction | Sort | null | undefined };
 /** What the fields of a sort type stand for. */
 type Fields = Map<
   string,
-  { asks: SQL[] } & ({ name: string; attribute: PgCodecAttribute } | { relation: string; to: PgResource })
+  { name: string; attribute: PgCodecAttribute } | { relation: string; to: PgResource }
 >;
 type Connection = { getSubplan(): PgSelectStep };
 
@@ -85,7 +86,10 @@ export const sort: GraphileConfig.Plugin = {
                     if (asked == null || builder.mode === "aggregate") return;
                     const list = asked as Sort[];
                     if (list.length > FIELDS) throw refusal(`sort has more than ${FIELDS} fields`);
-                    for (const one of list) sortBy(builder, builder.alias, resource, one, []);
+                    for (const one of list) {
+                      const compared = sortBy(builder, builder.alias, resource, one, []);
+                      for (const condition of build.unseen?.(compared) ?? []) builder.where(condition);
+                    }
                   }),
                 ),
             } as never,
@@ -112,48 +116,44 @@ function fields(build: GraphileBuild.Build, resource: PgResource): Fields {
       isComparable(attribute.codec) &&
       build.behavior.pgCodecAttributeMatches([codec, name] as never, "attribute:orderBy")
     )
-      found.set(build.inflection.attribute({ codec, attributeName: name } as never), {
-        name,
-        attribute,
-        asks: build.askedToSee([[codec, [name]]]),
-      });
+      found.set(build.inflection.attribute({ codec, attributeName: name } as never), { name, attribute });
   }
-  for (const [name, relation] of Object.entries(resource.getRelations())) {
-    const { isReferencee, isUnique, remoteResource, localAttributes, remoteAttributes } = relation;
+  for (const [name, { isReferencee, isUnique, remoteResource }] of Object.entries(resource.getRelations())) {
     const to = remoteResource as PgResource;
     if (isReferencee || !isUnique || !typeOf(build, to)) continue;
     found.set(build.inflection.singleRelation({ registry, codec, relationName: name } as never), {
       relation: name,
       to,
-      asks: build.askedToSee([
-        [codec, localAttributes as string[]],
-        [to.codec, remoteAttributes as string[]],
-      ]),
     });
   }
   fieldsOf.set(resource, found);
   return found;
 }
 
+/** Sorts, and tells by what: attributes, and those that the relations on the way stand on. */
 function sortBy(
   builder: PgSelectQueryBuilder,
   alias: SQL,
   resource: PgResource,
   one: Sort,
   path: string[],
-): void {
+): Compared[] {
   const [[field, asked] = ["", null], ...others] = Object.entries(one).filter(([, value]) => value != null);
   const of = fieldsOf.get(resource)?.get(field);
   if (!of || !asked || others.length > 0) throw refusal("Each entry of sort names one field");
-  for (const condition of of.asks) builder.where(condition);
   if ("to" in of) {
     if (path.length === RELATIONS) throw refusal(`sort follows more than ${RELATIONS} relations`);
     const way = [...path, of.relation];
-    sortBy(builder, related(builder, alias, resource, way), of.to, asked as Sort, way);
-  } else {
-    const key = columnKey(alias, of.name, of.attribute, asked as Direction);
-    orderBy(builder, path.length > 0 ? { ...key, nullable: true } : key);
+    const { localAttributes, remoteAttributes } = resource.getRelation(of.relation);
+    return [
+      [resource.codec, localAttributes as string[]],
+      [of.to.codec, remoteAttributes as string[]],
+      ...sortBy(builder, related(builder, alias, resource, way), of.to, asked as Sort, way),
+    ];
   }
+  const key = columnKey(alias, of.name, of.attribute, asked as Direction);
+  orderBy(builder, path.length > 0 ? { ...key, nullable: true } : key);
+  return [[resource.codec, [of.name]]];
 }
 
 /** The alias of the record that a way of relations ends at, joined once. */
