@@ -13,8 +13,22 @@ afterAll(() => db?.drop());
 
 test("docs/masks.md says what is shown", async () => {
   const blocks = [...guide.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql]) => sql as string);
-  expect(blocks).toHaveLength(2);
-  for (const sql of blocks) await db.query(sql);
+  expect(blocks).toHaveLength(3);
+  const [setUp = "", rules = "", compared = ""] = blocks;
+  await db.query(setUp);
+  const asAnn = (sql: string) =>
+    db.as("acme", "ann@acme.test", async (client) =>
+      (await client.query(sql)).rows.map((row) => Object.values(row)),
+    );
+  const [insert = "", ...queries] = compared.trim().split("\n");
+  await db.query(insert);
+  for (const line of queries) {
+    const [sql = "", told = ""] = line.split(" -- ");
+    const says = JSON.stringify(await asAnn(sql.replace("max(born)", "max(born)::text")));
+    expect([line, says]).toEqual([line, told.startsWith("none") ? "[]" : `[["${told}"]]`]);
+  }
+  await db.query("delete from acme_crm.people where name = 'Bea'");
+  await db.query(rules);
   const seen = async (email: string) =>
     db.as("acme", email, async (client) => {
       const { rows } = await client.query(

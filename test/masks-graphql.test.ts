@@ -166,6 +166,12 @@ describe.each(storages)("in %s storage", (storage) => {
       `{ ${bills}(orderBy: PAYER__NAME_ASC) { nodes { title } } }`,
       ["payer_id"],
     ],
+    [
+      "links",
+      `{ ${bills}(filter: { buyers: { some: { name: { equalTo: "Ada" } } } }) { nodes { title } } }`,
+      ["buyers"],
+    ],
+    ["links the other way", `{ ${people}(filter: { boughtExist: true }) { nodes { name } } }`, ["buyers"]],
     ["an aggregate", `{ ${bills} { aggregates { max { total } } } }`, ["total"]],
     ["a count of what is there", `{ ${people} { aggregates { distinctCount { phone } } } }`, ["phone"]],
     [
