@@ -76,7 +76,7 @@ begin
     end;
     set local lock_timeout = '5s';
   end if;
-  execute format('drop function if exists %I.%I()', drop_share_view.schema_name, drop_share_view.view_name || '__rows'); -- made before there were barriers
+  execute format('drop function if exists %I.%I()', drop_share_view.schema_name, drop_share_view.view_name || '__rows');
 end
 $$;
 comment on function access.drop_share_view(text, text, boolean) is
@@ -155,6 +155,7 @@ begin
       perform access.drop_share_view(share.schema_name, share.view_name);
       execute format('create view %s with (security_barrier) as %s', _view, _select);
     end;
+    execute format('drop function if exists %I.%I()', share.schema_name, share.view_name || '__rows'); -- made before there were barriers
     execute format('grant select on %s to %I', _view, (select s.role_name from tenancy.sites s where s.id = share.to_site_id));
     perform access.comment_share(share);
   end if;
