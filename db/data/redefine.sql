@@ -51,6 +51,7 @@ begin
   perform data.save_fields(_entity);
   perform data.refuse_relinking(old, _fields, data.schema_renames(old.schema, save_definition.schema));
   perform data.defer_indexes(_entity, _fields, save_definition.transforms);
+  perform data.defer_fills(_entity, _fields, save_definition.transforms);
   return _entity;
 end
 $$;
