@@ -1,5 +1,5 @@
---! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:ca36b695a234a95d319b7af2111876e340a91420
+--! Previous: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
+--! Hash: sha1:aa1fb972efb8b3ae5cab03abaa938423998ce4be
 --! Message: fills
 
 set local role rowhouse_owner;

@@ -1,5 +1,5 @@
---! Previous: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
---! Hash: sha1:4568543d251533a322032b7601428fefd4173aa3
+--! Previous: sha1:aa1fb972efb8b3ae5cab03abaa938423998ce4be
+--! Hash: sha1:9f003a5425de625e9758b5856776770666304dc0
 --! Message: installed rules
 
 set local role rowhouse_owner;

@@ -1,5 +1,5 @@
---! Previous: sha1:4568543d251533a322032b7601428fefd4173aa3
---! Hash: sha1:6d05b29e350117d15207045d63405438c2138324
+--! Previous: sha1:9f003a5425de625e9758b5856776770666304dc0
+--! Hash: sha1:8c0729efc92cd9e757c5fb684dca1de8c2d10a24
 --! Message: restored-log
 
 set local role rowhouse_auditor;
