@@ -1,7 +1,7 @@
 -- As installed, so that what is read without a lock is asked the same question as what is locked.
 create or replace function data.update_rights(entity_id uuid) returns text
 language sql stable security definer set search_path = '' as $$
-  select e.rights_sql #>> '{may_update,using}' from data.entities e where e.id = update_rights.entity_id
+  select access.installed_predicates(update_rights.entity_id) #>> '{may_update,using}'
 $$;
 comment on function data.update_rights(uuid) is
   'Which storage rows of an entity its caller may update, as SQL over the row by the table''s name; raises RH403 where that is none.';
