@@ -12,7 +12,8 @@ language sql immutable set search_path = '' as $$
     when 'deny' then 'nothing allows it, or a policy of the site denies it'
     else case plain_reason.outcome when 'allow' then 'allowed by ' else 'allowed, for some records, by ' end || coalesce((
       select split_part(r->>'words', ' (', 1) from jsonb_array_elements(plain_reason.rules) r
-      where r->>'kind' = 'permission' and r->>'says' in ('allow', 'maybe allow') order by r->>'says', r->>'words' limit 1), 'a policy of the site') end
+      where r->>'kind' = 'permission' and r->>'says' in ('allow', 'maybe allow')
+      order by r->>'says', r->>'words' limit 1), 'a policy of the site') end
 $$;
 comment on function access.plain_reason(text, jsonb) is
   'Why something is allowed, or not, for those who are not told conditions and policies; rules as access.outcome gives them.';
@@ -40,8 +41,8 @@ begin
       return jsonb_build_object('outcome', 'deny', 'because', 'nothing allows it, or there is no such record', 'roles', access.role_names(_entity.site_id, _account));
     end if;
   end if;
-  return jsonb_build_object('outcome', _o.outcome, 'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end,
-      'roles', access.role_names(_entity.site_id, _account))
+  return jsonb_build_object('outcome', _o.outcome,
+      'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end, 'roles', access.role_names(_entity.site_id, _account))
     || case when _asks then jsonb_build_object('account', explain.account, 'entity', explain.entity, 'action', explain.action, 'rules', _o.rules) else '{}' end;
 end
 $$;
@@ -110,8 +111,9 @@ begin
     select coalesce(jsonb_agg(x.answer order by x.path), '[]')
     from (
       select access.entity_path(e) as path, jsonb_build_object('entity', access.entity_path(e)) || (
-        select jsonb_object_agg(a, case when o.outcome = 'deny' and not _asks then '{"outcome": "deny"}' else jsonb_build_object('outcome', o.outcome,
-          'because', case when _asks then o.because else access.plain_reason(o.outcome, o.rules) end) end)
+        select jsonb_object_agg(a, case when o.outcome = 'deny' and not _asks then '{"outcome": "deny"}'
+          else jsonb_build_object('outcome', o.outcome,
+            'because', case when _asks then o.because else access.plain_reason(o.outcome, o.rules) end) end)
         from unnest(array['create', 'read', 'update', 'delete']) a, lateral access.outcome(e, _account, a) o) as answer
       from data.entities e where e.site_id = _site.id) x));
 end
