@@ -48,8 +48,10 @@ begin
 end
 $$;
 -- What a role may do is no secret, under which condition on records is.
-alter policy member_read on access.permissions using (site_id = any ((select tenancy.my_site_ids())::uuid[]) and (condition is null and fields is null
-  or site_id = any ((select access.my_control_site_ids('@roles:define'))::uuid[]) or site_id = any ((select access.my_control_site_ids('@policies:define'))::uuid[])));
+alter policy member_read on access.permissions using (
+  site_id = any ((select tenancy.my_site_ids())::uuid[]) and (condition is null and fields is null
+    or site_id = any ((select access.my_control_site_ids('@roles:define'))::uuid[])
+    or site_id = any ((select access.my_control_site_ids('@policies:define'))::uuid[])));
 -- What conditions were compiled into: for nobody but the owner.
 alter table access.installed enable row level security, force row level security;
 drop policy if exists owner_all on access.installed;

@@ -38,8 +38,9 @@ declare
   _inside boolean := refuse_group_change.group_id = any (access.member_groups(refuse_group_change.site_id, auth.account_id()));
 begin
   if _inside is distinct from refuse_group_change.adding then
-    perform access.refuse_own_names(refuse_group_change.site_id, 'groups', format(case when refuse_group_change.adding
-      then 'you are not in the group %s and cannot put anybody into it' else 'you are in the group %s and cannot take anybody out of it' end, _name));
+    perform access.refuse_own_names(refuse_group_change.site_id, 'groups', format(case
+      when refuse_group_change.adding then 'you are not in the group %s and cannot put anybody into it'
+      else 'you are in the group %s and cannot take anybody out of it' end, _name));
   end if;
   if refuse_group_change.account_id is not distinct from auth.account_id() and exists (
     select from access.assignments a where a.group_id = refuse_group_change.group_id)
@@ -54,7 +55,8 @@ comment on function access.refuse_group_change(uuid, uuid, uuid, boolean) is
 create or replace function access.refuse_own_assignment(site_id uuid, account_id uuid, group_id uuid, role_id uuid) returns void
 language plpgsql stable set search_path = '' as $$
 begin
-  if (refuse_own_assignment.account_id = auth.account_id() or refuse_own_assignment.group_id = any (access.member_groups(refuse_own_assignment.site_id, auth.account_id())))
+  if (refuse_own_assignment.account_id = auth.account_id()
+      or refuse_own_assignment.group_id = any (access.member_groups(refuse_own_assignment.site_id, auth.account_id())))
     and exists (
       select from access.assignments a
       where a.site_id = refuse_own_assignment.site_id and a.role_id = refuse_own_assignment.role_id

@@ -29,7 +29,8 @@ begin
   limit 1;
   if _field is not null then
     perform rowhouse.fail(403, format('This definition would show %s of %s, which you see masked', _field, _path),
-      'Keep its x-pii and x-mask, or ask an owner or admin of the site.', 'forbidden', data.violation('/properties/' || _field, 'would lose its mask'));
+      'Keep its x-pii and x-mask, or ask an owner or admin of the site.', 'forbidden',
+      data.violation('/properties/' || _field, 'would lose its mask'));
   end if;
   select r.key into _field
   from jsonb_each_text(_renames) r
@@ -40,7 +41,8 @@ begin
   limit 1;
   if _field is not null then
     perform rowhouse.fail(403, format('Rules of access to %s name %s, or the name that it had', _path, _field),
-      'Ask an owner or admin of the site for the new name.', 'forbidden', data.violation('/properties/' || _field, 'would continue a property that rules name'));
+      'Ask an owner or admin of the site for the new name.', 'forbidden',
+      data.violation('/properties/' || _field, 'would continue a property that rules name'));
   end if;
 end
 $$;
@@ -64,7 +66,8 @@ begin
   limit 1;
   if _field is not null then
     perform rowhouse.fail(409, format('Field rules of %s that hide or mask %s would no longer do so', access.entity_path(entity), _field),
-      'Name the new field in those policies and roles too, first.', 'condition_does_not_fit', data.violation('/properties/' || _field, 'is named by rules of access'));
+      'Name the new field in those policies and roles too, first.', 'condition_does_not_fit',
+      data.violation('/properties/' || _field, 'is named by rules of access'));
   end if;
 end
 $$;

@@ -11,7 +11,8 @@ language sql stable set search_path = '' as $$
       where o.site_id = p.site_id and o.name = p.name
         and o.scope in ('', split_part(overridden_policies.entity, '/', 1), overridden_policies.entity)
       order by length(o.scope) desc limit 1) i
-  where p.site_id = overridden_policies.site_id and p.scope in ('', split_part(overridden_policies.entity, '/', 1), overridden_policies.entity)
+  where p.site_id = overridden_policies.site_id
+    and p.scope in ('', split_part(overridden_policies.entity, '/', 1), overridden_policies.entity)
     and p.entities && access.patterns(overridden_policies.entity) and (i.id <> p.id or not p.enabled)
 $$;
 comment on function access.overridden_policies(uuid, text) is
@@ -35,10 +36,12 @@ begin
       from access.permissions p join access.roles r on r.id = p.role_id
       where p.site_id = _entity.site_id and p.entity = any (access.patterns(_path)) and not r.is_internal),
     'policies', (
-      select coalesce(jsonb_agg(access.policy_definition(p) || jsonb_build_object('policy', access.policy_path(p), 'says', access.condition_text(p.condition))
+      select coalesce(jsonb_agg(access.policy_definition(p)
+          || jsonb_build_object('policy', access.policy_path(p), 'says', access.condition_text(p.condition))
           || access.member('overrides', (
             select jsonb_agg(access.policy_path(o) order by length(o.scope)) from access.policies o
-            where o.site_id = p.site_id and o.name = p.name and length(o.scope) < length(p.scope) and o.scope in ('', split_part(_path, '/', 1))))
+            where o.site_id = p.site_id and o.name = p.name and length(o.scope) < length(p.scope)
+              and o.scope in ('', split_part(_path, '/', 1))))
         order by p.effect desc, p.priority desc, p.name), '[]')
       from access.effective_policies(_entity.site_id, _path) p),
     'not_in_effect', access.overridden_policies(_entity.site_id, _path));

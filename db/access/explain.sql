@@ -5,18 +5,6 @@ create or replace function access.may_ask(site_id uuid) returns boolean
 language sql stable set search_path = '' as $$ select access.may_control(may_ask.site_id, '@policies', 'define') $$;
 comment on function access.may_ask(uuid) is 'Whether the current account may know the roles and policies of a site in full.';
 
--- Conditions tell what is protected, and their values may be what somebody must not know.
-create or replace function access.plain_reason(outcome text, rules jsonb) returns text
-language sql immutable set search_path = '' as $$
-  select case plain_reason.outcome
-    when 'deny' then 'nothing allows it, or a policy of the site denies it'
-    else case plain_reason.outcome when 'allow' then 'allowed by ' else 'allowed, for some records, by ' end || coalesce((
-      select split_part(r->>'words', ' (', 1) from jsonb_array_elements(plain_reason.rules) r
-      where r->>'kind' = 'permission' and r->>'says' in ('allow', 'maybe allow') order by r->>'says', r->>'words' limit 1), 'a policy of the site') end
-$$;
-comment on function access.plain_reason(text, jsonb) is
-  'Why something is allowed, or not, for those who are not told conditions and policies; rules as access.outcome gives them.';
-
 -- Who may not ask is not told either whether somebody has an account.
 create or replace function access.asked_account(site_id uuid, account text) returns uuid
 language plpgsql stable set search_path = '' as $$
@@ -53,8 +41,8 @@ begin
       return jsonb_build_object('outcome', 'deny', 'because', 'nothing allows it, or there is no such record', 'roles', access.role_names(_entity.site_id, _account));
     end if;
   end if;
-  return jsonb_build_object('outcome', _o.outcome, 'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end,
-      'roles', access.role_names(_entity.site_id, _account))
+  return jsonb_build_object('outcome', _o.outcome,
+      'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end, 'roles', access.role_names(_entity.site_id, _account))
     || case when _asks then jsonb_build_object('account', explain.account, 'entity', explain.entity, 'action', explain.action, 'rules', _o.rules) else '{}' end;
 end
 $$;
@@ -77,6 +65,19 @@ language sql stable set search_path = '' as $$
   where r.id = any (access.roles_of(role_names.site_id, role_names.account_id)) and not r.is_internal
 $$;
 comment on function access.role_names(uuid, uuid) is 'The names of the roles that an account holds in a site now.';
+
+-- Conditions tell what is protected, and their values may be what somebody must not know.
+create or replace function access.plain_reason(outcome text, rules jsonb) returns text
+language sql immutable set search_path = '' as $$
+  select case plain_reason.outcome
+    when 'deny' then 'nothing allows it, or a policy of the site denies it'
+    else case plain_reason.outcome when 'allow' then 'allowed by ' else 'allowed, for some records, by ' end || coalesce((
+      select split_part(r->>'words', ' (', 1) from jsonb_array_elements(plain_reason.rules) r
+      where r->>'kind' = 'permission' and r->>'says' in ('allow', 'maybe allow')
+      order by r->>'says', r->>'words' limit 1), 'a policy of the site') end
+$$;
+comment on function access.plain_reason(text, jsonb) is
+  'Why something is allowed, or not, for those who are not told conditions and policies; rules as access.outcome gives them.';
 
 create or replace function access.who_can(entity text, action text, record uuid default null, max int default 100, after text default '') returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
@@ -120,8 +121,9 @@ begin
     select coalesce(jsonb_agg(x.answer order by x.path), '[]')
     from (
       select access.entity_path(e) as path, jsonb_build_object('entity', access.entity_path(e)) || (
-        select jsonb_object_agg(a, case when o.outcome = 'deny' and not _asks then '{"outcome": "deny"}' else jsonb_build_object('outcome', o.outcome,
-          'because', case when _asks then o.because else access.plain_reason(o.outcome, o.rules) end) end)
+        select jsonb_object_agg(a, case when o.outcome = 'deny' and not _asks then '{"outcome": "deny"}'
+          else jsonb_build_object('outcome', o.outcome,
+            'because', case when _asks then o.because else access.plain_reason(o.outcome, o.rules) end) end)
         from unnest(array['create', 'read', 'update', 'delete']) a, lateral access.outcome(e, _account, a) o) as answer
       from data.entities e where e.site_id = _site.id) x));
 end

@@ -27,7 +27,9 @@ $$;
 comment on function access.policy_predicates(data.entities) is 'The row-level security of an entity''s storage: {policy: {"for", "using", "check"}} as SQL.';
 
 create or replace function access.installed_predicates(entity_id uuid) returns jsonb
-language sql stable set search_path = '' as $$ select i.predicates from access.installed i where i.entity_id = installed_predicates.entity_id $$;
+language sql stable set search_path = '' as $$
+  select i.predicates from access.installed i where i.entity_id = installed_predicates.entity_id
+$$;
 comment on function access.installed_predicates(uuid) is 'The row-level security that an entity''s storage has, as access.policy_predicates gave it; null where none was installed yet.';
 
 create or replace function access.build_policies(entity data.entities, table_name text) returns void
@@ -134,7 +136,8 @@ language plpgsql set search_path = '' as $$
 begin
   perform pg_advisory_xact_lock(hashtextextended('access.define/' || lock_model.site_id, 0));
 exception when deadlock_detected or lock_not_available then
-  perform rowhouse.fail(503, 'Somebody else is defining entities, roles or policies of this site', 'Nothing of this transaction was kept: try it again in a moment.', 'busy');
+  perform rowhouse.fail(503, 'Somebody else is defining entities, roles or policies of this site',
+    'Nothing of this transaction was kept: try it again in a moment.', 'busy');
 end
 $$;
 comment on function access.lock_model(uuid) is

@@ -8,14 +8,16 @@ create or replace function access.policy_paths(policies access.policies[]) retur
 language sql immutable set search_path = '' as $$
   with named (app, entity) as (
     select split_part(n, '/', 1), split_part(n, '/', 2)
-    from unnest(policies) p, unnest(p.entities || case when p.scope = '' then '{}' when p.scope ~ '/' then array[p.scope] else array[p.scope || '/*'] end) n
+    from unnest(policies) p, unnest(p.entities || case
+      when p.scope = '' then '{}' when p.scope ~ '/' then array[p.scope] else array[p.scope || '/*'] end) n
     where n <> '*'
   )
   select array(
     select n.app || '/' || n.entity from named n where n.app <> '*' and n.entity <> '*'
     union
     select a.app || '/' || e.entity
-    from (select n.app from named n where n.entity = '*' union select '~') a, (select n.entity from named n where n.app = '*' union select '~') e)
+    from (select n.app from named n where n.entity = '*' union select '~') a,
+      (select n.entity from named n where n.app = '*' union select '~') e)
 $$;
 comment on function access.policy_paths(access.policies[]) is
   'Paths app/entity of every kind that policies tell apart, with ~ for any other name.';
@@ -38,7 +40,8 @@ comment on function access.policy_effects(access.policies[], text[]) is
 create or replace function access.as_permission(entity text, action text, condition jsonb, fields jsonb) returns access.permissions
 language sql immutable set search_path = '' as $$
   select jsonb_populate_record(null::access.permissions, jsonb_build_object(
-    'entity', as_permission.entity, 'action', as_permission.action, 'own', false, 'condition', as_permission.condition, 'fields', as_permission.fields))
+    'entity', as_permission.entity, 'action', as_permission.action, 'own', false,
+    'condition', as_permission.condition, 'fields', as_permission.fields))
 $$;
 comment on function access.as_permission(text, text, jsonb, jsonb) is 'What a policy allows as the permission that would allow the same.';
 
@@ -60,7 +63,8 @@ declare
     select c from access.conjuncts(denial_concerns.condition) c
     where access.condition_uses(c) <@ '{account}' and not (c::text ~ '\$account\.roles' and exists (
       select from access.assignments a
-      where a.site_id = denial_concerns.site_id and (a.delegator_id is not null or num_nonnulls(a.valid_from, a.valid_until, a.condition) > 0)
+      where a.site_id = denial_concerns.site_id
+        and (a.delegator_id is not null or num_nonnulls(a.valid_from, a.valid_until, a.condition) > 0)
         and (a.account_id = auth.account_id() or a.group_id = any (access.member_groups(denial_concerns.site_id, auth.account_id())))))));
   _roles uuid[];
 begin
@@ -70,7 +74,8 @@ begin
   _roles := access.roles_of(denial_concerns.site_id, auth.account_id());
   return access.holds(access.subject_sql(_subject, null, denial_concerns.action, 'deny'), _roles,
     access.subject(denial_concerns.site_id, auth.account_id()) || jsonb_build_object('roles', (
-      select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r where r.id = any (_roles) and not r.is_internal)), access.env());
+      select coalesce(jsonb_agg(r.name order by r.name), '[]')
+      from access.roles r where r.id = any (_roles) and not r.is_internal)), access.env());
 end
 $$;
 comment on function access.denial_concerns(uuid, jsonb, text) is
@@ -86,7 +91,8 @@ language sql stable set search_path = '' as $$
       where a.site_id = may_ever.site_id and (a.valid_until is null or a.valid_until > now())
         and (a.account_id = auth.account_id() or a.group_id = any (access.member_groups(may_ever.site_id, auth.account_id())))
       union
-      select r.id from access.roles r where r.site_id = may_ever.site_id and r.app_id is null and r.system and r.name in ('authenticated', 'anonymous')
+      select r.id from access.roles r
+      where r.site_id = may_ever.site_id and r.app_id is null and r.system and r.name in ('authenticated', 'anonymous')
     ) given
     join access.held_roles h on h.role_id = given.role_id join access.permissions p on p.role_id = h.held_id
     where p.action in (may_ever.action, '*')
@@ -156,7 +162,7 @@ begin
   from (select distinct on (g.effect, g.what) g.* from gain g order by g.effect, g.what limit 8) g;
   if _allowed is not null then
     perform rowhouse.fail(403, format('The policy would allow what you do not hold yourself: %s', _allowed),
-      'Who may define policies allows what a role of theirs permits, under the same condition or a narrower one. Ask an owner or admin of the site.',
+      'Allow what a role of yours permits, under the same condition or a narrower one, or ask an owner or admin of the site.',
       'forbidden');
   elsif _lifted is not null then
     perform rowhouse.fail(403, format('This would lift a denial that concerns you: %s', _lifted),

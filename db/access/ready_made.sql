@@ -39,8 +39,8 @@ declare
 begin
   delete from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false);
   insert into access.policies (site_id, scope, name, description, effect, entities, actions, condition, entity_id)
-  select entity.site_id, access.entity_path(entity), m.name, m.definition->>'description', m.definition->>'effect', array[access.entity_path(entity)],
-    array(select jsonb_array_elements_text(m.definition->'actions')), coalesce(m.definition->'condition', '{}'), entity.id
+  select entity.site_id, access.entity_path(entity), m.name, m.definition->>'description', m.definition->>'effect',
+    array[access.entity_path(entity)], array(select jsonb_array_elements_text(m.definition->'actions')), coalesce(m.definition->'condition', '{}'), entity.id
   from access.ready_made_policies() m where entity.schema->'x-policies' ? m.name
   on conflict (site_id, scope, name) do nothing;
   if _were = access.policies_called(entity.site_id, _names) then
@@ -49,11 +49,12 @@ begin
     perform access.refuse_policy_gains(entity.site_id, _names, _were);
     return;
   end if;
-  select string_agg(distinct substring(g.policy from '[^/]*$'), ', ') into _changed from access.policy_gains(entity.site_id, _names, _were, true) g;
+  select string_agg(distinct substring(g.policy from '[^/]*$'), ', ') into _changed
+  from access.policy_gains(entity.site_id, _names, _were, true) g;
   if _changed is not null then
     perform rowhouse.fail(403, format('This definition changes who may do more with records of %s: %s', access.entity_path(entity), _changed),
-      'Only owners and admins of the site may change x-policies so, or who has the permission @policies:define and what it allows.', 'forbidden',
-      data.violation('/x-policies', 'cannot be changed so by you'));
+      'Only owners and admins of the site may change x-policies so, or who has the permission @policies:define and what it allows.',
+      'forbidden', data.violation('/x-policies', 'cannot be changed so by you'));
   end if;
 end
 $$;

@@ -107,6 +107,14 @@ end
 $$;
 comment on function access.refuse_lost_denials(data.entities) is 'Raises RH409 when a denial that holds for an entity, with its definition of before, has a condition that its new one cannot answer.';
 
+create or replace function access.rules_digest(entity_id uuid) returns text
+language sql stable set search_path = '' as $$
+  select md5(coalesce(string_agg(to_jsonb(s)::text || to_jsonb(r)::text, '' order by to_jsonb(s)::text), ''))
+  from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
+  where s.entity_id = rules_digest.entity_id
+$$;
+comment on function access.rules_digest(uuid) is 'A digest of the rules of an entity, to tell whether they have changed.';
+
 create or replace function access.save_rules(entity data.entities) returns void
 language plpgsql set search_path = '' as $$
 begin

@@ -74,7 +74,8 @@ language sql stable set search_path = '' as $$
   select format($sql$
     select jsonb_build_object('create', (select %1$s from (select $1 as _roles, $2 as _account, $3 as _env) s),
       'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
-      'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'), 'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'),
+      'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'),
+      'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'),
       'fields', '{}'::jsonb%6$s)
     from (select $1 as _roles, $2 as _account, $3 as _env) s, (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
     (select p.in_general from p where p.action = 'create'),
@@ -82,7 +83,9 @@ language sql stable set search_path = '' as $$
     coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
     concat_ws(', ', (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),
       (select string_agg(format('%s as %I', f.shown, 'field ' || f.field), ', ') from f)),
-    (select string_agg(format(' || jsonb_build_object(%L, coalesce(jsonb_object_agg(t.id, x.%2$I) filter (where x."read" and x.%2$I <> ''full''), ''{}''))', f.field, 'field ' || f.field), '')
+    (select string_agg(format(
+        ' || jsonb_build_object(%L, coalesce(jsonb_object_agg(t.id, x.%2$I) filter (where x."read" and x.%2$I <> ''full''), ''{}''))',
+        f.field, 'field ' || f.field), '')
       from f))
 $$;
 comment on function access.standing_sql(data.entities, int) is
@@ -90,7 +93,8 @@ comment on function access.standing_sql(data.entities, int) is
 
 create or replace function access.rule_tests(entity data.entities, action text) returns table (effect text, number int, test text)
 language sql stable set search_path = '' as $$
-  select 'allow', 1, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), rule_tests.action)
+  select 'allow', 1,
+    format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), rule_tests.action)
   union all
   select s.effect, s.number, access.any_of(array_agg(
     '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true'
@@ -135,15 +139,18 @@ comment on function access.standing_diff(jsonb, jsonb) is 'What accounts gain an
 -- Of records that are seen after the change; as null those that were not seen before, where not all of them is seen now.
 create or replace function access.fields_diff(before jsonb, after jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(d.who, ' ', 1), ''), 'entity', split_part(d.who, ' ', 2), 'field', d.field,
-    'from', d.was, 'to', d.is, 'records', d.records) order by d.who, d.field, d.was nulls last, d.is), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'account', nullif(split_part(d.who, ' ', 1), ''), 'entity', split_part(d.who, ' ', 2),
+      'field', d.field, 'from', d.was, 'to', d.is, 'records', d.records) order by d.who, d.field, d.was nulls last, d.is), '[]')
   from (
     select a.key as who, f.field, x.was, x.is, count(*) as records
     from jsonb_each(fields_diff.after) a,
       lateral (select jsonb_object_keys((fields_diff.before->a.key->'fields') || (a.value->'fields')) as field) f,
       jsonb_array_elements_text(a.value->'read') r (id),
-      lateral (select case when fields_diff.before->a.key->'read' ? r.id then coalesce(fields_diff.before->a.key->'fields'->f.field->>r.id, 'full') end as was,
-        coalesce(a.value->'fields'->f.field->>r.id, 'full') as is) x
+      lateral (
+        select case when fields_diff.before->a.key->'read' ? r.id
+            then coalesce(fields_diff.before->a.key->'fields'->f.field->>r.id, 'full') end as was,
+          coalesce(a.value->'fields'->f.field->>r.id, 'full') as is) x
     where x.was <> x.is or x.was is null and x.is <> 'full'
     group by a.key, f.field, x.was, x.is
   ) d

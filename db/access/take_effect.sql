@@ -75,7 +75,8 @@ begin
   if _broken <> '[]' then
     perform rowhouse.fail(409, format('Tests of access would fail that pass today: %s', (
         select string_agg(b->>'test', ', ') from (select b from jsonb_array_elements(_broken) b limit 10) x (b))),
-      'Change the tests first, or force it: force => true; for the definition of an entity and the roles of a group set rowhouse.break_tests = ''on''.', 'breaks_tests', (
+      'Change the tests first, or force it: force => true; for definitions of entities and roles of groups set rowhouse.break_tests = ''on''.',
+      'breaks_tests', (
       select jsonb_agg(jsonb_build_object('pointer', '/tests/' || replace(b->>'test', '/', '~1'), 'message', format('expected %s, and it would be %s%s', b->>'expected', b->>'outcome',
         -- Who may define roles may not know policies.
         case when access.may_ask(refuse_broken.site_id) then ': ' || (b->>'because') else '' end))) from jsonb_array_elements(_broken) b));

@@ -23,7 +23,8 @@ language sql stable set search_path = '' as $$
   from (
     select distinct r.ev_class as objid
     from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
-    where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = to_regclass(format('%I.%I', looking_kept.schema_name, looking_kept.entity))
+    where d.refclassid = 'pg_catalog.pg_class'::regclass
+      and d.refobjid = to_regclass(format('%I.%I', looking_kept.schema_name, looking_kept.entity))
       and r.ev_class <> d.refobjid
   ) d
   join pg_catalog.pg_class c on c.oid = d.objid
@@ -74,7 +75,8 @@ begin
     select e.* from data.entities e
     where e.id in (select k.entity_id from data.looking_kept(release_rules.schema_name, release_rules.entity) k) order by e.id
   loop
-    _out := array_append(_out, format('select data.build_kept(e, %L) from data.entities e where e.id = %L', release_rules.schema_name, _e.id));
+    _out := array_append(_out, format('select data.build_kept(e, %L) from data.entities e where e.id = %L',
+      release_rules.schema_name, _e.id));
     perform data.drop_kept_front(_e, release_rules.schema_name);
   end loop;
   return _out;
@@ -93,7 +95,8 @@ begin
       execute _command;
     exception when undefined_column or undefined_function or datatype_mismatch then
       perform rowhouse.fail(409, format('Access rules of %s look at %s and do not fit its new definition',
-        coalesce(substring(_command from '^create policy \S+ on (\S+)'), 'an entity'), restore_rules.entity), 'Change those rules first.', 'still_referenced');
+        coalesce(substring(_command from '^create policy \S+ on (\S+)'), 'an entity'), restore_rules.entity),
+        'Change those rules first.', 'still_referenced');
     end;
   end loop;
 end

@@ -82,6 +82,7 @@ declare
   _begun xid8 := pg_snapshot_xmin(pg_current_snapshot());
   _released text[];
   _failing jsonb := access.failing_tests(old.site_id, old.id);
+  _rules text := access.rules_digest(old.id);
 begin
   if redefine.schema->>'x-storage' <> old.storage then
     perform data.refuse_storage(old);
@@ -130,7 +131,10 @@ begin
   else
     perform data.restore_rules(_entity.name, _released);
   end if;
-  perform access.refuse_broken(old.site_id, _failing, false, old.id);
+  -- Nobody reads meanwhile: not for a definition that only adds.
+  if access.rules_digest(old.id) <> _rules or redefine.changes @? '$[*] ? (@.change == "drop" || @.change == "convert" || @.change == "rename")' then
+    perform access.refuse_broken(old.site_id, _failing, false, old.id);
+  end if;
   perform data.publish_definition(_entity.app_id);
   if _deferred <> '{}' then
     perform data.start_operation(_entity, 'build_index', jsonb_build_object('statements', _deferred));
