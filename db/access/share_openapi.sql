@@ -10,30 +10,41 @@ language sql stable set search_path = '' as $$
       when f.name = 'version' then '{"type": "integer"}'
       when f.name in ('created_at', 'updated_at') then '{"type": "string", "format": "date-time"}'
       when coalesce(c.schema, '{}') ? '$ref' or c.schema::text like '%"$ref"%' then '{}'
-      else coalesce((select jsonb_object_agg(k.key, k.value) from jsonb_each(c.schema) k where k.key in ('format', 'description', 'items', 'properties')), '{}')
+      else coalesce((
+          select jsonb_object_agg(k.key, k.value) from jsonb_each(c.schema) k
+          where k.key in ('format', 'description', 'items', 'properties')), '{}')
         || case when c.schema ? 'type' then jsonb_build_object('type', jsonb_build_array(c.schema->'type', 'null')) else '{}' end
         || case when c.schema ? 'enum' then jsonb_build_object('enum', c.schema->'enum' || '[null]') else '{}' end end))
   from unnest(access.readable_fields(share)) f (name) left join access.shareable(entity) c on c.name = f.name
 $$;
-comment on function access.openapi_share_schema(access.shares, data.entities) is 'What a record of a share looks like, as JSON Schema: every field may be null but the id.';
+comment on function access.openapi_share_schema(access.shares, data.entities) is
+  'What a record of a share looks like, as JSON Schema: every field may be null but the id.';
 
 create or replace function access.openapi_shares(app_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with received as (
-    select s, e, s.view_name as name, 'received-shares.' || s.view_name as component, format('What %s shares: %s', f.name, s.view_name) as title
-    from tenancy.apps a join access.shares s on s.to_site_id = a.site_id join data.entities e on e.id = s.entity_id join tenancy.sites f on f.id = s.site_id
-    where a.id = openapi_shares.app_id and (access.received_share(a.id, s.view_name)).id is not null and 'id' = any (access.readable_fields(s))
+    select s, e, s.view_name as name, 'received-shares.' || s.view_name as component,
+      jsonb_build_object('$ref', '#/components/schemas/received-shares.' || s.view_name) as record,
+      format('What %s shares: %s', f.name, s.view_name) as title
+    from tenancy.apps a
+    join access.shares s on s.to_site_id = a.site_id
+    join data.entities e on e.id = s.entity_id
+    join tenancy.sites f on f.id = s.site_id
+    where a.id = openapi_shares.app_id and (access.received_share(a.id, s.view_name)).id is not null
+      and 'id' = any (access.readable_fields(s))
   ), paths as (
-    select '/received-shares/' || r.name as path, jsonb_build_object('get', data.openapi_operation('list_shared_' || r.name, 'received-shares', r.title,
-      array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
-      jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
-        'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', jsonb_build_object('$ref', '#/components/schemas/' || r.component)),
-          'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb)))))) as item
+    select '/received-shares/' || r.name as path, jsonb_build_object(
+      'get', data.openapi_operation('list_shared_' || r.name, 'received-shares', r.title,
+        array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
+        jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object(
+          'type', 'object', 'required', '["data", "meta"]'::jsonb,
+          'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', r.record),
+            'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb)))))) as item
     from received r
     union all
     select '/received-shares/' || r.name || '/{id}', jsonb_build_object('parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,
       'get', data.openapi_operation('get_shared_' || r.name, 'received-shares', r.title || ', one record', array['select'], null, '200',
-        jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('$ref', '#/components/schemas/' || r.component)))))
+        jsonb_build_object('application/json', jsonb_build_object('schema', r.record))))
     from received r
     union all
     select '/received-shares/' || r.name || '/aggregate', jsonb_build_object(

@@ -4,7 +4,8 @@
 create or replace function access.received_share(app_id uuid, name text) returns access.shares
 language sql stable security definer set search_path = '' as $$
   select s from access.shares s join tenancy.apps a on a.site_id = s.to_site_id join access.roles r on r.id = s.role_id
-  where a.id = received_share.app_id and s.view_name = received_share.name and access.share_holds(s.id) and (r.app_id is null or r.app_id = a.id)
+  where a.id = received_share.app_id and s.view_name = received_share.name and access.share_holds(s.id)
+    and (r.app_id is null or r.app_id = a.id)
 $$;
 comment on function access.received_share(uuid, text) is
   'The share of this name that the caller reads in an app: by a role of that app or of the site; null where there is none. Internal.';
@@ -12,7 +13,8 @@ comment on function access.received_share(uuid, text) is
 create or replace function access.readable_fields(share access.shares) returns text[]
 language sql stable set search_path = '' as $$
   select array(select a.attname::text from pg_catalog.pg_attribute a
-    where a.attrelid = to_regclass(format('%I.%I', share.schema_name, share.view_name)) and a.attnum > 0 and not a.attisdropped order by a.attnum)
+    where a.attrelid = to_regclass(format('%I.%I', share.schema_name, share.view_name)) and a.attnum > 0 and not a.attisdropped
+    order by a.attnum)
 $$;
 comment on function access.readable_fields(access.shares) is 'The fields that a share shows now. Internal.';
 
@@ -36,7 +38,8 @@ begin
   end loop;
 end
 $$;
-comment on function access.filter_keys(jsonb, int) is 'The fields and paths that a filter names at its own level; what it says of related records is under them.';
+comment on function access.filter_keys(jsonb, int) is
+  'The fields and paths that a filter names at its own level; what it says of related records is under them.';
 
 create or replace function access.check_share_query(share access.shares, entity data.entities, shape jsonb, sorts boolean) returns void
 language plpgsql stable set search_path = '' as $$
@@ -62,14 +65,17 @@ begin
   ), named as (
     select u.path, u.shows, split_part(u.path, '.', 1) as field from used u
   )
-  select min(n.path) filter (where n.field <> all (_fields) or not n.shows and c.is_link or n.path like '%.%' and (c.name is null or c.kind not in ('object', 'any'))),
+  select min(n.path) filter (where n.field <> all (_fields) or not n.shows and c.is_link
+      or n.path like '%.%' and (c.name is null or c.kind not in ('object', 'any'))),
     min(n.field) filter (where not n.shows and share.masked ? n.field)
   into _unknown, _unseen
   from named n left join access.shareable(entity) c on c.name = n.field;
   if _unknown is not null then
-    perform rowhouse.fail(400, format('%L is not a field of %s', left(_unknown, 120), share.view_name), 'Fields: ' || array_to_string(_fields, ', ') || '.', 'unknown_field');
+    perform rowhouse.fail(400, format('%L is not a field of %s', left(_unknown, 120), share.view_name),
+      'Fields: ' || array_to_string(_fields, ', ') || '.', 'unknown_field');
   elsif _unseen is not null then
-    perform rowhouse.fail(403, format('You do not see %s of %s in full, and so cannot filter, sort, group or compute by it', _unseen, share.view_name),
+    perform rowhouse.fail(403,
+      format('You do not see %s of %s in full, and so cannot filter, sort, group or compute by it', _unseen, share.view_name),
       'It is shared under a mask.', 'field_not_seen', data.violation('/' || _unseen, 'is masked for you'));
   end if;
 end
@@ -116,23 +122,28 @@ begin
     else
       _out := jsonb_build_object('params', 1, 'sql', format(
         'select row_to_json(r.*)::text%s as body, %s as version from %I.%I v, lateral (select %s) r where %sv.id = $1::uuid',
-        audit.seen_sql(_entity, _shape, 'array[v.id]', 'record'), case when 'version' = any (_fields) then 'v.version::text' else 'null' end,
-        _share.schema_name, _share.view_name, data.parse_select(_entity.id, _shape->'select', 'v'), access.seen_condition(_entity.id, _shape)));
+        audit.seen_sql(_entity, _shape, 'array[v.id]', 'record'),
+        case when 'version' = any (_fields) then 'v.version::text' else 'null' end,
+        _share.schema_name, _share.view_name, data.parse_select(_entity.id, _shape->'select', 'v'),
+        access.seen_condition(_entity.id, _shape)));
   end case;
   return _out || jsonb_build_object('version', _app.definition_version, 'app', _app.id);
 end
 $$;
 comment on function access.compile_share(text, text, text, jsonb) is
-  'The statement for find, get or aggregate on what is shared under a name with the site of the claims, in one of its apps, as data.compile returns it. RH400, RH403 what is masked, RH404, RH405.';
+  'The statement for find, get or aggregate on what is shared under a name with the site of the claims, in one of its apps, as '
+  'data.compile returns it. RH400, RH403 what is masked, RH404, RH405.';
 
 create or replace function access.my_shares(app text) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select jsonb_build_object('data', coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', s.view_name, 'site', f.name,
-    'view', s.schema_name || '.' || s.view_name, 'fields', access.readable_fields(s), 'masked', nullif(s.masked, '{}'), 'until', s.valid_until)) order by s.view_name), '[]'))
+  select jsonb_build_object('data', coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    'name', s.view_name, 'site', f.name, 'view', s.schema_name || '.' || s.view_name,
+    'fields', access.readable_fields(s), 'masked', nullif(s.masked, '{}'), 'until', s.valid_until)) order by s.view_name), '[]'))
   from tenancy.apps a
   join access.shares s on s.to_site_id = a.site_id
   join tenancy.sites f on f.id = s.site_id
-  where a.site_id = tenancy.site_id() and my_shares.app in (a.name, a.id::text) and (access.received_share(a.id, s.view_name)).id is not null
+  where a.site_id = tenancy.site_id() and my_shares.app in (a.name, a.id::text)
+    and (access.received_share(a.id, s.view_name)).id is not null
 $$;
 comment on function access.my_shares(text) is
   'What other sites share with the caller in an app of the site of the claims: {"data": [{name, site, view, fields, masked, until}]}.';
@@ -141,15 +152,22 @@ comment on function access.my_shares(text) is
 create or replace function access.graphql_shares(app_id uuid) returns setof text
 language sql stable security definer set search_path = '' as $$
   with offered as (
-    select s.id, format('%I.%I', s.schema_name, s.view_name) as view, array[rowhouse.camel(data.singular(n)), rowhouse.camel(data.plural(n)), rowhouse.upper_camel(data.singular(n))] as names
-    from tenancy.apps a join access.shares s on s.to_site_id = a.site_id join access.roles r on r.id = s.role_id, lateral (select 'shared_' || s.view_name) x (n)
-    where a.id = graphql_shares.app_id and s.accepted_at is not null and (r.app_id is null or r.app_id = a.id) and 'id' = any (access.readable_fields(s))
-      and s.view_name !~ '__'
+    select s.id, format('%I.%I', s.schema_name, s.view_name) as view,
+      array[rowhouse.camel(data.singular(n)), rowhouse.camel(data.plural(n)), rowhouse.upper_camel(data.singular(n))] as names
+    from tenancy.apps a
+    join access.shares s on s.to_site_id = a.site_id
+    join access.roles r on r.id = s.role_id
+    cross join lateral (select 'shared_' || s.view_name) x (n)
+    where a.id = graphql_shares.app_id and s.accepted_at is not null and (r.app_id is null or r.app_id = a.id)
+      and 'id' = any (access.readable_fields(s)) and s.view_name !~ '__'
   )
   select o.view from offered o
   where not exists (select from offered b where b.id < o.id and b.names && o.names)
-    and not exists (select from data.graphql_names(graphql_shares.app_id) g, unnest(o.names) n where lower(g.name) = lower(n) or starts_with(g.name, o.names[3]))
-    and not exists (select from data.entities e where e.app_id = graphql_shares.app_id and starts_with(rowhouse.upper_camel(e.name), o.names[3]))
+    and not exists (
+      select from data.graphql_names(graphql_shares.app_id) g, unnest(o.names) n
+      where lower(g.name) = lower(n) or starts_with(g.name, o.names[3]))
+    and not exists (
+      select from data.entities e where e.app_id = graphql_shares.app_id and starts_with(rowhouse.upper_camel(e.name), o.names[3]))
   order by o.view
 $$;
 comment on function access.graphql_shares(uuid) is 'The views of shares that the GraphQL schema of an app shows, as SQL. For the gateway.';

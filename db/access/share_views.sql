@@ -23,7 +23,8 @@ begin
 end
 $$;
 comment on function access.open_share(uuid) is
-  'Whether a share shows the caller anything; then it also notes the read, where the shared entity has its reads recorded. Called by its view. RH403 in a read-only transaction.';
+  'Whether a share shows the caller anything; then it also notes the read, where the shared entity has its reads recorded. Called by '
+  'its view. RH403 in a read-only transaction.';
 
 create or replace function access.require_share(share uuid) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
@@ -56,7 +57,8 @@ language sql stable set search_path = '' as $$
   order by v."position"
 $$;
 comment on function access.shareable(data.entities) is
-  'The columns of an entity that can be shared, and whether they are where no fields were named: not what x-pii or x-mask protects, nor other names of fields. Nothing that is computed: it could tell of fields that are not shared.';
+  'The columns of an entity that can be shared, and whether they are where no fields were named: not what x-pii or x-mask protects, '
+  'nor other names of fields. Nothing that is computed: it could tell of fields that are not shared.';
 
 create or replace function access.drop_share_view(schema_name text, view_name text, must boolean default true) returns void
 language plpgsql set search_path = '' as $$
@@ -80,7 +82,8 @@ begin
 end
 $$;
 comment on function access.drop_share_view(text, text, boolean) is
-  'Drops the view of a share; where somebody holds it, waits for them up to 10 s (RH503 busy) or, where it need not, leaves it there. Internal.';
+  'Drops the view of a share; where somebody holds it, waits for them up to 10 s (RH503 busy) or, where it need not, leaves it there. '
+  'Internal.';
 
 create or replace function access.share_views(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
@@ -93,16 +96,19 @@ language sql stable set search_path = '' as $$
     and v.relkind = 'v' and v.relnamespace <> to_regnamespace(quote_ident(a.schema_name)) and 'security_barrier=true' = any (v.reloptions)
 $$;
 comment on function access.share_views(data.entities) is
-  'The views through which other sites read an entity''s storage, as SQL, to be locked with it; also those that a revocation left to who comes next.';
+  'The views through which other sites read an entity''s storage, as SQL, to be locked with it; also those that a revocation left to '
+  'who comes next.';
 
 create or replace function access.drop_share_views(entity data.entities, left_over boolean default false) returns void
 language sql set search_path = '' as $$
   select access.drop_share_view(c.relnamespace::regnamespace::text, c.relname)
   from unnest(access.share_views(entity)) v join pg_catalog.pg_class c on c.oid = to_regclass(v)
-  where not left_over or not exists (select from access.shares s where s.schema_name = c.relnamespace::regnamespace::text and s.view_name = c.relname)
+  where not left_over or not exists (
+    select from access.shares s where s.schema_name = c.relnamespace::regnamespace::text and s.view_name = c.relname)
 $$;
 comment on function access.drop_share_views(data.entities, boolean) is
-  'Drops the views through which other sites read an entity''s storage, before that changes, or only those of shares that are no more. access.build_shares makes them anew. Internal.';
+  'Drops the views through which other sites read an entity''s storage, before that changes, or only those of shares that are no '
+  'more. access.build_shares makes them anew. Internal.';
 
 create or replace function access.share_select(share access.shares, entity data.entities) returns text
 language plpgsql stable set search_path = '' as $$
@@ -111,7 +117,8 @@ declare
   _where text := 'true';
 begin
   select string_agg(format('%s as %I', case when share.masked ? c.name
-      then access.mask_sql(share.masked->>c.name, c.sql_type, '(' || c.expression || ')', entity.site_id) else c.expression end, c.name), ', ' order by f.n)
+      then access.mask_sql(share.masked->>c.name, c.sql_type, '(' || c.expression || ')', entity.site_id)
+      else c.expression end, c.name), ', ' order by f.n)
   into _columns
   from unnest(share.fields) with ordinality f (name, n) join access.shareable(entity) c on c.name = f.name;
   if share.condition is not null then
@@ -126,7 +133,8 @@ begin
     coalesce(' and ' || data.alive_condition(entity.schema, 't'), ''));
 end
 $$;
-comment on function access.share_select(access.shares, data.entities) is 'What the view of a share reads, as SQL; null where the entity has none of its fields any more.';
+comment on function access.share_select(access.shares, data.entities) is
+  'What the view of a share reads, as SQL; null where the entity has none of its fields any more.';
 
 create or replace function access.build_share(share access.shares) returns void
 language plpgsql set search_path = '' as $$
@@ -141,7 +149,9 @@ begin
     insert into access.mask_keys (site_id) values (_entity.site_id) on conflict do nothing;
   end if;
   _select := access.share_select(share, _entity);
-  _digest := md5(_select || coalesce((select string_agg(c.name || c.type, ',') from access.shareable(_entity) c), ''));
+  -- Also whether reads are noted: the receiving apps' statements and transactions depend on it.
+  _digest := md5(_select || audit.reads_are_on(_entity.schema)
+    || coalesce((select string_agg(c.name || c.type, ',') from access.shareable(_entity) c), ''));
   if _digest is not distinct from share.view_digest and to_regclass(_view) is not null then
     return;
   end if;
@@ -163,14 +173,16 @@ begin
   perform access.publish_shares(share.to_site_id);
 end
 $$;
-comment on function access.build_share(access.shares) is 'Makes the view of a share anew, where what it reads has changed: of what its entity still has of the shared fields. Internal.';
+comment on function access.build_share(access.shares) is
+  'Makes the view of a share anew, where what it reads has changed: of what its entity still has of the shared fields. Internal.';
 
 create or replace function access.publish_shares(site_id uuid) returns void
 language sql set search_path = '' as $$
   update tenancy.apps a set definition_version = nextval('tenancy.definition_versions')
   where a.id in (select p.id from tenancy.apps p where p.site_id = publish_shares.site_id order by p.id for update)
 $$;
-comment on function access.publish_shares(uuid) is 'Tells the apps of a site that what is shared with it is another: statements and schemas are made anew. Internal.';
+comment on function access.publish_shares(uuid) is
+  'Tells the apps of a site that what is shared with it is another: statements and schemas are made anew. Internal.';
 
 create or replace function access.comment_share(share access.shares) returns void
 language plpgsql set search_path = '' as $$
@@ -183,7 +195,8 @@ begin
       '@shared', '@behavior -insert -update -delete -nodeId:resource:update -nodeId:resource:delete'],
     format('What the site %s shares.', (select s.name from tenancy.sites s where s.id = share.site_id))));
   for _column in select k from jsonb_object_keys(share.masked) k where k = any (share.fields) and exists (
-    select from pg_catalog.pg_attribute a where a.attrelid = to_regclass(format('%I.%I', share.schema_name, share.view_name)) and a.attname = k)
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = to_regclass(format('%I.%I', share.schema_name, share.view_name)) and a.attname = k)
   loop
     execute format('comment on column %I.%I.%I is %L', share.schema_name, share.view_name, _column, data.smart_comment(
       array['@behavior -attribute:filterBy -attribute:orderBy -attribute:groupBy -attribute:aggregate'], 'Masked.'));
@@ -217,5 +230,6 @@ begin
   return null;
 end
 $$;
-comment on function access.shares_after_delete() is 'Drops the view of a share that is no more, however it ended, and with the last one the schema.';
+comment on function access.shares_after_delete() is
+  'Drops the view of a share that is no more, however it ended, and with the last one the schema.';
 create or replace trigger shares_after_delete after delete on access.shares for each row execute function access.shares_after_delete();
