@@ -11,7 +11,7 @@ import { anyWorld, EMAILS, install, prepare, type Rec, reference } from "./harne
 // Whatever rules a site has, no way of asking or writing tells or does more than the reference evaluator says: filters and sorts over
 // relations, aggregates, search, unions, exports, histories, deleted records, links, kept results, batches and transactions.
 
-const WORLDS = Number(process.env.WORLDS ?? 16);
+const WORLDS = Number(process.env.WORLDS ?? 12);
 const SEED = Number(process.env.SEED ?? 20_261_121);
 const MOST = 100;
 

@@ -213,6 +213,31 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     await run("select access.drop_role('acme', 'reader')");
   });
 
+  test("records go on being in the audit log, and values that are not unique are told by id", async () => {
+    const logged = `logged_${storage}s`;
+    const audited = (reads: boolean | undefined): Schema => ({
+      ...schema,
+      ...(reads === undefined ? {} : { "x-audit": reads ? { reads } : true }),
+    });
+    expect(await define("owner@acme.test", logged, audited(false))).toBe(logged);
+    expect(await define(modeller, logged, audited(undefined))).toBe("RH403");
+    expect(await define(modeller, logged, audited(true))).toBe(logged);
+    expect(await define(modeller, logged, audited(false))).toBe("RH403");
+    expect(await define("owner@acme.test", logged, audited(undefined))).toBe(logged);
+    await run("select data.insert($1, $2)", [`acme/crm/${logged}`, JSON.stringify([ada, ada])]);
+    const offenders = (email: string) =>
+      crm.db.as("acme", email, async (client) => {
+        const unique = changed(schema, { phone: { ...(p.phone as object), "x-unique": true } });
+        const { rows } = await client.query("select data.plan($1, $2)->'offenders' as o", [
+          `acme/crm/${logged}`,
+          unique,
+        ]);
+        return rows[0].o.map(({ message }: { message: string }) => message);
+      });
+    expect(await offenders(modeller)).toEqual(["is the same in 2 records"]);
+    expect(await offenders("owner@acme.test")).toEqual(["is 555 1234 in 2 records"]);
+  });
+
   test("nor is it shown by a definition of before, when that is taken back", async () => {
     const bare = `bare_${storage}s`;
     await run("select data.define_entity('acme/crm', $1, $2)", [

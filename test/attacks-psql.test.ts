@@ -11,11 +11,15 @@ import { testCluster } from "./harness/database.ts";
 let crm: Crm;
 let gateway: pg.Pool;
 let vic: string;
+let role: string;
 beforeAll(async () => {
   crm = await startCrm();
   gateway = new pg.Pool({ connectionString: crm.db.gatewayUrl, max: 3 });
   gateway.on("error", () => {});
   vic = await crm.db.account("vic@acme.test");
+  role = String(
+    (await crm.db.query("select role_name from tenancy.sites where name = 'acme'"))[0]?.role_name,
+  );
   await crm.db.query(
     `select access.define_policy('acme', '{"name": "hidden", "effect": "deny", "entities": ["crm/contacts"], "actions": ["read"], "condition": "name = ''Cyd''"}')`,
   );
@@ -31,8 +35,8 @@ async function asVic(...statements: string[]): Promise<unknown> {
   try {
     await client.query("begin");
     await client.query(
-      "select set_config('rowhouse.account', $1, true), set_config('rowhouse.site', $2, true), set_config('role', 'site_acme', true)",
-      [vic, crm.ids.acme],
+      "select set_config('rowhouse.account', $1, true), set_config('rowhouse.site', $2, true), set_config('role', $3, true)",
+      [vic, crm.ids.acme, role],
     );
     let rows: unknown[] = [];
     for (const sql of statements) rows = (await client.query({ text: sql, rowMode: "array" })).rows;
@@ -97,7 +101,7 @@ describe("roles and sessions", () => {
     ["the owner's session", "set session authorization rowhouse_owner", "42501"],
     ["a prepared transaction", "prepare transaction 'x'", "55000"],
     ["a role of its own", "create role mine", "42501"],
-    ["a grant", "grant site_beta to site_acme", "42501"],
+    ["a grant", "grant rowhouse_data to rowhouse_account", "42501"],
   ])("%s is not to be had", async (_what, sql, code) => {
     expect(await asVic(sql)).toBe(code);
   });
@@ -151,7 +155,7 @@ describe("nothing is made that others meet", () => {
   test("nor in a database that was restored, as soon as a server has started on it", async () => {
     const temporary = () =>
       crm.db
-        .query("select has_database_privilege('site_acme', current_database(), 'temporary') as may")
+        .query("select has_database_privilege($1, current_database(), 'temporary') as may", [role])
         .then(([row]) => row?.may);
     await crm.db.query(`grant temporary on database ${crm.db.name} to public`);
     expect(await temporary()).toBe(true);

@@ -35,6 +35,13 @@ begin
   elsif access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
     return;
   end if;
+  if coalesce(old.schema->'x-audit', 'false') <> 'false' and coalesce(refuse_lost_protection.schema->'x-audit', 'false') = 'false'
+    or audit.reads_are_on(old.schema) and not audit.reads_are_on(refuse_lost_protection.schema)
+  then
+    perform rowhouse.fail(403, format('This definition would end that records of %s are in the audit log', _path),
+      'Only owners and admins of the site may do that, or who has the permission @policies:define.', 'forbidden',
+      data.violation('/x-audit', 'cannot be taken away by you'));
+  end if;
   _unseen := access.unseen((old).id);
   select f.now into _field
   from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f,
@@ -57,4 +64,4 @@ begin
 end
 $$;
 comment on function access.refuse_lost_protection(data.entities, jsonb, jsonb) is
-  'Raises RH409 when an entity would, under another schema, have a field that roles or policies hide, lock or mask under a name that they do not know; RH403 when it would show a field to more people (a mask less, a conversion from a field that is masked, a name that a role may read), for who may not define policies. renames is {new: old}.';
+  'Raises RH409 when an entity would, under another schema, have a field that roles or policies hide, lock or mask under a name that they do not know; RH403 when it would show a field to more people (a mask less, a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';

@@ -1,4 +1,4 @@
--- What keeps an index or a relation from being built: the records, told by id or value.
+-- What keeps an index or a relation from being built: the records, told by id. Whoever may define the entity reads it.
 
 create or replace function data.refuse_duplicates(entity_id uuid) returns void
 language plpgsql set search_path = '' as $$
@@ -11,10 +11,10 @@ begin
     select coalesce(jsonb_agg(jsonb_build_object('field', f.name, 'keyword', 'x-unique')), '[]') from data.fields f
     where f.entity_id = _entity.id and f.is_building and (f.schema->>'x-unique')::boolean) || '{"option": "x-unique"}');
   perform rowhouse.fail(409, format('Records of %s are not unique: %s %s', _entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
-    'errors lists up to 20 values. Change those records, then define the index again.', 'records_do_not_fit', _errors);
+    'errors lists up to 20 of them. Change those records, then define the index again.', 'records_do_not_fit', _errors);
 end
 $$;
-comment on function data.refuse_duplicates(uuid) is 'Raises RH409 with the values that are not unique in the fields of an entity whose indexes are being built.';
+comment on function data.refuse_duplicates(uuid) is 'Raises RH409 with records whose values are not unique in the fields of an entity whose indexes are being built.';
 
 create or replace function data.refuse_orphans(entity_id uuid) returns void
 language plpgsql set search_path = '' as $$

@@ -97,7 +97,7 @@ begin
       perform data.build_upgrade(_entity, _schema_name);
       perform data.build_violations(_entity, _schema_name);
       _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
-        || data.key_offenders(_entity, _schema_name, changes);
+        || data.key_offenders(_entity, _schema_name, changes, data.may_be_told_values(old));
     end if;
     if _before is not null then
       _losses := data.conversion_losses(old, _entity, _schema_name, changes, _before);
@@ -114,7 +114,8 @@ $$;
 comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
   'What a definition would do to storage and records: {statements, deferred (what a worker does afterwards), offenders (up to 20 a kind), losses (data.conversion_losses), records, rewrites (records written), locks}.';
 
-create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb) returns jsonb
+drop function if exists data.key_offenders(data.entities, text, jsonb);
+create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb, tells_values boolean default false) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _source text := data.computed_call(entity, key_offenders.schema_name, data.upgraded_source(entity, 't'));
@@ -132,9 +133,13 @@ begin
     order by f.name
   loop
     if _field.is_unique then
-      execute format('select jsonb_agg(jsonb_build_object(''pointer'', %L, ''message'', format(''is %%s in %%s records'', v, n), ''id'', id))
-        from (select %s as v, count(*) as n, min(r.id::text) as id from (select t.id, %s as data from %s t) r group by 1 having count(*) > 1 and %2$s is not null limit 20) x',
-        '/' || _field.name, _field.value, _source, _table) into _found;
+      execute format($sql$
+        select jsonb_agg(jsonb_build_object('pointer', %L, 'id', x.id,
+          'message', case when %L then format('is %%s in %%s records', x.v, x.n) else format('is the same in %%s records', x.n) end))
+        from (
+          select %s as v, count(*) as n, min(r.id::text) as id from (select t.id, %s as data from %s t) r
+          group by 1 having count(*) > 1 and %3$s is not null limit 20) x $sql$,
+        '/' || _field.name, tells_values, _field.value, _source, _table) into _found;
       _out := _out || coalesce(_found, '[]');
     end if;
     if _field.target is not null then
@@ -147,7 +152,8 @@ begin
   return _out || data.unique_set_offenders(entity, format('select t.id, %s as data from %s t', _source, _table), changes);
 end
 $$;
-comment on function data.key_offenders(data.entities, text, jsonb) is 'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each.';
+comment on function data.key_offenders(data.entities, text, jsonb, boolean) is
+  'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each; the values that are not unique only where tells_values.';
 
 drop function if exists data.statement_locks(data.entities, text, text[]), data.statement_locks(data.entities, text, text[], boolean);
 create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean, fills_search boolean) returns jsonb
