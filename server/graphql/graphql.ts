@@ -63,7 +63,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     req: IncomingMessage,
     res: ServerResponse,
     context: ControlContext,
-    open: () => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
+    open: () => Promise<{ endpoint: Endpoint; claims: Record<string, string>; app?: string }>,
   ): Promise<void> {
     if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
       return serveGraphiql(req, res);
@@ -74,8 +74,10 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
       });
     }
     const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
-    const { endpoint, claims } = await open();
-    const { data, errors, executed } = await endpoint.run(request, claims);
+    const { endpoint, claims, app } = await open();
+    const { data, errors, executed, used } = await endpoint.run(request, claims);
+    const by = { account: context.claims?.sub ?? null, env: claims["rowhouse.env"] ?? "" };
+    if (app) for (const { entity, operation } of used) context.used?.(app, entity, operation, by);
     const formatted = errors.map((error) =>
       formatError(error, context.env.request_id, ({ message, cause }) =>
         log.error(
@@ -106,6 +108,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
         const { claims } = context;
         const app = await openApp(pool, claims, context);
         return {
+          app: app.app_id,
           endpoint: await instances.of(app),
           claims: {
             "rowhouse.account": claims?.sub ?? "",

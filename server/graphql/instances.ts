@@ -13,6 +13,7 @@ import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
 import { maskableEntities, seen } from "./seen.ts";
 import { unions } from "./unions.ts";
+import { usedEntities } from "./used.ts";
 
 /** An app as tenancy.open_request describes it. */
 export type App = {
@@ -112,6 +113,7 @@ export class Instances {
         relatedOrder,
         unions(app.app_id),
         allows(app.app_name),
+        usedEntities,
         seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
