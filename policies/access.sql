@@ -55,3 +55,4 @@ to rowhouse_data, rowhouse_account;
 grant select on access.mask_keys to rowhouse_data;
 drop policy if exists data_read on access.mask_keys;
 create policy data_read on access.mask_keys for select to rowhouse_data using (site_id = (select tenancy.site_id()) or (select auth.is_operator()));
+select access.renew_views();
