@@ -19,7 +19,8 @@ grant execute on function
   access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb), access.revoke_role_from_group(text, text, text),
   access.delegate(text, text, text, timestamptz, text[]), access.revoke_delegation(uuid),
   access.define_policy(text, jsonb, boolean), access.drop_policy(text, text, text, boolean),
-  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.allows_each(text, jsonb, text, text), access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
+  access.effective(text), access.allows(text, text, uuid), access.allows(text, text, text), access.allows_each(text, jsonb, text, text),
+  access.explain(text, text, text, uuid), access.who_can(text, text, uuid, int, text), access.what_can(text, text),
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),
@@ -74,7 +75,8 @@ grant execute on function access.my_assigner_site_ids(), access.my_group_ids() t
 
 -- Masks and field rules stand in views, which call them as their reader; the key of the mask hash only the views' owner reads.
 grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text), access.mask_year(text),
-  access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text), access.require_seen(uuid, text[]), access.plan_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
+  access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text),
+  access.require_seen(uuid, text[]), access.plan_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
   access.seen_condition(uuid, jsonb, text), access.source_field(data.entities, jsonb), access.seen_view(data.entities, text, text), access.unseen(uuid), access.named(jsonb), access.own_names(text[], jsonb), access.checked_change(text, jsonb, jsonb, text[], text[], text[], jsonb),
   access.refuse_fields(text, text[], text), access.is_mask(text), access.detect_pii(text)
 to rowhouse_data, rowhouse_account;
@@ -84,3 +86,4 @@ create policy data_read on access.mask_keys for select to rowhouse_data using (s
 
 -- Those made before there were barriers.
 select access.build_share(s) from access.shares s where s.accepted_at is not null and s.view_digest is null order by s.id;
+select access.renew_views();

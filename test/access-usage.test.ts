@@ -23,7 +23,7 @@ const roleOf = async (name: string) => (await usage()).roles.find((r) => r.name 
 
 beforeAll(async () => {
   crm = await startPosts();
-  gateway = await startGateway(crm.db, { ROWHOUSE_USAGE_SECONDS: "1" });
+  gateway = await startGateway(crm.db, { ROWHOUSE_USAGE_SECONDS: "1" }, 5, true);
   await run("select access.define_role('acme', $1)", [
     {
       name: "northern",
@@ -113,6 +113,57 @@ test("a refused request is not counted, and counts add up", async () => {
   expect([patch.status, await patch.text()]).toEqual([403, expect.any(String)]);
   await get();
   while ((await roleOf("northern"))?.requests !== 4) await sleep(50);
+});
+
+test("GraphQL is counted too: what is read, related records too, and what is written; not what was refused", async () => {
+  const { policies, permissions } = await usage();
+  const before = (await roleOf("northern"))?.requests ?? 0;
+  const count = (list: Line[], name: string) =>
+    list.find((l) => (l.name ?? `${l.role} ${l.permission}`) === name)?.requests ?? 0;
+  const ask = async (email: string, query: string, operationName: string | null = null) => {
+    const response = await fetch(`${gateway.url}${base}/graphql`, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${await gateway.token(email, "acme")}`,
+        "content-type": "application/json",
+      },
+      body: JSON.stringify({ query, operationName }),
+    });
+    return { errors: [], ...((await response.json()) as object) };
+  };
+  const pat = "pat@acme.test";
+  const list = `query one { postsFlatKinds { ...page } } query two { postsJsonbKinds { totalCount } } fragment page on PostsFlatKindConnection { nodes { title } }`;
+  for (let i = 0; i < 2; i++) expect((await ask(pat, list, "one")).errors).toEqual([]);
+  expect((await ask(pat, "{ postsFlatKinds(orderBy: SCORE_ASC) { aggregates { count } } }")).errors).toEqual(
+    [],
+  );
+  // Refused, invalid, and of another entity.
+  expect(
+    (
+      await ask(
+        "vic@acme.test",
+        'mutation { createPostsFlatKind(input: { postsFlatKind: { title: "x" } }) { clientMutationId } }',
+      )
+    ).errors,
+  ).not.toEqual([]);
+  expect((await ask(pat, "{ postsFlatKinds { nodes { nothing } } }")).errors).not.toEqual([]);
+  expect((await ask(pat, "{ contacts { nodes { name } } }")).errors).toEqual([]);
+  const made = await ask(
+    pat,
+    'mutation { createPostsFlatKind(input: { postsFlatKind: { title: "made" } }) { postsFlatKind { title } } }',
+  );
+  expect(made.errors).toEqual([]);
+  while (((await roleOf("northern"))?.requests ?? 0) < before + 5) await sleep(50);
+  await sleep(1_500); // one more window
+  const after = await usage();
+  expect((await roleOf("northern"))?.requests).toBe(before + 5);
+  expect(count(after.policies, "pats") - count(policies, "pats")).toBe(3);
+  expect(
+    count(after.permissions, "northern crm/posts_flat_kind:read") -
+      count(permissions, "northern crm/posts_flat_kind:read"),
+  ).toBe(3);
+  expect(count(after.permissions, "writer crm/*:create") - count(permissions, "writer crm/*:create")).toBe(1);
+  expect(count(after.permissions, "writer crm/*:read") - count(permissions, "writer crm/*:read")).toBe(4);
 });
 
 test("expired assignments and roles that nobody holds are named", async () => {

@@ -92,4 +92,29 @@ describe.each(storages)("in %s storage", (storage) => {
         return { data, errors };
       });
   });
+
+  test("an upgrade guards anew what a release before has built", async () => {
+    const { db, psql: ask } = worlds.one;
+    const [linked, seen] = [`${view}__linked_friends`, `${view}__seen_pay`];
+    const open = async () => [
+      (await ask(`select * from ${linked}`)).length,
+      await ask(`explain select from ${seen} where pay > 1`).then(
+        () => "told",
+        () => "refused",
+      ),
+    ];
+    expect(await open()).toEqual([0, "refused"]);
+    for (const [made, from, to] of [
+      [seen, / AND access\.plan_seen\([^)]*\)/, ""],
+      [linked, / AND \( SELECT \(\(\S+__rights\('read'::text, 1\) & '\d+'::bigint\) <> 0\)\)/, ""],
+    ] as const) {
+      const [row] = await db.query<{ d: string }>("select pg_get_viewdef($1::regclass) as d", [made]);
+      const before = (row?.d ?? "").replace(from, to);
+      expect(before).not.toBe(row?.d);
+      await db.query(`create or replace view ${made} as ${before}`);
+    }
+    expect(await open()).toEqual([1, "told"]);
+    await db.query("set role rowhouse_owner; select access.renew_views(); reset role");
+    expect(await open()).toEqual([0, "refused"]);
+  });
 });

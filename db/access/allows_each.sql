@@ -23,9 +23,9 @@ comment on function access.check_questions(jsonb) is 'Raises RH400 unless this i
 create or replace function access.answer_questions(site text, questions jsonb, app text) returns jsonb
 language sql stable set search_path = '' as $$
   select coalesce(jsonb_agg(q.value || jsonb_build_object('allowed',
-    access.allows(concat_ws('/', answer_questions.site, case when q.value->>'entity' !~ '/' then answer_questions.app end, q.value->>'entity'),
+    access.allows(concat_ws('/', answer_questions.site, case when e.name !~ '/' then answer_questions.app end, e.name),
       q.value->>'action', q.value->>'id')) order by q.n), '[]')
-  from jsonb_array_elements(answer_questions.questions) with ordinality q (value, n)
+  from jsonb_array_elements(answer_questions.questions) with ordinality q (value, n), lateral (select q.value->>'entity') e (name)
 $$;
 comment on function access.answer_questions(text, jsonb, text) is
   'Questions {entity, action, id}, each with "allowed", for the account of the claims. Internal. RH400, RH404.';
@@ -47,7 +47,8 @@ begin
   if allows_each.account is not null then
     _account := access.asked_account(_site.id, allows_each.account);
   end if;
-  perform access.claim(case when _site.id = tenancy.site_id() then _before else _before - 'roles' end || jsonb_build_object('site', _site.id));
+  perform access.claim(case when _site.id = tenancy.site_id() then _before else _before - 'roles' end
+    || jsonb_build_object('site', _site.id));
   _out := access.answer_questions(_site.name, allows_each.questions, allows_each.app);
   if _account is distinct from auth.account_id() then
     if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
@@ -62,4 +63,6 @@ begin
 end
 $$;
 comment on function access.allows_each(text, jsonb, text, text) is
-  'Whether one may: {"data": [{entity, action, id, allowed}]} for at most 200 questions [{"entity": "crm/posts", "action": "update", "id"}] about a site (null: that of the claims), in their order; without id whether with any record. For oneself by access.allows; owners, admins and @policies:define also for the account with an email. Entities without an app are those of app. RH400, RH403, RH404.';
+  'Whether one may: {"data": [{entity, action, id, allowed}]} for at most 200 questions [{"entity": "crm/posts", "action": "update", "id"}] '
+  'about a site (null: that of the claims), in their order; without id whether with any record. For oneself by access.allows; owners, '
+  'admins and @policies:define also for the account with an email. Entities without an app are those of app. RH400, RH403, RH404.';

@@ -19,7 +19,8 @@ begin
 end
 $$;
 comment on function access.asked_account(uuid, text) is
-  'The account with this email, null for none, that the caller asks about: its own, or as somebody who may ask about others. Internal. RH403, RH404.';
+  'The account with this email, null for none, that the caller asks about: its own, or as somebody who may ask about others. Internal. '
+  'RH403, RH404.';
 
 create or replace function access.explain(account text, entity text, action text, record uuid default null) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$

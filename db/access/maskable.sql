@@ -18,4 +18,5 @@ language sql stable security definer set search_path = '' as $$
   where e.app_id = maskable_entities.app_id and m.fields <> '{}'
 $$;
 comment on function access.maskable_entities(uuid) is
-  'The entities of an app that have fields which some readers see masked or hidden, with these fields, and those of them that a new record must have. For the gateway.';
+  'The entities of an app that have fields which some readers see masked or hidden, with these fields, and those of them that a new record '
+  'must have. For the gateway.';

@@ -127,7 +127,8 @@ begin
 end
 $$;
 comment on function access.plan_seen(uuid, text[]) is
-  'access.require_seen while a statement is planned: with constants it is no part of the plan. Beside access.require_seen only, never in its place. Internal. RH403.';
+  'access.require_seen while a statement is planned: with constants it is no part of the plan. Beside access.require_seen only, never in '
+  'its place. Internal. RH403.';
 
 create or replace function access.build_seen_views(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

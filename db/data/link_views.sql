@@ -1,6 +1,7 @@
--- How links are read. A link is there for those only who may see the records at both of its ends, and the list it stands on in full: the entity's view asks the
--- storage of the other, and relations and filters go through a view of the links that asks both. Each end is a scalar subquery,
--- which the planner cannot turn into a join: before the first analyze it read 10,000 records for three (20 lists: 16 ms, 0.6 so).
+-- How links are read. A link is there for those only who may see the records at both of its ends, and the list that it stands on in full:
+-- the entity's view asks the storage of the other, and relations and filters go through a view of the links that asks both. Each end is a
+-- scalar subquery, which the planner cannot turn into a join: before the first analyze it read 10,000 records for three (20 lists: 16 ms,
+-- 0.6 so).
 
 create or replace function data.link_columns(entity data.entities, source text, state text) returns table (name text, expression text)
 language sql stable set search_path = '' as $$

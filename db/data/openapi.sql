@@ -75,7 +75,8 @@ comment on function data.openapi_schemas(data.entities) is 'The component schema
 create or replace function data.openapi_masked(property jsonb, sql_type text) returns jsonb
 language sql immutable set search_path = '' as $$
   select jsonb_build_object(
-    'anyOf', jsonb_build_array(property) || case sql_type when 'text' then '[{"type": "string"}]' else '[]'::jsonb end || '[{"type": "null"}]',
+    'anyOf', jsonb_build_array(property)
+      || case sql_type when 'text' then '[{"type": "string"}]' else '[]'::jsonb end || '[{"type": "null"}]',
     'description', coalesce((property->>'description') || ' ', '') || 'Masked or null for whom it is not meant.')
     || case when property ? 'x-computed' then '{"readOnly": true}' else '{}'::jsonb end
 $$;

@@ -6,6 +6,7 @@ import {
   type ExecutionResult,
   GraphQLError,
   getOperationAST,
+  type OperationDefinitionNode,
   parse,
   validate,
 } from "postgraphile/graphql";
@@ -15,6 +16,7 @@ import { withHints } from "./hints.ts";
 import { type Limits, refuseTooLarge, tooMuch } from "./limits.ts";
 import { refuseTooManyRecords, withPages } from "./lists.ts";
 import type { Built } from "./schema.ts";
+import { type Used, usedBy } from "./used.ts";
 
 /** A request's body, checked for shape. */
 export type GraphqlRequest = {
@@ -23,8 +25,13 @@ export type GraphqlRequest = {
   operationName: string | null;
 };
 
-/** What an execution gave; data is JSON text. */
-export type GraphqlResult = { data: string | null; errors: readonly GraphQLError[]; executed: boolean };
+/** What an execution gave; data is JSON text; used is what an execution without errors did with which entities. */
+export type GraphqlResult = {
+  data: string | null;
+  errors: readonly GraphQLError[];
+  executed: boolean;
+  used: readonly Used[];
+};
 
 const DOCUMENTS_KEPT = 200; // parsed and validated, of one schema
 const MOST_ERRORS = 10;
@@ -36,6 +43,7 @@ export class Endpoint {
   readonly #limits: Limits;
   readonly #withPgClient: ReturnType<typeof transactions>;
   readonly #readOnly: "on" | "off";
+  readonly #used = new WeakMap<OperationDefinitionNode, Used[]>();
   readonly #documents = new LRUCache<string, DocumentNode | readonly GraphQLError[]>({ max: DOCUMENTS_KEPT });
 
   /** `salt` is different for every definition, see transactions(). `readsAreNoted`: what queries read is written down. */
@@ -50,7 +58,7 @@ export class Endpoint {
   /** Runs a request with the settings of its transactions: role and claims. */
   async run(request: GraphqlRequest, settings: Record<string, string>): Promise<GraphqlResult> {
     const document = this.#document(request.query);
-    if (!("kind" in document)) return { data: null, errors: document, executed: false };
+    if (!("kind" in document)) return { data: null, errors: document, executed: false, used: [] };
     const operation = getOperationAST(document, request.operationName);
     if (operation?.operation === "subscription")
       return { data: null, errors: [new GraphQLError("There are no subscriptions here")], executed: false };
@@ -59,8 +67,9 @@ export class Endpoint {
           refuseTooManyRecords(this.#built.schema, document, operation, request.variables, this.#limits),
         )
       : new GraphQLError("Name the operation to run: operationName must be one of the document's");
-    if (refusal) return { data: null, errors: [refusal], executed: false };
-    const isQuery = operation?.operation === "query";
+    if (refusal || !operation)
+      return { data: null, errors: refusal ? [refusal] : [], executed: false, used: [] };
+    const isQuery = operation.operation === "query";
     const result = (await execute({
       schema: this.#built.schema,
       document,
@@ -79,7 +88,15 @@ export class Endpoint {
       data: typeof data === "string" ? data : data == null ? null : JSON.stringify(data),
       errors,
       executed: data !== undefined,
+      used: data !== undefined && errors.length === 0 ? this.#usedBy(document, operation) : [],
     };
+  }
+
+  // Of a document that is kept, once.
+  #usedBy(document: DocumentNode, operation: OperationDefinitionNode): Used[] {
+    const used = this.#used.get(operation) ?? usedBy(this.#built.schema, document, operation);
+    this.#used.set(operation, used);
+    return used;
   }
 
   #document(query: string): DocumentNode | readonly GraphQLError[] {

@@ -63,7 +63,9 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     req: IncomingMessage,
     res: ServerResponse,
     context: ControlContext,
-    open: (request: GraphqlRequest) => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
+    open: (
+      request: GraphqlRequest,
+    ) => Promise<{ endpoint: Endpoint; claims: Record<string, string>; app?: string }>,
   ): Promise<void> {
     if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
       return serveGraphiql(req, res);
@@ -74,8 +76,10 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
       });
     }
     const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
-    const { endpoint, claims } = await open(request);
-    const { data, errors, executed } = await endpoint.run(request, claims);
+    const { endpoint, claims, app } = await open(request);
+    const { data, errors, executed, used } = await endpoint.run(request, claims);
+    const by = { account: context.claims?.sub ?? null, env: claims["rowhouse.env"] ?? "" };
+    if (app) for (const { entity, operation } of used) context.used?.(app, entity, operation, by);
     const formatted = errors.map((error) =>
       formatError(error, context.env.request_id, ({ message, cause }) =>
         log.error(
@@ -108,6 +112,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
         const endpoint = await instances.of(app);
         const env = endpoint.readsAreNoted ? asked(context.env, request) : context.env;
         return {
+          app: app.app_id,
           endpoint,
           claims: {
             "rowhouse.account": claims?.sub ?? "",

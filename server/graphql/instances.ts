@@ -16,6 +16,7 @@ import { maskableEntities, seen } from "./seen.ts";
 import { sort } from "./sort.ts";
 import { transaction } from "./transaction.ts";
 import { unions } from "./unions.ts";
+import { usedEntities } from "./used.ts";
 
 /** An app as tenancy.open_request describes it. */
 export type App = {
@@ -122,6 +123,7 @@ export class Instances {
         transaction(app.app_id),
         estimates(app.app_id),
         allows(app.app_name),
+        usedEntities,
         seen(await maskableEntities(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [

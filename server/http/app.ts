@@ -62,7 +62,12 @@ export function createApp(parts: AppParts): RequestListener {
 
   function contextOf(request: Request): ControlContext {
     const { claims, env } = request;
-    return { claims, env, denied: (denial) => denials.note(request, denial) };
+    return {
+      claims,
+      env,
+      denied: (denial) => denials.note(request, denial),
+      used: (...used) => usage.note(...used),
+    };
   }
 
   async function serveApp(address: Address, request: Request, req: IncomingMessage, res: ServerResponse) {

@@ -2,6 +2,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Claims } from "../auth/tokens.ts";
 import type { Denial } from "./denials.ts";
 import type { Env } from "./env.ts";
+import type { Operation } from "./plan.ts";
+import type { Caller } from "./query.ts";
 
 export type { Claims };
 
@@ -15,10 +17,12 @@ export type RequestContext = {
   env: Env;
   /** Is told what was refused within an answer that succeeded. */
   denied?: (denial: Denial) => void;
+  /** Is told what an answer that succeeded did with an entity of an app (its UUID), for whom. */
+  used?: (app: string, entity: string, operation: Operation, by: Pick<Caller, "account" | "env">) => void;
 };
 
 /** A request that belongs to no app: the control plane. */
-export type ControlContext = Pick<RequestContext, "claims" | "env" | "denied">;
+export type ControlContext = Pick<RequestContext, "claims" | "env" | "denied" | "used">;
 
 /** Verifies access tokens; throws a 401 Problem when one is not valid. */
 export type Tokens = { verify(token: string): Claims };

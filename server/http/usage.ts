@@ -34,7 +34,12 @@ export class Usage {
     this.#window = window;
   }
 
-  note(app: string, entity: string, operation: Operation, { account, env }: Caller): void {
+  note(
+    app: string,
+    entity: string,
+    operation: Operation,
+    { account, env }: Pick<Caller, "account" | "env">,
+  ): void {
     if (this.#window === 0 || account === null) return;
     const key = `${account} ${app} ${operation} ${entity}`;
     const used = this.#counts.get(key);
