@@ -547,6 +547,23 @@ describe("docs/doors.md tells what there is", () => {
     expect(functions.filter((name) => !known.some(({ proname }) => proname === name))).toEqual([]);
   });
 
+  test("a search comes in the order that is asked for, the best first only without one", async () => {
+    for (const title of ["Zed zed zed", "Any zed"])
+      await crm.send(`${base}/pages`, { method: "POST", body: { title } });
+    const titles = async (args: string, types = "", variables = {}) =>
+      (
+        await data(`query ${types} { pages(search: "zed"${args}) { nodes { title } } }`, variables)
+      ).pages.nodes.map(({ title }: { title: string }) => title);
+    expect(await titles("")).toEqual(["Zed zed zed", "Any zed"]);
+    for (const found of [
+      await titles(", sort: {title: ASC}"),
+      await titles(", sort: $s", "($s: [PageSort!])", { s: [{ title: "ASC" }] }),
+      await titles(", orderBy: TITLE_ASC"),
+      await titles(", orderBy: $by", "($by: [PageOrderBy!])", { by: ["TITLE_ASC"] }),
+    ])
+      expect(found).toEqual(["Any zed", "Zed zed zed"]);
+  });
+
   test("the transaction of docs/writing.md runs", async () => {
     const document = [...guideText("writing.md").matchAll(/```graphql\n([\s\S]*?)```/g)].at(
       -1,
