@@ -339,6 +339,25 @@ describe("transactions", () => {
     expect((await run(operations)).errors).toMatchObject([{ extensions: { status } }]);
   });
 
+  test("in the document itself, and what is too deep, empty or null", async () => {
+    const written = await data(
+      'mutation { transaction(operations: [{operation: "insert", entity: "firms", data: {name: "Doc", city_id: null}, as: "d"}]) }',
+    );
+    expect(written.transaction).toMatchObject([{ name: "Doc" }]);
+    await data(
+      'mutation { deleteFirms(input: {filter: {name: {in: ["Doc", "Nine"]}}, max: 2}) { deleted } }',
+    );
+    expect((await run([])).data.transaction).toEqual([]);
+    for (const none of [null, [null]]) expect((await run(none)).errors[0]?.extensions.status).toBe(400);
+    let deep: unknown = 1;
+    for (let n = 0; n < 3_000; n++) deep = { deep };
+    const { status, errors } = await run([{ operation: "insert", entity: "firms", data: { name: deep } }]);
+    expect([status, errors[0]?.extensions.status]).toEqual([200, 422]);
+    let far: unknown = { name: "ASC" };
+    for (let n = 0; n < 3_000; n++) far = { boss: far };
+    expect((await ask(list, { sort: [far] })).errors[0]?.extensions.status).toBe(400);
+  });
+
   test("nobody writes what they may not", async () => {
     const operations = [{ operation: "insert", entity: "firms", data: { name: "Mine" } }];
     expect((await run(operations, "vic@acme.test")).errors).toMatchObject([{ extensions: { status: 403 } }]);
@@ -360,6 +379,34 @@ test("estimates count as count=estimated does, of what the reader may see", asyn
     firmsEstimate: { count: 0 },
     workersEstimate: { count: 6 },
   });
+});
+
+test("estimates without a filter, and in place of nothing", async () => {
+  expect(
+    (await data("query ($f: WorkerFilter) { workersEstimate(filter: $f) { count } }", { f: null }))
+      .workersEstimate.count,
+  ).toBe(6);
+  for (const filter of ["{name: null}", "{name: {equalTo: null}}", '{name: {matchesNothing: "x"}}'])
+    expect((await ask(`{ workersEstimate(filter: ${filter}) { count } }`)).errors[0]?.extensions.status).toBe(
+      400,
+    );
+});
+
+test("data.replace unsets what is not given, if it has the version that was seen", async () => {
+  const text = await crm.db.as("acme", "ann@acme.test", async (client) => {
+    const { rows } = await client.query(
+      `with made as (select data.insert('acme/crm/firms', '{"name": "R"}') as r)
+       select r->>'id' as id from made`,
+    );
+    const replaced = await client.query("select data.replace('acme/crm/firms', $1, '{}', 1) as r", [
+      rows[0].id,
+    ]);
+    const again = await client
+      .query("select data.replace('acme/crm/firms', $1, '{}', 1) as r", [rows[0].id])
+      .catch((error) => error.code);
+    return [replaced.rows[0].r.name, replaced.rows[0].r.version, again];
+  });
+  expect(text).toEqual([null, 2, "RH409"]);
 });
 
 test("groups by related records and values inside objects: a union of one entity", async () => {
@@ -409,6 +456,33 @@ describe("what a newcomer types first is answered with what there is", () => {
     const { status, errors } = await ask("subscription { workers { nodes { id } } }");
     expect([status, errors[0]?.extensions.status]).toEqual([400, 400]);
   });
+});
+
+test("who mistypes a name is told the names there are, and a stranger none", async () => {
+  const rest = await crm.send(`${base}/worker`);
+  expect([rest.status, (rest.json as unknown as { hint: string }).hint]).toEqual([
+    404,
+    expect.stringMatching(/^Entities of this app: cities, companies, .*workers$/),
+  ]);
+  const said = (as: string, email: string, path: string) =>
+    crm.db.as(as, email, (client) =>
+      client.query("select data.find($1)", [path]).catch((error) => [error.code, error.hint]),
+    );
+  expect(await said("acme", "ann@acme.test", "acme/crm/worker")).toEqual([
+    "RH404",
+    expect.stringContaining("workers"),
+  ]);
+  expect(await said("beta", "bob@beta.test", "acme/crm/worker")).toEqual([
+    "RH404",
+    expect.not.stringContaining("workers"),
+  ]);
+  for (const path of ["crm/workers", "workers", "", "acme/crm/"])
+    expect([path, await said("acme", "ann@acme.test", path)]).toEqual([
+      path,
+      ["RH400", expect.stringContaining("site/app/entity")],
+    ]);
+  const anonymous = await crm.send(`${base}/worker`, { as: null });
+  expect([anonymous.status, anonymous.text]).toEqual([401, expect.not.stringContaining("cities")]);
 });
 
 describe("docs/doors.md tells what there is", () => {
@@ -471,6 +545,23 @@ describe("docs/doors.md tells what there is", () => {
       "select distinct proname from pg_proc where pronamespace = 'data'::regnamespace",
     );
     expect(functions.filter((name) => !known.some(({ proname }) => proname === name))).toEqual([]);
+  });
+
+  test("a search comes in the order that is asked for, the best first only without one", async () => {
+    for (const title of ["Zed zed zed", "Any zed"])
+      await crm.send(`${base}/pages`, { method: "POST", body: { title } });
+    const titles = async (args: string, types = "", variables = {}) =>
+      (
+        await data(`query ${types} { pages(search: "zed"${args}) { nodes { title } } }`, variables)
+      ).pages.nodes.map(({ title }: { title: string }) => title);
+    expect(await titles("")).toEqual(["Zed zed zed", "Any zed"]);
+    for (const found of [
+      await titles(", sort: {title: ASC}"),
+      await titles(", sort: $s", "($s: [PageSort!])", { s: [{ title: "ASC" }] }),
+      await titles(", orderBy: TITLE_ASC"),
+      await titles(", orderBy: $by", "($by: [PageOrderBy!])", { by: ["TITLE_ASC"] }),
+    ])
+      expect(found).toEqual(["Any zed", "Zed zed zed"]);
   });
 
   test("the transaction of docs/writing.md runs", async () => {

@@ -2,6 +2,7 @@ create or replace function data.resolve_entity(app text, entity text, out entity
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _found record;
+  _names text;
 begin
   if resolve_entity.app ~ '/' then
     select a.schema_name, a.definition_version, e as entity into _found
@@ -19,14 +20,24 @@ begin
   version := _found.definition_version;
   entity_row := _found.entity;
   perform access.require_public((entity_row).id);
-  if schema_name is null then
+  if coalesce(resolve_entity.entity, '') = '' then
+    perform rowhouse.fail(400, format('%L does not name an entity', left(resolve_entity.app, 120)),
+      'Write site/app/entity, for example acme/crm/contacts.', 'invalid_path');
+  elsif schema_name is null then
+    select left(string_agg(e.name, ', ' order by e.name), 1000) into _names
+    from tenancy.sites s join tenancy.apps a on a.site_id = s.id join data.entities e on e.app_id = a.id
+    where case when resolve_entity.app ~ '/' then resolve_entity.app = s.name || '/' || a.name
+        else s.id = tenancy.site_id() and resolve_entity.app in (a.name, a.id::text) end
+      and (auth.is_operator() or s.id = tenancy.site_id() and exists (
+        select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id()));
     perform rowhouse.fail(404, format('There is no entity %L in this app', left(resolve_entity.entity, 60)),
-      'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.', 'not_found');
+      coalesce('Entities of this app: ' || _names, 'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.'),
+      'not_found');
   end if;
 end
 $$;
 comment on function data.resolve_entity(text, text) is
-  'An entity by app (a name or UUID within the site of the claims, or site/app) and name, with the app''s schema and definition version. RH401 when nobody is logged in and it is not public, RH404.';
+  'An entity by app (a name or UUID within the site of the claims, or site/app) and name, with the app''s schema and definition version. RH400, RH401 when nobody is logged in and it is not public, RH404.';
 
 create or replace function data.compile(app text, entity text, operation text, shape jsonb default '{}') returns jsonb
 language plpgsql stable set search_path = '' as $$

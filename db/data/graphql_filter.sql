@@ -9,25 +9,30 @@ comment on function data.like_pattern(text, text, text) is 'A pattern for LIKE t
 create or replace function data.graphql_condition(operator text, operand jsonb) returns jsonb
 language plpgsql immutable set search_path = '' as $$
 declare
-  _plain text := (select o.to_ from (values ('equalTo', '$eq'), ('distinctFrom', '$ne'), ('notDistinctFrom', '$eq'), ('in', '$in'), ('lessThan', '$lt'),
-    ('lessThanOrEqualTo', '$lte'), ('greaterThan', '$gt'), ('greaterThanOrEqualTo', '$gte'), ('like', '$like'), ('likeInsensitive', '$ilike'),
-    ('contains', '$contains')) o (from_, to_) where o.from_ = graphql_condition.operator);
+  _plain text := (
+    select o.to_ from (values ('equalTo', '$eq'), ('distinctFrom', '$ne'), ('notDistinctFrom', '$eq'), ('in', '$in'),
+      ('lessThan', '$lt'), ('lessThanOrEqualTo', '$lte'), ('greaterThan', '$gt'), ('greaterThanOrEqualTo', '$gte'),
+      ('like', '$like'), ('likeInsensitive', '$ilike'), ('contains', '$contains')) o (from_, to_)
+    where o.from_ = graphql_condition.operator);
   _text text[] := regexp_match(graphql_condition.operator, '^(includes|startsWith|endsWith|equalTo)(Insensitive)?$');
 begin
   if coalesce(operand, 'null') = 'null' then
-    perform rowhouse.fail(400, format('%s compares with null', operator), 'Ask for missing values with isNull: true.', 'invalid_filter');
+    perform rowhouse.fail(400, format('%s compares with null', operator), 'Ask for missing values with isNull: true.',
+      'invalid_filter');
   elsif operator = 'isNull' then
     return jsonb_build_object('$exists', operand = 'false');
   elsif _plain is not null then
     return jsonb_build_object(_plain, operand);
   elsif _text is not null then
     return jsonb_build_object(case when _text[2] is null then '$like' else '$ilike' end, data.like_pattern(operand #>> '{}',
-      case when _text[1] in ('includes', 'endsWith') then '%' else '' end, case when _text[1] in ('includes', 'startsWith') then '%' else '' end));
+      case when _text[1] in ('includes', 'endsWith') then '%' else '' end,
+      case when _text[1] in ('includes', 'startsWith') then '%' else '' end));
   elsif operator ~ '^not[A-Z]' then
     return jsonb_build_object('$not', data.graphql_condition(lower(substr(operator, 4, 1)) || substr(operator, 5), operand), '$exists', true);
   end if;
   perform rowhouse.fail(400, format('%s is not known to the filter of a batch or an estimate', left(operator, 60)),
-    'Use isNull, equalTo, in, lessThan, greaterThan (…OrEqualTo), like, includes, startsWith, endsWith, contains, their negations, and, or, not.', 'unknown_operator');
+    'Use isNull, equalTo, in, lessThan, greaterThan (…OrEqualTo), like, includes, startsWith, endsWith, contains, their negations, '
+      'and, or, not.', 'unknown_operator');
 end
 $$;
 comment on function data.graphql_condition(text, jsonb) is 'One comparison of a GraphQL filter as a condition of the filter language. RH400.';

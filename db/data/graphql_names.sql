@@ -67,17 +67,21 @@ language sql stable set search_path = '' as $$
     union all
     select r.source_type, rowhouse.camel(r.name), format('relation %s of %s (x-relation name)', r.name, r.source) from relations r
     union all
-    select r.target_type, rowhouse.camel(r.inverse_name), format('relation %s of %s (x-relation inverse of %s.%s)', r.inverse_name, r.target, r.source, r.field)
-    from (select inverse_name, target, target_type, source, field from relations union all select inverse_name, target, target_type, source, field from links) r
+    select r.target_type, rowhouse.camel(r.inverse_name),
+      format('relation %s of %s (x-relation inverse of %s.%s)', r.inverse_name, r.target, r.source, r.field)
+    from (select inverse_name, target, target_type, source, field from relations
+      union all select inverse_name, target, target_type, source, field from links) r
     union all
-    select l.source_type, rowhouse.camel(l.name), format('relation %s of %s (x-relation name)', l.name, l.source) from links l where l.name <> l.field
+    select l.source_type, rowhouse.camel(l.name), format('relation %s of %s (x-relation name)', l.name, l.source)
+    from links l where l.name <> l.field
   )
   select 'Query', n, format('entity %s', e.name) from entities e, unnest(array[e.one, e.many]) n
   union all
   select 'Query', e.one || 'By' || rowhouse.upper_camel(f.name), format('unique property %s of %s', f.name, e.name)
   from entities e join data.fields f on f.entity_id = e.id where f.is_unique
   union all
-  select 'Query', e.one || 'By' || (select string_agg(rowhouse.upper_camel(f), 'And' order by n) from unnest(s.fields) with ordinality x (f, n)),
+  select 'Query',
+    e.one || 'By' || (select string_agg(rowhouse.upper_camel(f), 'And' order by n) from unnest(s.fields) with ordinality x (f, n)),
     format('unique properties %s of %s', array_to_string(s.fields, ', '), e.name)
   from entities e join data.entities d on d.id = e.id, data.unique_sets(d.schema) s
   union all
@@ -87,9 +91,14 @@ language sql stable set search_path = '' as $$
   union all
   select k.scope, k.name, format('%s of %s', k.option, e.name)
   from entities e join data.entities d on d.id = e.id, lateral (values
-    ('x-soft-delete', 'Query', 'deleted' || rowhouse.upper_camel(data.plural(e.name))), ('x-soft-delete', e.type, 'deletedAt'), ('x-soft-delete', e.type, 'deletedBy'),
-    ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Input'), ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Payload'),
-    ('x-history', 'Query', e.one || 'History'), ('x-history', 'Query', e.one || 'AsOf'), ('x-history', 'Query', e.many || 'AsOf'))
+    ('x-soft-delete', 'Query', 'deleted' || rowhouse.upper_camel(data.plural(e.name))),
+    ('x-soft-delete', e.type, 'deletedAt'),
+    ('x-soft-delete', e.type, 'deletedBy'),
+    ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Input'),
+    ('x-soft-delete', 'the schema', 'Restore' || e.type || 'Payload'),
+    ('x-history', 'Query', e.one || 'History'),
+    ('x-history', 'Query', e.one || 'AsOf'),
+    ('x-history', 'Query', e.many || 'AsOf'))
     k (option, scope, name)
   where d.schema->k.option = 'true'
   union all
@@ -109,8 +118,10 @@ language sql stable set search_path = '' as $$
   select 'the schema', v || rowhouse.upper_camel(e.many) || s, format('batches of entity %s', e.name)
   from entities e, unnest(array['Create', 'Update', 'Delete', 'Upsert']) v, unnest(array['Input', 'Payload']) s
   union all
-  select distinct 'the schema', format('%sToMany%sFilter', r.target_type, r.source_type), format('relations from %s to %s', r.source, r.target)
-  from (select target_type, source_type, source, target from relations union all select target_type, source_type, source, target from links
+  select distinct 'the schema', format('%sToMany%sFilter', r.target_type, r.source_type),
+    format('relations from %s to %s', r.source, r.target)
+  from (select target_type, source_type, source, target from relations
+    union all select target_type, source_type, source, target from links
     union all select source_type, target_type, target, source from links) r
   union all
   select 'the schema', t || s, 'GraphQL itself'
@@ -132,7 +143,8 @@ language sql stable set search_path = '' as $$
   select r.target_type, rowhouse.camel(r.inverse_name) || s, format('the filter on relation %s of %s', r.inverse_name, r.target)
   from relations r, unnest(array['Exist', 'Exists']) s
   union all
-  select l.target_type, rowhouse.camel(l.inverse_name) || 'Exist', format('the filter on relation %s of %s', l.inverse_name, l.target) from links l
+  select l.target_type, rowhouse.camel(l.inverse_name) || 'Exist', format('the filter on relation %s of %s', l.inverse_name, l.target)
+  from links l
   union all
   select l.source_type, rowhouse.camel(l.name) || 'Exist', format('the filter on relation %s of %s', l.name, l.source) from links l
 $$;

@@ -121,17 +121,24 @@ returns table (kind text, entity text, fields text[], message text, calls bigint
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _app tenancy.apps := access.require_definer(index_advice.app);
-  _since text := (select to_char(coalesce(d.stats_reset, pg_postmaster_start_time()) at time zone 'UTC', 'YYYY-MM-DD') from pg_catalog.pg_stat_database d where d.datname = current_database());
+  _since text := (
+    select to_char(coalesce(d.stats_reset, pg_postmaster_start_time()) at time zone 'UTC', 'YYYY-MM-DD')
+    from pg_catalog.pg_stat_database d where d.datname = current_database());
 begin
   return query
-  select 'missing', m.entity, m.fields, format('an index on %s would spare %s %% of %s ms in %s statements over %s', array_to_string(m.fields, ', '),
-    floor(m.gain * 100), m.total_ms, m.calls, m.entity), m.calls, m.total_ms, m.gain, data.index_snippet(m.fields)
+  select 'missing', m.entity, m.fields,
+    format('an index on %s would spare %s %% of %s ms in %s statements over %s', array_to_string(m.fields, ', '),
+      floor(m.gain * 100), m.total_ms, m.calls, m.entity),
+    m.calls, m.total_ms, m.gain, data.index_snippet(m.fields)
   from data.missing_indexes(_app.id) m where m.gain >= 0.1 order by m.gain * m.total_ms desc, m.entity, m.fields;
 
   return query
-  select 'unused', e.name, string_to_array(data.index_words(i.columns), ', '), format('the index on %s was not used since %s; it takes %s, and time with every write', data.index_words(i.columns),
-    _since, pg_size_pretty(pg_relation_size(s.indexrelid))), s.idx_scan, null::numeric, null::numeric,
-    case when i.name ~ '_ix_[0-9a-f]{8}$' then jsonb_build_object('x-indexes', coalesce((select jsonb_agg(x) from jsonb_array_elements(e.schema->'x-indexes') x
+  select 'unused', e.name, string_to_array(data.index_words(i.columns), ', '),
+    format('the index on %s was not used since %s; it takes %s, and time with every write', data.index_words(i.columns),
+      _since, pg_size_pretty(pg_relation_size(s.indexrelid))),
+    s.idx_scan, null::numeric, null::numeric,
+    case when i.name ~ '_ix_[0-9a-f]{8}$' then jsonb_build_object('x-indexes', coalesce((
+        select jsonb_agg(x) from jsonb_array_elements(e.schema->'x-indexes') x
         where data.compound_index_name(e, e.schema, x) <> i.name), '[]'))
       else jsonb_build_object('properties', jsonb_build_object(i.columns[1], '{"x-index": false}'::jsonb)) end
   from data.entities e cross join data.entity_indexes(e, _app.schema_name) i
@@ -139,17 +146,20 @@ begin
   where e.app_id = _app.id and s.idx_scan = 0 and not i.is_unique
     and i.columns[1] not in ('created_at', '_search', 'expires_at') -- these are not a definition's to take away
     -- A relation's is used when what it refers to is deleted.
-    and not exists (select from data.relations r where r.entity_id = e.id and r.field = i.columns[1] and i.name !~ '_ix_[0-9a-f]{8}$')
+    and not exists (
+      select from data.relations r where r.entity_id = e.id and r.field = i.columns[1] and i.name !~ '_ix_[0-9a-f]{8}$')
   order by pg_relation_size(s.indexrelid) desc, i.name;
 
   return query
-  select 'unfinished', e.name, array(select f.name from data.fields f where f.entity_id = e.id and f.is_building order by f.name), format('%s of %s records are done', o.records_done, o.records_total),
-    null::bigint, null::numeric, null::numeric, null::jsonb
-  from data.operations o join data.entities e on e.id = o.entity_id where e.app_id = _app.id and o.kind = 'build_index' and o.state in ('waiting', 'running');
+  select 'unfinished', e.name, array(select f.name from data.fields f where f.entity_id = e.id and f.is_building order by f.name),
+    format('%s of %s records are done', o.records_done, o.records_total), null::bigint, null::numeric, null::numeric, null::jsonb
+  from data.operations o join data.entities e on e.id = o.entity_id
+  where e.app_id = _app.id and o.kind = 'build_index' and o.state in ('waiting', 'running');
 
   if not exists (select from data.app_statements(_app.id)) then
     return query select 'unknown', null::text, null::text[],
-      'no statement of this app was counted: pg_stat_statements is not installed, may not be read by rowhouse_owner (grant pg_read_all_stats), or nobody asked for anything yet',
+      'no statement of this app was counted: pg_stat_statements is not installed, may not be read by rowhouse_owner '
+        '(grant pg_read_all_stats), or nobody asked for anything yet',
       null::bigint, null::numeric, null::numeric, null::jsonb;
   end if;
 end

@@ -142,8 +142,8 @@ comment on function data.write(text, text, uuid, jsonb, int) is
 drop function if exists data.insert(text, jsonb);
 create or replace function data.insert(entity text, records jsonb, with_records boolean default true) returns jsonb
 language sql set search_path = '' as $$
-  select data.write(insert.entity, case when not with_records then 'insert_ids' when jsonb_typeof(insert.records) = 'array' then 'insert_list' else 'insert' end,
-    null, insert.records, null)
+  select data.write(insert.entity, case when not with_records then 'insert_ids'
+    when jsonb_typeof(insert.records) = 'array' then 'insert_list' else 'insert' end, null, insert.records, null)
 $$;
 comment on function data.insert(text, jsonb, boolean) is
   'Inserts a record or a list of at most 10,000, all or nothing, and returns them; without records, which takes half the time, {"meta": {"inserted"}, "ids"} in order. RH403, RH404, RH422 lists every problem.';

@@ -22,7 +22,7 @@ function searchFunction(codec: PgCodec | undefined): { schema: string; name: str
 /** Lists of entities with x-search take `search`: what it finds, the best first unless `orderBy` says otherwise. */
 const searchArgument: GraphileConfig.Plugin = {
   name: "SearchArgumentPlugin",
-  after: ["PgConnectionArgOrderByPlugin"], // an explicit order comes first
+  after: ["PgConnectionArgOrderByPlugin", "SortArgumentPlugin"], // an explicit order comes first
   schema: {
     hooks: {
       GraphQLObjectType_fields_field_args(args, build, { scope, Self }) {

@@ -29,7 +29,7 @@ const joined = new WeakMap<PgSelectQueryBuilder, Map<string, SQL>>();
 /** Lists take `sort: [{company: {city: ASC}}, {name: DESC}]`: by fields of the record and of those it refers to, as far as REST's sort reaches. */
 export const sort: GraphileConfig.Plugin = {
   name: "SortArgumentPlugin",
-  after: ["PgConnectionArgOrderByPlugin", "SearchArgumentPlugin"], // orderBy comes first
+  after: ["PgConnectionArgOrderByPlugin"], // which comes first
   schema: {
     hooks: {
       init(_, build) {
