@@ -32,8 +32,15 @@ test("every statement of the guide does what the guide says", async () => {
   ]);
   expect(outcomes[17]).toEqual([{ price: null }, { price: "400" }, { price: "450" }]);
   expect(outcomes[19]).toEqual([{ price: null }, { price: "4.00" }, { price: "4.50" }]);
-  expect(outcomes[21]).toMatchObject([{ kind: "convert_storage", state: "waiting" }]);
-  expect(outcomes[23]).toMatchObject([{ full_name: "Ada Lovelace", age: "36", fax: "1" }]);
+  expect(outcomes[24]).toEqual([{ max: "71992" }]);
+  expect(outcomes[25]).toMatchObject([
+    {
+      state: "waiting",
+      arguments: { statements: ["update acme_crm.sales_jsonb set total = (price * pieces)"] },
+    },
+  ]);
+  expect(outcomes[28]).toMatchObject([{ kind: "convert_storage", state: "waiting" }]);
+  expect(outcomes[30]).toMatchObject([{ full_name: "Ada Lovelace", age: "36", fax: "1" }]);
   for (const misfit of [
     '{"kind": "person", "name": "x", "vat": "y"}',
     '{"kind": "company", "name": "x"}',

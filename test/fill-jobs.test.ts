@@ -286,6 +286,56 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     ).toEqual({ type: "integer", "x-computed": "price * quantity" });
   });
 
+  test("what is unique together and indexed together with it is so again in the end", async () => {
+    const name = `joined_${s}`;
+    const joined = (expression: string) =>
+      schema(
+        { total: computed(expression) },
+        { ...options, "x-unique": [["total", "name"]], "x-indexes": [{ fields: ["quantity", "-total"] }] },
+      );
+    await make(name, joined("price * 2"));
+    const before = await shape(name, storage);
+    await define(name, joined("price * 3"));
+    expect(await one(`select count(*)::int as x from acme_crm.${name} where total <> price * 3`)).toBe(0);
+    await until(name, "copy");
+    await db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { name: "N3", price: 4, quantity: 1 }]);
+    expect(await finish(name)).toMatchObject({ state: "done", error: null });
+    expect(await shape(name, storage)).toEqual({ ...before, schema: joined("price * 3") });
+    const taken = db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { name: "N3", price: 3 }]);
+    expect((await refusal(taken)).code).toBe("23505");
+    // Back to unique alone, cancelled: its sets and indexes go with it, and the field is computed when it is read.
+    await define(name, joined("price * 4"));
+    await until(name, "copy");
+    await db.query("select data.cancel_operation($1)", [(await last(name)).id]);
+    expect(await one(`select count(*)::int as x from acme_crm.${name} where total <> price * 3`)).toBe(0);
+    expect((await shape(name, storage)).indexes).toHaveLength(2);
+  });
+
+  test("a condition over it hides the same records before, meanwhile and afterwards", async () => {
+    const name = `hidden_${s}`;
+    await make(name, schema({}, options));
+    await define(name, schema({ total: computed("price * 2", { "x-index": true }) }, options));
+    await db.query("select access.define_policy('acme', $1)", [
+      {
+        name,
+        effect: "deny",
+        entities: [`crm/${name}`],
+        actions: ["read"],
+        condition: { total: { $gt: RECORDS } },
+      },
+    ]);
+    for (let state = "running"; ; state = await step((await last(name)).id)) {
+      await db.as("acme", "vic@acme.test", async (client) => {
+        const seen = await client.query(
+          `select count(*)::int as n, max(price)::int as most from acme_crm.${name}`,
+        );
+        expect(seen.rows).toEqual([{ n: RECORDS / 2, most: RECORDS / 2 }]);
+      });
+      if (state !== "running") break;
+    }
+    expect(await last(name)).toMatchObject({ state: "done", error: null });
+  });
+
   test("values that are not unique fail it, and the entity is as it was", async () => {
     const name = `twice_${s}`;
     await make(name, schema({}, options));

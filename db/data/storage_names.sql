@@ -26,7 +26,9 @@ language sql stable set search_path = '' as $$
         alias, entity.version, a.schema_name, entity.name || '_upgraded')
     else alias || '.data'
   end
-  from tenancy.apps a, lateral (select quote_literal(nullif(data.pending_defaults(entity), '{}')) || '::jsonb') x (d) where a.id = entity.app_id
+  from tenancy.apps a,
+    lateral (select quote_literal(nullif(data.pending_defaults(entity), '{}')) || '::jsonb') x (d)
+  where a.id = entity.app_id
 $$;
 comment on function data.record_source(data.entities, text) is
   'The SQL expression for the data of a storage row (alias), as of the entity''s current definition.';

@@ -4,7 +4,8 @@
 create or replace function data.former_property(entity data.entities, field text) returns jsonb
 language sql stable set search_path = '' as $$
   select o.schema->'properties'->coalesce((
-    select t->>'from' from jsonb_array_elements(v.transforms) t where t->>'op' = 'rename' and t->>'to' = former_property.field), former_property.field)
+    select t->>'from' from jsonb_array_elements(v.transforms) t
+    where t->>'op' = 'rename' and t->>'to' = former_property.field), former_property.field)
   from data.entity_versions v
   join data.entity_versions o on o.entity_id = v.entity_id and o.version = v.version - 1
   where v.entity_id = entity.id and v.version = entity.version
@@ -89,11 +90,15 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function data.without_indexes_of(jsonb, text[]) is 'A schema without the x-indexes and x-unique that hold one of these properties.';
 
-create or replace function data.undo_statements(entity data.entities, schema_name text, fields data.fields[], statements jsonb) returns text[]
+create or replace function data.undo_statements(
+  entity data.entities, schema_name text, fields data.fields[], statements jsonb
+) returns text[]
 language sql stable set search_path = '' as $$
   with unchecked as (
     select n.*::data.fields as field, data.index_name(entity, n.name, 'check') as name
-    from data.fields n where n.entity_id = entity.id and n.is_promoted and n.name = any (data.unchecked_fields(entity, undo_statements.statements))
+    from data.fields n
+    where n.entity_id = entity.id and n.is_promoted
+      and n.name = any (data.unchecked_fields(entity, undo_statements.statements))
       and data.former_property(data.with_version(entity, entity.version - 1), n.name) is not null
   )
   select array(select format('alter table %s drop column if exists %I', t, o.name)

@@ -86,18 +86,22 @@ begin
           if _changed or _attempt > 1 then
             execute format($q$
               select coalesce(array_agg(l.n), '{}'), coalesce(array_agg(l.id), '{}'),
-                jsonb_agg(jsonb_build_object('pointer', format('/%%%%s/version', l.n - 1), 'message', format('is not the current one: %%%%s', l.version)) order by l.n)
+                jsonb_agg(jsonb_build_object('pointer', format('/%%%%s/version', l.n - 1),
+                  'message', format('is not the current one: %%%%s', l.version)) order by l.n)
                   filter (where l.wanted <> l.version::text)
               from (select r.n, t.id, t.version, r.value->>'version' as wanted from %%s join %3$s t on %%s
                 order by t.id for update of t) l$q$, _input, _match)
             into _ns, _ids, _errors using _list, _left;
             if _errors is not null then
               perform rowhouse.fail(409, format('A record of %%s was changed in the meantime', %4$L),
-                'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict', data.errors_of(_errors, _records));
+                'Nothing was written. errors lists them by JSON pointer into the list of records.', 'version_conflict',
+                data.errors_of(_errors, _records));
             elsif cardinality(_ns) > (select count(distinct n) from unnest(_ns) n) then
-              select jsonb_agg(jsonb_build_object('pointer', format('/%%s/%%s', n - 1, _parts #>> '{0,name}'), 'message', 'is the key of more than one record') order by n)
+              select jsonb_agg(jsonb_build_object('pointer', format('/%%s/%%s', n - 1, _parts #>> '{0,name}'),
+                'message', 'is the key of more than one record') order by n)
               into _errors from (select n from unnest(_ns) n group by n having count(*) > 1) x;
-              perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L), 'Name a unique property as the key.', 'ambiguous_key', data.errors_of(_errors, _records));
+              perform rowhouse.fail(409, format('More than one record of %%s has this key', %4$L),
+                'Name a unique property as the key.', 'ambiguous_key', data.errors_of(_errors, _records));
             end if;
             _all_ns := _all_ns || _ns;
             _all_ids := _all_ids || _ids;
