@@ -58,17 +58,16 @@ export class Endpoint {
   /** Runs a request with the settings of its transactions: role and claims. */
   async run(request: GraphqlRequest, settings: Record<string, string>): Promise<GraphqlResult> {
     const document = this.#document(request.query);
-    if (!("kind" in document)) return { data: null, errors: document, executed: false, used: [] };
+    if (!("kind" in document)) return refused(document);
     const operation = getOperationAST(document, request.operationName);
     if (operation?.operation === "subscription")
-      return { data: null, errors: [new GraphQLError("There are no subscriptions here")], executed: false };
+      return refused([new GraphQLError("There are no subscriptions here")]);
     const refusal = operation
       ? caught(() =>
           refuseTooManyRecords(this.#built.schema, document, operation, request.variables, this.#limits),
         )
       : new GraphQLError("Name the operation to run: operationName must be one of the document's");
-    if (refusal || !operation)
-      return { data: null, errors: refusal ? [refusal] : [], executed: false, used: [] };
+    if (refusal || !operation) return refused(refusal ? [refusal] : []);
     const isQuery = operation.operation === "query";
     const result = (await execute({
       schema: this.#built.schema,
@@ -147,4 +146,8 @@ function caught(work: () => void): GraphQLError | undefined {
     throw error;
   }
   return undefined;
+}
+
+function refused(errors: readonly GraphQLError[]): GraphqlResult {
+  return { data: null, errors: [...errors], executed: false, used: [] };
 }
