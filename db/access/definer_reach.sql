@@ -1,5 +1,6 @@
--- Who may define an entity, and administers nothing, could show themselves by its definition what rules keep from them: by taking
--- the mask off a property, or by giving a property that a rule names the name of another.
+-- Who may define an entity and policies, and administers nothing, could show themselves by its definition what rules keep from them:
+-- by taking the mask off a property, or by giving a property that a rule names the name of another. For who may define no policies,
+-- and where rules would lose a field, see lost_protection.sql.
 
 create or replace function access.names_field(rule jsonb, field text) returns boolean
 language sql immutable set search_path = '' as $$
@@ -48,28 +49,3 @@ end
 $$;
 comment on function access.refuse_unveiling(data.entities) is
   'Raises RH403 when an entity''s next definition takes a mask off a property that the caller sees masked, or renames one that rules of access name; for who is no owner or admin of the site. Asked before the rules are written anew.';
-
--- A condition that a definition cannot answer refuses it; the field that a denial hides, and a mask covers, must not go unnoticed.
-create or replace function access.refuse_lost_fields(entity data.entities) returns void
-language plpgsql stable set search_path = '' as $$
-declare
-  _old jsonb := (select v.schema from data.entity_versions v where v.entity_id = entity.id and v.version = entity.version - 1);
-  _field text;
-begin
-  select r.value into _field
-  from jsonb_each_text(data.schema_renames(_old, entity.schema)) r
-  where entity.updated_at = now() and not entity.schema->'properties' ? r.value and exists (
-    select from access.rules u
-    where u.entity_id = entity.id and exists (
-      select from unnest(case u.effect when 'deny' then array['readable', 'writable'] else array['masked'] end) k
-      where u.fields->k ? r.value and not u.fields->k ?| array[r.key, '*']))
-  limit 1;
-  if _field is not null then
-    perform rowhouse.fail(409, format('Field rules of %s that hide or mask %s would no longer do so', access.entity_path(entity), _field),
-      'Name the new field in those policies and roles too, first.', 'condition_does_not_fit',
-      data.violation('/properties/' || _field, 'is named by rules of access'));
-  end if;
-end
-$$;
-comment on function access.refuse_lost_fields(data.entities) is
-  'Raises RH409 when an entity''s next definition renames a field that a policy denies or a rule masks by its name. Asked before the rules are written anew.';

@@ -56,7 +56,6 @@ language plpgsql set search_path = '' as $$
 begin
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
-  perform access.refuse_lost_fields(entity);
   perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
   if access.is_special(entity) then
