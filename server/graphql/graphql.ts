@@ -7,6 +7,7 @@ import { GraphQLError } from "postgraphile/graphql";
 import type { Claims, ControlContext, GraphqlHandlers, RequestContext } from "../http/context.ts";
 import { type Env, envText } from "../http/env.ts";
 import { Problem, unauthenticated } from "../http/problem.ts";
+import { callerOf } from "../http/query.ts";
 import { readJsonText } from "../http/request.ts";
 import { sendJson } from "../http/response.ts";
 import type { Settings } from "../settings.ts";
@@ -78,8 +79,10 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
     const { endpoint, claims, app } = await open(request);
     const { data, errors, executed, used } = await endpoint.run(request, claims);
-    const by = { account: context.claims?.sub ?? null, env: claims["rowhouse.env"] ?? "" };
-    if (app) for (const { entity, operation } of used) context.used?.(app, entity, operation, by);
+    if (app && used.length > 0) {
+      const by = callerOf(context.claims, context.env);
+      for (const { entity, operation } of used) context.used?.(app, entity, operation, by);
+    }
     const formatted = errors.map((error) =>
       formatError(error, context.env.request_id, ({ message, cause }) =>
         log.error(
