@@ -180,7 +180,8 @@ comment on function access.shown_columns(data.entities, text, text) is 'The colu
 create or replace function access.drop_rights(entity data.entities) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %s(text, int), %s()', access.rights_function(entity), access.unseen_function(entity));
+  execute format('drop function if exists %1$s(text, int), %2$s(), %3$s(text, boolean), %1$s(text)', access.rights_function(entity),
+    access.unseen_function(entity), access.held_function(entity));
 end
 $$;
 comment on function access.drop_rights(data.entities) is 'Drops the functions that tell which rules of an entity hold for the caller, and which fields it does not see.';
