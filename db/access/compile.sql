@@ -212,8 +212,8 @@ begin
   perform access.publish_rights(entity, _function || '(text)',
     format('Which rules of access to %s hold for the caller: words of bits, those of denials at negative places.', entity.name));
   perform rowhouse.create_function(
-    'create or replace function %1$s(_action text, _word int) returns bigint language sql stable parallel safe set search_path = ''''',
-    ' select coalesce((%1$s(_action))[_word], 0) ', _function);
+    -- Becomes a part of what calls it.
+    'create or replace function %1$s(_action text, _word int) returns bigint language sql stable parallel safe', ' select coalesce((%1$s(_action))[_word], 0) ', _function);
   perform access.publish_rights(entity, _function || '(text, int)',
     format('Which rules of access to %s hold for the caller, as bits.', entity.name));
 
