@@ -74,8 +74,15 @@ language sql stable set search_path = '' as $$
     where s.entity_id = (entity).id
   )
   -- What forbids whatever the record is has no bit.
-  select s.action, 'denial', 0, 0, case when bool_or(s.sql = '') then 'true' else '(' || string_agg(s.sql, ') or (' order by s.sql) || ')' end
-  from source s where s.effect = 'deny' and s.is_whole group by s.action
+  select d.action, 'denial', 0, 0, case when bool_or(d.sql = '') then 'true' else '(' || string_agg(d.sql, ') or (' order by d.sql) || ')' end
+  from (
+    select s.action, coalesce(case when count(*) > 1 then access.any_of(replace(f.shape, E'\x01', E'\x02'),
+      format('array[%s]::%s[]', string_agg(f.literals[1], ', ' order by s.sql), substring(f.shape from '\x01::(\w+)'))) end,
+      string_agg(s.sql, ') or (' order by s.sql)) as sql
+    from source s, lateral access.shape(s.sql) f
+    where s.effect = 'deny' and s.is_whole
+    group by s.action, f.shape, case when cardinality(f.literals) <> 1 then s.sql end
+  ) d group by d.action
   union all
   select s.action, s.effect, s.word, s.number, case when bool_or(s.sql = '') then access.bit(s.number)::text
     else format('case when (%s) then %s::bigint else 0 end', string_agg(s.sql, ') or (' order by s.sql), access.bit(s.number)) end
@@ -107,7 +114,8 @@ begin
       $re$(access\.value_as\(_(?:account|env) #> '\{[^']*\}', '\w+'\)::(\w+))$re$, 'g') with ordinality r (m, n)
     group by m[1], m[2] having count(*) > 1
   loop
-    _declared := _declared || format(E'        _value_%s %s := %s;\n', _term.place, _term.type, _term.text);
+    _declared := _declared || format(E'        _value_%s %s := %s;\n', _term.place, _term.type,
+      regexp_replace(_term.text, $re$access\.value_as\((.*), '(text|numeric)'\)$re$, 'access.\2_of(\1)'));
     _body := replace(_body, _term.text, '_value_' || _term.place);
   end loop;
   return case _declared when '' then _body else format(E'declare\n%s      begin\n        %s\n      end;', _declared, _body) end;
