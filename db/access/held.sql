@@ -41,11 +41,14 @@ language sql stable set search_path = '' as $$
       from word w where w.place = v.place) as list
     from value v where v.varies
   )
-  select s.effect, s.place, format('(%s) and %s', (select string_agg(w.test, ' or ' order by w.word) from word w where w.place = s.place), case
-      when v.names is null then access.fill_shape(s.shape, v.texts)
-      when v.names[2] is null and o.one is not null then access.fill_shape(o.one, v.constant)
-      else format('exists (select from unnest(%s) _v (%s) where %s)',
-        '_h.' || array_to_string(v.names, ', _h.'), array_to_string(v.names, ', '), access.fill_shape(s.shape, v.texts)) end),
+  -- That a list is not empty, and not which rules it is of: so another role with such a condition changes no predicate.
+  select s.effect, s.place, case
+      when v.names is null then format('(%s) and %s',
+        (select string_agg(w.test, ' or ' order by w.word) from word w where w.place = s.place), access.fill_shape(s.shape, v.texts))
+      else format('cardinality(_h.%s) > 0 and %s', v.names[1], case
+        when v.names[2] is null and o.one is not null then access.fill_shape(o.one, v.constant)
+        else format('exists (select from unnest(%s) _v (%s) where %s)',
+          '_h.' || array_to_string(v.names, ', _h.'), array_to_string(v.names, ', '), access.fill_shape(s.shape, v.texts)) end) end,
     array(select l.list from list l where l.place = s.place order by l.n),
     array(select l.column from list l where l.place = s.place order by l.n)
   from shape s, lateral (

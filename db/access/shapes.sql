@@ -19,7 +19,9 @@ comment on function access.shape(text) is
 
 create or replace function access.fill_shape(shape text, fillers text[]) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select string_agg(p.text || coalesce(fill_shape.fillers[p.n], ''), '' order by p.n)
+  -- Without values there are no marks, whatever characters are in it.
+  select case when coalesce(cardinality(fill_shape.fillers), 0) = 0 then fill_shape.shape
+    else string_agg(p.text || coalesce(fill_shape.fillers[p.n], ''), '' order by p.n) end
   from unnest(string_to_array(fill_shape.shape, E'\x01')) with ordinality p (text, n)
 $$;
 comment on function access.fill_shape(text, text[]) is 'The SQL of a condition: a shape with values, or other SQL, at its marks.';
