@@ -74,10 +74,11 @@ language sql stable set search_path = '' as $$
     where s.entity_id = (entity).id
   )
   -- What forbids whatever the record is has no bit.
-  select d.action, 'denial', 0, 0, case when bool_or(d.sql = '') then 'true' else '(' || string_agg(d.sql, ') or (' order by d.sql) || ')' end
+  select d.action, 'denial', 0, 0, 
+    case when bool_or(d.sql = '') then 'true' else '(' || string_agg(d.sql, ') or (' order by d.sql) || ')' end
   from (
-    select s.action, coalesce(case when count(*) > 1 and min(cardinality(f.literals)) = 1 then access.any_of(replace(f.shape, E'\x01', E'\x02'),
-      format('array[%s]::%s[]', string_agg(f.literals[1], ', ' order by s.sql), substring(f.shape from '\x01::(\w+)'))) end,
+    select s.action, coalesce(case when count(*) > 1 and min(cardinality(f.literals)) = 1 then access.any_of(
+      replace(f.shape, E'\x01', E'\x02'), format('array[%s]::%s[]', string_agg(f.literals[1], ', ' order by s.sql), substring(f.shape from '\x01::(\w+)'))) end,
       string_agg(s.sql, ') or (' order by s.sql)) as sql
     from source s, lateral access.shape(s.sql) f
     where s.effect = 'deny' and s.is_whole
@@ -146,8 +147,8 @@ comment on function access.rights_bodies(data.entities) is
 
 create or replace function access.rights_branch(entity data.entities, body text) returns text
 language sql stable set search_path = '' as $$
-  select concat(access.account_sql(rights_branch.body, (entity).site_id), case when rights_branch.body ~ '_env' then '_env := access.env(); ' end,
-    access.share_terms(rights_branch.body))
+  select concat(access.account_sql(rights_branch.body, (entity).site_id),
+    case when rights_branch.body ~ '_env' then '_env := access.env(); ' end, access.share_terms(rights_branch.body))
 $$;
 comment on function access.rights_branch(data.entities, text) is
   'PL/pgSQL over the account and its circumstances with what reads these before it, no more than it asks for.';
@@ -221,7 +222,8 @@ begin
     format('Which rules of access to %s hold for the caller: words of bits, those of denials at negative places.', entity.name));
   perform rowhouse.create_function(
     -- Becomes a part of what calls it.
-    'create or replace function %1$s(_action text, _word int) returns bigint language sql stable parallel safe', ' select coalesce((%1$s(_action))[_word], 0) ', _function);
+    'create or replace function %1$s(_action text, _word int) returns bigint language sql stable parallel safe',
+    ' select coalesce((%1$s(_action))[_word], 0) ', _function);
   perform access.publish_rights(entity, _function || '(text, int)',
     format('Which rules of access to %s hold for the caller, as bits.', entity.name));
 
@@ -298,7 +300,8 @@ begin
     return access.held_predicate(entity, row_predicate.action, must_hold,
       coalesce(parts->row_predicate.action, access.held_parts(entity, row_predicate.action, row_predicate.alias)));
   end if;
-  select string_agg(format(case when b ~ 'case when' then '((select %s) & (%s)) <> 0' else '(select %s & %s <> 0)' end, f, b), ' or ' order by w)
+  select string_agg(format(case when b ~ 'case when' then '((select %s) & (%s)) <> 0' else '(select %s & %s <> 0)' end, f, b),
+    ' or ' order by w)
   into _allowed
   from unnest(_words) w, lateral (
     select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),

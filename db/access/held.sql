@@ -18,7 +18,8 @@ language sql stable set search_path = '' as $$
       and (r.effect = 'allow' or r.fields is null)
   ),
   rule as materialized (
-    select c.*, dense_rank() over (order by c.effect, c.first) as place, access.word(c.number) as word, access.bit(c.number) as bit from compiled c
+    select c.*, dense_rank() over (order by c.effect, c.first) as place, access.word(c.number) as word, access.bit(c.number) as bit
+    from compiled c
   ),
   shape as materialized (
     select distinct r.effect, r.place, r.shape from rule r
@@ -37,7 +38,8 @@ language sql stable set search_path = '' as $$
   list as materialized (
     select v.place, v.n, v.name, format('%s %s[]', v.name, v.type) as column, (
       select string_agg(format('access.held(%s, %s, %L, array[%s]::%s[])', w.held, w.mask, w.bits, (
-        select string_agg(r.literals[v.n], ', ' order by r.number) from rule r where r.place = v.place and r.word = w.word), v.type), ' || ' order by w.word)
+        select string_agg(r.literals[v.n], ', ' order by r.number)
+        from rule r where r.place = v.place and r.word = w.word), v.type), ' || ' order by w.word)
       from word w where w.place = v.place) as list
     from value v where v.varies
   )
@@ -70,7 +72,8 @@ declare
 begin
   sql_after := hoist_values.sql;
   for _value in
-    select m[1] as text, format('%s(_account #> %s%s)::%s', m[2], m[3], m[4], m[5]) as held, m[5] as type, row_number() over (order by min(n)) as n
+    select m[1] as text, format('%s(_account #> %s%s)::%s', m[2], m[3], m[4], m[5]) as held, m[5] as type,
+      row_number() over (order by min(n)) as n
     from regexp_matches(hoist_values.sql,
       $re$(\(select (access\.values?_as)\(access\.account_value\(('\{attributes,[^']*\}')\)(, [^()]*)\)::(\w+(?:\[\])?)\))$re$, 'g')
       with ordinality r (m, n)
@@ -102,7 +105,8 @@ language sql stable set search_path = '' as $$
     select format('(%s)%s', (
         select string_agg(t.test, ' or ' order by t.place, t.test)
         from (select 0 as place, w.test from whole w union all select s.place, s.test from shape s where s.effect = 'allow') t),
-      coalesce(' and (' || (select string_agg(s.test, ' or ' order by s.place) from shape s where s.effect = 'deny') || ') is not true', '')) as sql
+      coalesce(' and (' || (
+        select string_agg(s.test, ' or ' order by s.place) from shape s where s.effect = 'deny') || ') is not true', '')) as sql
   ),
   word as (
     select array_agg(format('_words[%s]', case w.effect when 'deny' then -w.word else w.word end) order by w.effect, w.word) as held,
@@ -115,7 +119,8 @@ language sql stable set search_path = '' as $$
   )
   select jsonb_build_object('test', v.sql_after, 'held', array_to_string(w.held || l.held || v.held, ', '),
     'columns', array_to_string(w.columns || l.columns || v.columns, ', '),
-    'unknown', array_to_string(w.held || array(select 'null::' || substr(c, strpos(c, ' ') + 1) from unnest(l.columns || v.columns) c), ', '))
+    'unknown', array_to_string(w.held || array(
+      select 'null::' || substr(c, strpos(c, ' ') + 1) from unnest(l.columns || v.columns) c), ', '))
   from test t, word w, list l, lateral access.hoist_values(t.sql) v
 $$;
 comment on function access.held_parts(data.entities, text, text) is

@@ -20,7 +20,8 @@ begin
   end if;
   -- What is written must be one's own to write, and a change must not take a record out of its writer's sight.
   return jsonb_set(jsonb_set(_out,
-    '{may_create,check}', to_jsonb(format('case when %s then true else access.refuse_row(%L, ''create'') end', _out #>> '{may_create,check}', _path))),
+    '{may_create,check}', to_jsonb(format('case when %s then true else access.refuse_row(%L, ''create'') end',
+      _out #>> '{may_create,check}', _path))),
     '{may_update,check}', to_jsonb(format('case when (%s) and (%s) then true else access.refuse_row(%L, ''update'') end',
       access.row_predicate(entity, 'update', _alias, false, _parts), _read, _path)));
 end
@@ -41,7 +42,9 @@ declare
   _p record;
 begin
   perform data.drop_policies(build_policies.table_name);
-  for _p in select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(predicates) loop
+  for _p in
+    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(predicates)
+  loop
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;

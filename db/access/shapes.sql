@@ -4,10 +4,12 @@
 create or replace function access.shape(sql text, out shape text, out literals text[])
 language sql immutable parallel safe set search_path = '' as $$
   -- What %L and %I wrote is told apart; within a subquery a value stays, so that it is computed once per statement.
-  select case when x.stays then shape.sql else string_agg(case when p.type is null then p.text else E'\x01' || p.type end, '' order by p.n) end,
+  select case when x.stays then shape.sql
+      else string_agg(case when p.type is null then p.text else E'\x01' || p.type end, '' order by p.n) end,
     case when x.stays then '{}' else coalesce(array_agg(p.text order by p.n) filter (where p.type is not null), '{}') end
   from (select shape.sql ~ '\mselect\M|[\x01\x02]' as stays) x, (
-    select r.n, case when r.m[1] ~ '^E?''' then r.m[1] else concat(r.m[1], r.m[2]) end as text, case when r.m[1] ~ '^E?''' then r.m[2] end as type
+    select r.n, case when r.m[1] ~ '^E?''' then r.m[1] else concat(r.m[1], r.m[2]) end as text,
+      case when r.m[1] ~ '^E?''' then r.m[2] end as type
     from regexp_matches(shape.sql,
       $re$("(?:[^"]|"")*"|E?'(?:[^']|'')*'|[^"'E]+|E)(::(?:text|int8|float8|numeric|date|timestamptz|uuid|boolean)(?![[\w]))?$re$,
       'g') with ordinality r (m, n)

@@ -42,7 +42,8 @@ begin
         %4$s
       ]::text[], null);
     end $sql$, _function,
-    _rights, coalesce((select string_agg(format('_words[%s]', -w), ', ' order by w) from generate_series(1, access.last_word(entity, 'deny')) w), ''),
+    _rights, coalesce((
+      select string_agg(format('_words[%s]', -w), ', ' order by w) from generate_series(1, access.last_word(entity, 'deny')) w), ''),
     coalesce(_branches, 'null'));
   execute format('comment on function %s() is %L', _function, E'@behavior -*\nThe fields of ' || entity.name || ' that the caller does not see in full in every record.');
   execute format('revoke all on function %s() from public', _function);
