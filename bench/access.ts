@@ -165,7 +165,12 @@ async function recompile(accounts: number): Promise<void> {
     await client.query("select access.compile_entity(id) from data.entities where name = 'guarded'");
     times.push(performance.now() - begun);
   }
-  print({ case: "recompile one entity", accounts, ms: medianOf(times), cpu_ms: (cpu() * 1e3) / times.length });
+  print({
+    case: "recompile one entity",
+    accounts,
+    ms: medianOf(times),
+    cpu_ms: (cpu() * 1e3) / times.length,
+  });
 }
 
 /** The CPU seconds that a connection's backend uses from now on: what a busy machine says of a time. */

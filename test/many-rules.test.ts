@@ -238,9 +238,13 @@ test("a value that a role is redefined with, and a role that is revoked, hold fo
         })
       ).rows.map((row) => row.region);
     expect(await seen()).toEqual(["a\\'b\\", "it's"]);
-    const [before] = await run("select rights_sql from data.entities where name = 'redefined'");
+    const [before] = await run(
+      "select access.installed_predicates(id) as sql from data.entities where name = 'redefined'",
+    );
     await define("s1", "''");
-    const [after] = await run("select rights_sql from data.entities where name = 'redefined'");
+    const [after] = await run(
+      "select access.installed_predicates(id) as sql from data.entities where name = 'redefined'",
+    );
     expect(after).toEqual(before); // no table was locked for it
     expect(await seen()).toEqual(["''", "a\\'b\\"]);
     await run("select access.revoke_role('acme', $1, 's3')", [EMAILS[0]]);

@@ -43,13 +43,13 @@ declare
 begin
   perform data.drop_policies(build_policies.table_name);
   for _p in
-    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(predicates)
+    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(build_policies.predicates)
   loop
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;
   perform data.build_sees(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id));
-  insert into access.installed as i (entity_id, predicates) values (entity.id, predicates)
+  insert into access.installed as i (entity_id, predicates) values (entity.id, build_policies.predicates)
   on conflict (entity_id) do update set predicates = excluded.predicates;
 end
 $$;
