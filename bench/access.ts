@@ -2,6 +2,7 @@
 // trivial policy, interleaved; the time of a decision by access.allows; the time to recompile an entity. Again with more accounts
 // and sites. One JSON line per measure.
 import pg from "pg";
+import { cpuOf } from "./cpu.ts";
 import { APP, medianOf, openPlace } from "./place.ts";
 
 const RECORDS = Number(process.env.RECORDS ?? 50_000);
@@ -134,6 +135,7 @@ async function decisions(accounts: number): Promise<void> {
   await member.connect();
   await member.query("call tenancy.enter('bench', 'bench@bench.test')");
   const times: number[] = [];
+  const cpu = await cpuOfBackend(member);
   for (let n = 0; n < 500; n++) {
     const begun = performance.now();
     await member.query({
@@ -143,6 +145,7 @@ async function decisions(accounts: number): Promise<void> {
     });
     times.push(performance.now() - begun);
   }
+  const cpuMs = (cpu() * 1e3) / times.length;
   await member.end();
   times.sort((a, b) => a - b);
   print({
@@ -150,17 +153,31 @@ async function decisions(accounts: number): Promise<void> {
     accounts,
     p50_ms: times[250] as number,
     p95_ms: times[475] as number,
+    cpu_ms: cpuMs,
   });
 }
 
 async function recompile(accounts: number): Promise<void> {
   const times: number[] = [];
+  const cpu = await cpuOfBackend(client);
   for (let n = 0; n < 9; n++) {
     const begun = performance.now();
     await client.query("select access.compile_entity(id) from data.entities where name = 'guarded'");
     times.push(performance.now() - begun);
   }
-  print({ case: "recompile one entity", accounts, ms: medianOf(times) });
+  print({
+    case: "recompile one entity",
+    accounts,
+    ms: medianOf(times),
+    cpu_ms: (cpu() * 1e3) / times.length,
+  });
+}
+
+/** The CPU seconds that a connection's backend uses from now on: what a busy machine says of a time. */
+async function cpuOfBackend(connection: pg.Client): Promise<() => number> {
+  const pid = (await connection.query("select pg_backend_pid() as pid")).rows[0].pid as number;
+  const before = cpuOf(pid);
+  return () => cpuOf(pid) - before;
 }
 
 function print(line: Record<string, string | number>): void {

@@ -1,16 +1,26 @@
 -- Who asks, and under which circumstances: what conditions call $account and $env.
 
+-- 13 µs for an attribute; as a function of SQL, all of whose parts are made ready, 100.
 create or replace function access.account_value(path text[]) returns jsonb
-language sql stable security definer parallel safe set search_path = '' as $$
-  select case path[1]
-    when 'id' then to_jsonb(auth.account_id())
-    when 'email' then (select to_jsonb(a.email) from auth.accounts a where a.id = auth.account_id())
-    when 'attributes' then (
-      select a.attributes #> path[2:] from access.account_attributes a where a.site_id = tenancy.site_id() and a.account_id = auth.account_id())
-    when 'roles' then (
-      select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r where r.id = any (access.role_ids()) and not r.is_internal)
-    when 'groups' then access.group_names(tenancy.site_id(), auth.account_id())
-  end
+language plpgsql stable security definer parallel safe set search_path = '' as $$
+begin
+  case path[1]
+    when 'id' then
+      return to_jsonb(auth.account_id());
+    when 'email' then
+      return (select to_jsonb(a.email) from auth.accounts a where a.id = auth.account_id());
+    when 'attributes' then
+      return (select a.attributes #> path[2:] from access.account_attributes a
+        where a.site_id = tenancy.site_id() and a.account_id = auth.account_id());
+    when 'roles' then
+      return (select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r
+        where r.id = any (access.role_ids()) and not r.is_internal);
+    when 'groups' then
+      return access.group_names(tenancy.site_id(), auth.account_id());
+    else
+      return null;
+  end case;
+end
 $$;
 comment on function access.account_value(text[]) is
   'One part of access.account() without reading the others: {id}, {email}, {roles}, {groups}, {attributes,region}; null when there is none.';

@@ -48,86 +48,200 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function access.account_sql(text, uuid) is 'The statement that reads those parts of access.account() that branches of a rights function ask for.';
 
--- Whoever holds a role, as one look-up: with a comparison for each of 33 roles, and a statement for each rule, the rights took 250 µs.
+-- Whoever holds a role, as one look-up: with a comparison for each of 33 roles, and a statement for each rule, the rights took
+-- 250 µs. 3 µs; as a function of SQL 10.
 create or replace function access.role_bits(roles uuid[], of uuid[], bits bigint[]) returns bigint
-language sql immutable parallel safe as $$
-  select coalesce(bit_or(u.bits), 0) from unnest(role_bits.of, role_bits.bits) u (id, bits) where u.id = any (role_bits.roles)
+language plpgsql immutable parallel safe as $$
+declare
+  _role uuid;
+  _bits bigint := 0;
+begin
+  foreach _role in array role_bits.roles loop
+    _bits := _bits | coalesce(role_bits.bits[array_position(role_bits.of, _role)], 0);
+  end loop;
+  return _bits;
+end
 $$;
 comment on function access.role_bits(uuid[], uuid[], bigint[]) is 'The bits of those roles that are among roles.';
 
-create or replace function access.compile_rights(entity data.entities) returns text
+create or replace function access.rights_terms(entity data.entities)
+returns table (action text, effect text, word int, number int, text text)
 language sql stable set search_path = '' as $$
-  with source as (
-    select s.*, r.row_condition, r.fields, access.subject_sql(s.subject, s.role_ids, s.action, s.effect) as sql,
-      case s.effect when 'allow' then access.word(s.number) else -access.word(s.number) end as word
-    from access.rule_sources s join access.rules r using (entity_id, action, effect, number) where s.entity_id = (entity).id
-  ),
-  -- What forbids whatever the record is comes first: then nothing is allowed.
-  denial as (
-    select s.action, format('if (%s) then return 0; end if; ', case when bool_or(s.sql = '') then 'true' else string_agg(s.sql, ') or (' order by s.sql) end) as text
-    from source s where s.effect = 'deny' and s.row_condition is null and s.fields is null group by s.action
-  ),
-  rule as (
-    select * from source s where s.effect = 'allow' or s.row_condition is not null or s.fields is not null
-  ),
-  term as (
-    select r.action, r.word, r.number, case when bool_or(r.sql = '') then access.bit(r.number)::text
-      else format('case when (%s) then %s::bigint else 0 end', string_agg(r.sql, ') or (' order by r.sql), access.bit(r.number)) end as text
-    from rule r where r.subject is not null or r.role_ids is null group by r.action, r.word, r.number
-    union all
-    select h.action, h.word, 0, format('access.role_bits(_roles, %L, %L)', array_agg(h.id order by h.id), array_agg(h.bits order by h.id))
-    from (
-      select r.action, r.word, i.id, bit_or(access.bit(r.number)) as bits
-      from rule r, unnest(r.role_ids) i (id) where r.subject is null group by r.action, r.word, i.id
-    ) h group by h.action, h.word
-  ),
-  word as (
-    select w.action, w.word, concat(
-      case when w.word > 0 then (select d.text from denial d where d.action = w.action) end,
-      case when w.word = 1 then format('if access.holds_plainly(_roles, %L, %L, %L) then _bits := 1; end if; ', (entity).site_id, access.entity_path(entity), w.action) end,
-      (select format('_bits := _bits | %s; ', string_agg(t.text, ' | ' order by t.number)) from term t where t.action = w.action and t.word = w.word having count(*) > 0)) as body
-    from (select t.action, t.word from term t union select a, 1 from unnest(array['create', 'read', 'update', 'delete']) a) w
+  with source as materialized (
+    select s.*, r.row_condition is null and r.fields is null as is_whole, access.word(s.number) as word,
+      access.subject_sql(s.subject, s.role_ids, s.action, s.effect) as sql
+    from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
+    where s.entity_id = (entity).id
   )
-  select string_agg(format(E'  when %L then\n    case _word %s else null; end case;', b.action, b.words), E'\n' order by b.action)
+  -- What forbids whatever the record is has no bit.
+  select d.action, 'denial', 0, 0, 
+    case when bool_or(d.sql = '') then 'true' else '(' || string_agg(d.sql, ') or (' order by d.sql) || ')' end
   from (
-    select w.action, string_agg(format(E'when %s then\n      %s%s%s', w.word, access.account_sql(w.body, (entity).site_id),
-      case when w.body ~ '_env' then '_env := access.env(); ' else '' end, w.body), E'\n    ' order by w.word desc) as words
-    from word w group by w.action
-  ) b
+    select s.action, coalesce(case when count(*) > 1 and min(cardinality(f.literals)) = 1 then access.any_of(
+      replace(f.shape, E'\x01', E'\x02'), format('array[%s]::%s[]', string_agg(f.literals[1], ', ' order by s.sql), substring(f.shape from '\x01::(\w+)'))) end,
+      string_agg(s.sql, ') or (' order by s.sql)) as sql
+    from source s, lateral access.shape(s.sql) f
+    where s.effect = 'deny' and s.is_whole
+    group by s.action, f.shape, case when cardinality(f.literals) <> 1 then s.sql end
+  ) d group by d.action
+  union all
+  select s.action, s.effect, s.word, s.number, case when bool_or(s.sql = '') then access.bit(s.number)::text
+    else format('case when (%s) then %s::bigint else 0 end', string_agg(s.sql, ') or (' order by s.sql), access.bit(s.number)) end
+  from source s
+  where (s.subject is not null or s.role_ids is null) and not (s.effect = 'deny' and s.is_whole)
+  group by s.action, s.effect, s.word, s.number
+  union all
+  select h.action, h.effect, h.word, 0,
+    format('access.role_bits(_roles, %L, %L)', array_agg(h.id order by h.id), array_agg(h.bits order by h.id))
+  from (
+    select s.action, s.effect, s.word, i.id, bit_or(access.bit(s.number)) as bits
+    from source s, unnest(s.role_ids) i (id) where s.subject is null group by s.action, s.effect, s.word, i.id
+  ) h group by h.action, h.effect, h.word
 $$;
-comment on function access.compile_rights(data.entities) is 'The branches, one per action and word, of the function that tells which rules of an entity hold for the caller.';
+comment on function access.rights_terms(data.entities) is
+  'The SQL of the bits of an entity''s rules, and per action the condition (effect denial) under which nothing is allowed.';
 
-create or replace function access.build_rights(entity data.entities) returns void
-language plpgsql set search_path = '' as $$
+-- What several rules compare, an attribute, is read once: 3 µs each.
+create or replace function access.share_terms(body text) returns text
+language plpgsql immutable set search_path = '' as $$
 declare
-  _function text := access.rights_function(entity);
+  _term record;
+  _body text := share_terms.body;
+  _declared text := '';
 begin
-  perform rowhouse.create_function($sql$
-    create or replace function %1$s(_action text, _word int) returns bigint
-    language plpgsql stable security definer parallel safe set search_path = '' $sql$, $sql$
+  for _term in
+    select m[1] as text, m[2] as type, row_number() over (order by min(n)) as place
+    from regexp_matches(share_terms.body,
+      $re$(access\.value_as\(_(?:account|env) #> '\{[^']*\}', '\w+'\)::(\w+))$re$, 'g') with ordinality r (m, n)
+    group by m[1], m[2] having count(*) > 1
+  loop
+    _declared := _declared || format(E'        _value_%s %s := %s;\n', _term.place, _term.type,
+      regexp_replace(_term.text, $re$access\.value_as\((.*), '(text|numeric)'\)$re$, 'access.\2_of(\1)'));
+    _body := replace(_body, _term.text, '_value_' || _term.place);
+  end loop;
+  return case _declared when '' then _body else format(E'declare\n%s      begin\n        %s\n      end;', _declared, _body) end;
+end
+$$;
+comment on function access.share_terms(text) is
+  'PL/pgSQL in which a value of the account or its circumstances that is read several times is a variable.';
+
+create or replace function access.rights_bodies(entity data.entities) returns table (action text, body text)
+language sql stable set search_path = '' as $$
+  with term as materialized (select t.* from access.rights_terms(entity) t),
+  word as (
+    select t.action, t.effect, t.word, format('_words[%1$s] := _words[%1$s] | %2$s; ',
+      case t.effect when 'deny' then -t.word else t.word end, string_agg(t.text, ' | ' order by t.number)) as body
+    from term t where t.effect <> 'denial' group by t.action, t.effect, t.word
+  )
+  select a.action, concat(
+    (select string_agg(w.body, '' order by w.word) from word w where w.action = a.action and w.effect = 'deny'),
+    (select format('if %s then null; else ', t.text) from term t where t.action = a.action and t.effect = 'denial'),
+    format('if access.holds_plainly(_roles, %L, %L, %L) then _words[1] := 1; end if; ',
+      (entity).site_id, access.entity_path(entity), a.action),
+    (select string_agg(w.body, '' order by w.word) from word w where w.action = a.action and w.effect = 'allow'),
+    (select 'end if; ' from term t where t.action = a.action and t.effect = 'denial'))
+  from unnest(array['create', 'read', 'update', 'delete']) a (action)
+$$;
+comment on function access.rights_bodies(data.entities) is
+  'Per action, PL/pgSQL that tells which rules of an entity hold for the caller, in _words.';
+
+create or replace function access.rights_branch(entity data.entities, body text) returns text
+language sql stable set search_path = '' as $$
+  select concat(access.account_sql(rights_branch.body, (entity).site_id),
+    case when rights_branch.body ~ '_env' then '_env := access.env(); ' end, access.share_terms(rights_branch.body))
+$$;
+comment on function access.rights_branch(data.entities, text) is
+  'PL/pgSQL over the account and its circumstances with what reads these before it, no more than it asks for.';
+
+-- Words of denials have negative places.
+create or replace function access.no_rights(entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  select string_agg(format('when %L then %L', a, format('[%s:%s]={%s}', -w.deny, w.allow,
+    array_to_string(array_fill(0, array[w.deny + 1 + w.allow]), ','))), ' ' order by a)
+  from unnest(array['create', 'read', 'update', 'delete']) a, lateral (
+    select coalesce(max(access.word(r.number)) filter (where r.effect = 'deny'), 0) as deny,
+      coalesce(max(access.word(r.number)) filter (where r.effect = 'allow'), 1) as allow
+    from access.rules r where r.entity_id = (entity).id and r.action = a) w
+$$;
+comment on function access.no_rights(data.entities) is
+  'Branches of a case over _action: a list of words of bits in which no rule holds.';
+
+create or replace function access.publish_rights(entity data.entities, signature text, said text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  execute format('comment on function %s is %L', signature, E'@behavior -*\n' || said);
+  execute format('revoke all on function %s from public', signature);
+  execute (select format('grant execute on function %s to rowhouse_data, %I', signature, s.role_name)
+    from tenancy.sites s where s.id = entity.site_id);
+end
+$$;
+comment on function access.publish_rights(data.entities, text, text) is
+  'Gives a function about an entity''s rights to those who read and write its records, with a comment.';
+
+drop function if exists access.build_rights(data.entities), access.compile_rights(data.entities);
+create or replace function access.rights_source(entity data.entities, branches text, finally text) returns text
+language sql stable set search_path = '' as $$
+  select format($sql$
     declare
       _roles uuid[];
       _account jsonb;
       _env jsonb;
-      _bits bigint := 0;
+      _words bigint[] := case _action %s end;
     begin
       if auth.account_id() is null and auth.is_operator() then
-        return case when _word > 0 then 9223372036854775807 else 0 end;
-      elsif tenancy.site_id() is distinct from %2$L then
-        return 0;
+        for _word in 1 .. array_upper(_words, 1) loop
+          _words[_word] := 9223372036854775807;
+        end loop;
+      elsif tenancy.site_id() is not distinct from %L then
+        _roles := access.role_ids();
+        case _action
+    %s
+        end case;
       end if;
-      _roles := access.role_ids();
-      case _action
-    %3$s
-      end case;
-      return _bits;
-    end $sql$, _function, entity.site_id::text, access.compile_rights(entity));
-  execute format('comment on function %s(text, int) is %L', _function, E'@behavior -*\nWhich rules of access to ' || entity.name || ' hold for the caller, as bits.');
-  execute format('revoke all on function %s(text, int) from public', _function);
-  execute format('grant execute on function %s(text, int) to rowhouse_data, %I', _function, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
+      %s
+    end $sql$, access.no_rights(entity), (entity).site_id, rights_source.branches, rights_source.finally)
+$$;
+comment on function access.rights_source(data.entities, text, text) is
+  'The body of a function that tells what holds for the caller of an action: branches of a case over _action, and what is done with _words after it.';
+
+create or replace function access.build_rights(entity data.entities, parts jsonb) returns void
+language plpgsql set search_path = '' as $$
+declare
+  _function text := access.rights_function(entity);
+  _header text := 'language plpgsql stable security definer parallel safe set search_path = ''''';
+  _bodies jsonb;
+  _held text;
+  _rows text;
+begin
+  select jsonb_object_agg(b.action, b.body) into _bodies from access.rights_bodies(entity) b;
+  perform rowhouse.create_function('create or replace function %1$s(_action text) returns bigint[] ' || _header, '%2$s', _function,
+    access.rights_source(entity, (
+      select string_agg(format('when %L then %s', b.key, access.rights_branch(entity, b.value)), E'\n' order by b.key)
+      from jsonb_each_text(_bodies) b), 'return _words;'));
+  perform access.publish_rights(entity, _function || '(text)',
+    format('Which rules of access to %s hold for the caller: words of bits, those of denials at negative places.', entity.name));
+  perform rowhouse.create_function(
+    -- Becomes a part of what calls it.
+    'create or replace function %1$s(_action text, _word int) returns bigint language sql stable parallel safe',
+    ' select coalesce((%1$s(_action))[_word], 0) ', _function);
+  perform access.publish_rights(entity, _function || '(text, int)',
+    format('Which rules of access to %s hold for the caller, as bits.', entity.name));
+
+  select string_agg(format('when %L then %s', p.key, access.rights_branch(entity, concat(_bodies->>p.key, format(
+      'if _must and 0 = all (_words[1:]) then perform access.refuse(%L, _action); end if; return row(%s);',
+      access.entity_path(entity), p.value->>'held')))), E'\n' order by p.key),
+    string_agg(format('when %L then return row(%s);', p.key, p.value->>'unknown'), ' ' order by p.key)
+  into _held, _rows
+  from jsonb_each(build_rights.parts) p;
+  perform rowhouse.create_function('create or replace function %1$s(_action text, _must boolean) returns record ' || _header, '%2$s',
+    access.held_function(entity), case when _held is null then ' begin return null; end '
+      else access.rights_source(entity, _held, format('case _action %s end case;', _rows)) end);
+  perform access.publish_rights(entity, access.held_function(entity) || '(text, boolean)',
+    format('What many conditions on records of %s are asked with: words of bits, and values of the rules that hold.', entity.name));
 end
 $$;
-comment on function access.build_rights(data.entities) is 'Generates <entity>__rights(action, word): which rules hold for the caller, as bits; of denials, words are negative.';
+comment on function access.build_rights(data.entities, jsonb) is
+  'Generates <entity>__rights(action), which rules hold for the caller, as words of bits, those of denials at negative places; one of them as <entity>__rights(action, word); and, from access.held_parts, <entity>__held(action, must), with what many conditions are asked with, where must raises RH403 when no rule holds.';
 
 create or replace function access.words(entity data.entities, action text, effect text) returns int[]
 language sql stable set search_path = '' as $$
@@ -155,31 +269,23 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.row_bits(data.entities, text, text, int, text) is 'The rules of a word that a storage row (alias) fulfils, as SQL.';
 
--- A condition is evaluated only where its rule holds for the caller, whose bits are asked for once: with 40 rules of which two
--- hold, a page of 20 evaluated 880 conditions.
-create or replace function access.row_test(entity data.entities, action text, effect text, word int, alias text, held text) returns text
+drop function if exists access.row_test(data.entities, text, text, int, text, text);
+-- Up to 4 conditions are asked of every row as bits, 125 ns a row for one; in a subquery only those that the caller's rules have,
+-- 255 ns.
+create or replace function access.has_many_rules(entity data.entities, action text) returns boolean
 language sql stable set search_path = '' as $$
-  select format('(select %s from (select (select %s) as _held offset 0) _rules)', coalesce(string_agg(r.test, ' or ' order by r.number), 'false'), row_test.held)
-  from (
-    select 0 as number, format('_rules._held & %s::bigint <> 0', bit_or(access.bit(o.number))) as test
-    from (
-      select 1 as number where row_test.effect = 'allow' and row_test.word = 1
-      union all
-      select r.number from access.rules r
-      where r.entity_id = (entity).id and r.action = row_test.action and r.effect = row_test.effect and access.word(r.number) = row_test.word and r.row_condition is null
-    ) o having count(*) > 0
-    union all
-    select r.number, format('_rules._held & %s::bigint <> 0 and (%s)', access.bit(r.number),
-      access.compile_condition((entity).id, r.row_condition, row_test.alias, action => row_test.action, effect => row_test.effect))
-    from access.rules r
-    where r.entity_id = (entity).id and r.action = row_test.action and r.effect = row_test.effect and access.word(r.number) = row_test.word and r.row_condition is not null
-      and (row_test.effect = 'allow' or r.fields is null)
-  ) r
+  select count(*) filter (where r.effect = 'allow') > 4 or count(*) filter (where r.effect = 'deny') > 4
+  from access.rules r
+  where r.entity_id = (entity).id and r.action = has_many_rules.action and r.row_condition is not null
+    and (r.effect = 'allow' or r.fields is null)
 $$;
-comment on function access.row_test(data.entities, text, text, int, text, text) is
-  'Whether a storage row (alias) fulfils a rule of a word that is in the bits held, an expression, as SQL.';
+comment on function access.has_many_rules(data.entities, text) is
+  'Whether an entity has so many conditions for an action that they are asked in a subquery.';
 
-create or replace function access.row_predicate(entity data.entities, action text, alias text, must_hold boolean default false) returns text
+drop function if exists access.row_predicate(data.entities, text, text, boolean);
+create or replace function access.row_predicate(
+  entity data.entities, action text, alias text, must_hold boolean default false, parts jsonb default null)
+returns text
 language plpgsql stable set search_path = '' as $$
 declare
   _function text := access.rights_function(entity);
@@ -188,30 +294,36 @@ declare
   _denied text;
 begin
   if not access.is_special(entity) then
-    return format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end, data.access_arguments(entity), row_predicate.action);
+    return format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end,
+      data.access_arguments(entity), row_predicate.action);
+  elsif parts ? row_predicate.action or parts is null and access.has_many_rules(entity, row_predicate.action) then
+    return access.held_predicate(entity, row_predicate.action, must_hold,
+      coalesce(parts->row_predicate.action, access.held_parts(entity, row_predicate.action, row_predicate.alias)));
   end if;
-  -- Up to 4 conditions are asked of every row as bits, 125 ns a row for one; in a subquery only those that the caller's rules have, 255 ns.
-  select string_agg(case when b !~ 'case when' then format('(select %s & %s <> 0)', f, b)
-    when regexp_count(b, 'case when') <= 4 then format('((select %s) & (%s)) <> 0', f, b)
-    else access.row_test(entity, row_predicate.action, 'allow', w, row_predicate.alias, f) end, ' or ' order by w)
+  select string_agg(format(case when b ~ 'case when' then '((select %s) & (%s)) <> 0' else '(select %s & %s <> 0)' end, f, b),
+    ' or ' order by w)
   into _allowed
-  from unnest(_words) w, lateral (select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),
-    case when must_hold then format('access.require_bits(%s(%L, %s), array[%s]::bigint[], %L, %2$L)', _function, row_predicate.action, w,
-        (select string_agg(format('%s(%L, %s)', _function, row_predicate.action, o), ', ') from unnest(_words) o where o <> w) , access.entity_path(entity))
+  from unnest(_words) w, lateral (
+    select access.row_bits(entity, row_predicate.action, 'allow', w, row_predicate.alias),
+      case when must_hold then format('access.require_bits(%s(%L, %s), array[%s]::bigint[], %L, %2$L)', _function, row_predicate.action, w,
+        (select string_agg(format('%s(%L, %s)', _function, row_predicate.action, o), ', ') from unnest(_words) o where o <> w),
+        access.entity_path(entity))
       else format('%s(%L, %s)', _function, row_predicate.action, w) end) x (b, f);
-  select string_agg(access.row_test(entity, row_predicate.action, 'deny', w, row_predicate.alias, format('%s(%L, %s)', _function, row_predicate.action, -w)) || ' is not true', ' and ' order by w)
+  select string_agg(format('((select %s(%L, %s)) & (%s)) = 0', _function, row_predicate.action, -w,
+    access.row_bits(entity, row_predicate.action, 'deny', w, row_predicate.alias)), ' and ' order by w)
   into _denied
   from unnest(access.words(entity, row_predicate.action, 'deny')) w;
   return '(' || _allowed || ')' || coalesce(' and ' || _denied, '');
 end
 $$;
-comment on function access.row_predicate(data.entities, text, text, boolean) is
-  'Whether the caller may do action with a storage row (alias), as SQL that asks whatever is not of the row once per statement; with must_hold it raises RH403 where no rule at all holds.';
+comment on function access.row_predicate(data.entities, text, text, boolean, jsonb) is
+  'Whether the caller may do action with a storage row (alias), as SQL that asks whatever is not of the row once per statement; with must_hold it raises RH403 where no rule at all holds; parts is access.parts, where it is known.';
 
 create or replace function access.right_predicate(entity data.entities, action text, must_hold boolean default false) returns text
 language sql stable set search_path = '' as $$
   select case
-    when not access.is_special(entity) then format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end, data.access_arguments(entity), right_predicate.action)
+    when not access.is_special(entity) then format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end,
+      data.access_arguments(entity), right_predicate.action)
     when must_hold then format('(select access.require_bits(%s, ''{}'', %L, %L) <> 0)', f.bits, access.entity_path(entity), right_predicate.action)
     else format('(select %s <> 0)', f.bits) end
   from (select string_agg(format('%s(%L, %s)', access.rights_function(entity), right_predicate.action, w), ' | ' order by w)

@@ -23,6 +23,15 @@ $$;
 comment on function access.value_as(jsonb, text) is
   'A JSON value as the text of an SQL type (text, int8, float8, numeric, boolean, uuid, date, timestamptz, jsonb, or array for a JSON array); null when it is of another: "5" is no number.';
 
+-- Expressions, which become a part of what calls them: 0.3 µs.
+create or replace function access.text_of(value jsonb) returns text
+language sql immutable parallel safe return case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
+comment on function access.text_of(jsonb) is 'A JSON text as text, as access.value_as(value, text) gives it; null for what is none.';
+
+create or replace function access.numeric_of(value jsonb) returns text
+language sql immutable parallel safe return case when jsonb_typeof(value) = 'number' then value #>> '{}' end;
+comment on function access.numeric_of(jsonb) is 'A JSON number as text, as access.value_as(value, numeric) gives it; null for what is none.';
+
 create or replace function access.values_as(list jsonb, sql_type text, whole boolean default false) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
   select case when jsonb_typeof(list) = 'array' and not (whole and exists (select from jsonb_array_elements(list) v where access.value_as(v, sql_type) is null))

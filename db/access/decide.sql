@@ -13,7 +13,8 @@ begin
     execute format('select %s', access.right_predicate(_entity, allows.action)) into _allowed;
   else
     execute format('select exists (select from %s where id = $1 and (%s) and (%s))', data.storage_table(_entity, _r.schema_name),
-      _installed #>> '{may_read,using}', coalesce(_policy->>'using', _policy->>'check')) into _allowed using allows.record;
+      _installed #>> '{may_read,using}',
+      case allows.action when 'read' then 'true' else coalesce(_policy->>'using', _policy->>'check') end) into _allowed using allows.record;
   end if;
   return coalesce(_allowed, false);
 exception when sqlstate 'RH403' then

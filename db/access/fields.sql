@@ -29,12 +29,19 @@ language sql immutable parallel safe set search_path = '' as $$
 $$;
 comment on function access.shown_as(jsonb, text[], jsonb) is 'As what the field rules of an allow show a field of these names: full, hidden, or a mask.';
 
+create or replace function access.guards_fields(entity data.entities) returns boolean
+language sql stable set search_path = '' as $$
+  select access.protects_fields((entity).schema) or exists (
+    select from access.rules r where r.entity_id = (entity).id and r.fields is not null)
+$$;
+comment on function access.guards_fields(data.entities) is 'Whether who sees or writes which fields of an entity depends on anything.';
+
 create or replace function access.field_shows(entity data.entities) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _out jsonb;
 begin
-  if not access.is_special(entity) then
+  if not access.guards_fields(entity) then
     return '{}';
   end if;
   with rule (effect, fields, numbers) as materialized (
@@ -180,16 +187,20 @@ comment on function access.shown_columns(data.entities, text, text) is 'The colu
 create or replace function access.drop_rights(entity data.entities) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %s(text, int), %s()', access.rights_function(entity), access.unseen_function(entity));
+  execute format('drop function if exists %1$s(text, int), %2$s(), %3$s(text, boolean), %1$s(text)', access.rights_function(entity),
+    access.unseen_function(entity), access.held_function(entity));
 end
 $$;
 comment on function access.drop_rights(data.entities) is 'Drops the functions that tell which rules of an entity hold for the caller, and which fields it does not see.';
 
 create or replace function access.front_sql(entity data.entities) returns text
 language sql stable set search_path = '' as $$
-  select data.column_list(entity, 't') || access.compile_field_check(entity) || access.compile_new_check(entity, 'names') || access.compile_new_check(entity, 'check') || array_to_string(access.seen_view_fields(entity), ',')
+  select case when access.guards_fields(entity) then data.column_list(entity, 't') || access.compile_field_check(entity)
+    || access.compile_new_check(entity, 'names') || access.compile_new_check(entity, 'check')
+    || array_to_string(access.seen_view_fields(entity), ',') else '' end
 $$;
-comment on function access.front_sql(data.entities) is 'Whatever of an entity''s view and write rule depends on rules of access, as one text: where it changes, they are built anew.';
+comment on function access.front_sql(data.entities) is
+  'Whatever of an entity''s view and write rule depends on rules of access, as one text: where it changes, they are built anew. Empty where no fields are guarded.';
 
 create or replace function access.shown_data(entity data.entities, data text, alias text) returns text
 language plpgsql stable set search_path = '' as $$

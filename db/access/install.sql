@@ -1,30 +1,33 @@
 -- Putting what was compiled into effect.
 
-create or replace function access.policy_predicates(entity data.entities) returns jsonb
+drop function if exists access.policy_predicates(data.entities);
+create or replace function access.policy_predicates(entity data.entities, parts jsonb default null) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _alias text := quote_ident(data.storage_name(entity));
   _path text := access.entity_path(entity);
-  _read text := access.row_predicate(entity, 'read', _alias);
-  _out jsonb;
+  _parts jsonb := coalesce(policy_predicates.parts, access.parts(entity));
+  _read text := access.row_predicate(entity, 'read', _alias, false, _parts);
+  _update text := access.row_predicate(entity, 'update', _alias, true, _parts);
+  _out jsonb := jsonb_build_object(
+    'may_read', jsonb_build_object('for', 'select', 'using', _read || coalesce(' and ' || data.alive_condition(entity.schema, _alias), '')),
+    'may_create', jsonb_build_object('for', 'insert', 'check', access.row_predicate(entity, 'create', _alias, true, _parts)),
+    'may_update', jsonb_build_object('for', 'update', 'using', _update),
+    'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true, _parts)));
 begin
-  _out := jsonb_build_object('may_read', jsonb_build_object('for', 'select', 'using', _read
-    || coalesce(' and ' || data.alive_condition(entity.schema, _alias), '')));
   if not access.is_special(entity) then
-    return _out || jsonb_build_object(
-      'may_create', jsonb_build_object('for', 'insert', 'check', access.row_predicate(entity, 'create', _alias, true)),
-      'may_update', jsonb_build_object('for', 'update', 'using', access.row_predicate(entity, 'update', _alias, true)),
-      'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true)));
+    return _out;
   end if;
   -- What is written must be one's own to write, and a change must not take a record out of its writer's sight.
-  return _out || jsonb_build_object(
-    'may_create', jsonb_build_object('for', 'insert', 'check', format('case when %s then true else access.refuse_row(%L, ''create'') end', access.row_predicate(entity, 'create', _alias, true), _path)),
-    'may_update', jsonb_build_object('for', 'update', 'using', access.row_predicate(entity, 'update', _alias, true),
-      'check', format('case when (%s) and (%s) then true else access.refuse_row(%L, ''update'') end', access.row_predicate(entity, 'update', _alias), _read, _path)),
-    'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true)));
+  return jsonb_set(jsonb_set(_out,
+    '{may_create,check}', to_jsonb(format('case when %s then true else access.refuse_row(%L, ''create'') end',
+      _out #>> '{may_create,check}', _path))),
+    '{may_update,check}', to_jsonb(format('case when (%s) and (%s) then true else access.refuse_row(%L, ''update'') end',
+      access.row_predicate(entity, 'update', _alias, false, _parts), _read, _path)));
 end
 $$;
-comment on function access.policy_predicates(data.entities) is 'The row-level security of an entity''s storage: {policy: {"for", "using", "check"}} as SQL.';
+comment on function access.policy_predicates(data.entities, jsonb) is
+  'The row-level security of an entity''s storage: {policy: {"for", "using", "check"}} as SQL; parts is access.parts, where it is known.';
 
 create or replace function access.installed_predicates(entity_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
@@ -32,37 +35,43 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.installed_predicates(uuid) is 'The row-level security that an entity''s storage has, as access.policy_predicates gave it; null where none was installed yet.';
 
-create or replace function access.build_policies(entity data.entities, table_name text) returns void
+drop function if exists access.build_policies(data.entities, text);
+create or replace function access.build_policies(entity data.entities, table_name text, predicates jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   _p record;
-  _predicates jsonb := access.policy_predicates(entity);
 begin
   perform data.drop_policies(build_policies.table_name);
-  for _p in select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(_predicates) loop
+  for _p in
+    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(build_policies.predicates)
+  loop
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;
   perform data.build_sees(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id));
-  insert into access.installed as i (entity_id, predicates) values (entity.id, _predicates)
+  insert into access.installed as i (entity_id, predicates) values (entity.id, build_policies.predicates)
   on conflict (entity_id) do update set predicates = excluded.predicates;
 end
 $$;
-comment on function access.build_policies(data.entities, text) is 'Installs the row-level security of an entity''s storage; nobody else may use the table at that time.';
+comment on function access.build_policies(data.entities, text, jsonb) is
+  'Installs the row-level security of an entity''s storage (access.policy_predicates); nobody else may use the table at that time.';
 
 -- Everything an entity''s storage is guarded by, from the roles and policies there are; while it is defined.
 create or replace function access.guard(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
+declare
+  _parts jsonb;
 begin
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
   perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
   if access.is_special(entity) then
-    perform access.build_rights(entity);
+    _parts := access.parts(entity);
+    perform access.build_rights(entity, _parts);
     perform access.build_unseen(entity);
   end if;
-  perform access.build_policies(entity, guard.table_name);
+  perform access.build_policies(entity, guard.table_name, access.policy_predicates(entity, _parts));
   if not access.is_special(entity) and to_regprocedure(access.rights_function(entity) || '(text, int)') is not null then
     perform data.release_kept(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id;
     perform access.drop_rights(entity);
@@ -78,6 +87,8 @@ declare
   _schema_name name;
   _before boolean;
   _front text;
+  _parts jsonb;
+  _predicates jsonb;
 begin
   select e.* into _entity from data.entities e where e.id = compile_entity.entity_id for no key update;
   if not found then
@@ -88,12 +99,14 @@ begin
   _front := access.front_sql(_entity);
   perform access.save_rules(_entity);
   if access.is_special(_entity) then
-    perform access.build_rights(_entity);
+    _parts := access.parts(_entity);
+    perform access.build_rights(_entity, _parts);
     perform access.build_unseen(_entity);
   end if;
-  if access.installed_predicates(_entity.id) is distinct from access.policy_predicates(_entity) then
+  _predicates := access.policy_predicates(_entity, _parts);
+  if access.installed_predicates(_entity.id) is distinct from _predicates then
     perform data.lock_tables(array[data.storage_table(_entity, _schema_name)]);
-    perform access.build_policies(_entity, data.storage_table(_entity, _schema_name));
+    perform access.build_policies(_entity, data.storage_table(_entity, _schema_name), _predicates);
     if data.keeps_records(_entity.schema) then
       perform data.build_kept(_entity, _schema_name); -- under the same predicates
     end if;

@@ -12,6 +12,17 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function access.conjuncts(jsonb) is 'The conditions of one key each that together are a condition.';
 
+-- Mostly the key tells: to take the condition apart is 0.25 ms.
+create or replace function access.is_of_record(conjunct jsonb) returns boolean
+language sql immutable set search_path = '' as $$
+  select case
+    when k ~ '^[^$]' then true
+    when k ~ '^\$(account|env)\.|^\$action$' and is_of_record.conjunct::text !~ '\$record' then false
+    else access.condition_uses(is_of_record.conjunct) && '{record}' end
+  from jsonb_object_keys(is_of_record.conjunct) k
+$$;
+comment on function access.is_of_record(jsonb) is 'Whether a condition of one key depends on the record.';
+
 create or replace function access.conjunction(conditions jsonb[]) returns jsonb
 language sql immutable set search_path = '' as $$
   select case cardinality(conditions) when 0 then null when 1 then conditions[1] else jsonb_build_object('$and', to_jsonb(array(select c from unnest(conditions) c order by c::text))) end
@@ -45,8 +56,9 @@ language sql stable set search_path = '' as $$
   select e.action, e.effect, access.conjunction(s.of_row), e.fields, access.conjunction(s.of_subject), array_agg(distinct e.role_id) filter (where e.role_id is not null),
     array_agg(e.permission_id) filter (where e.permission_id is not null), e.policy_id
   from each e, lateral (
-    select array(select c from access.conjuncts(e.condition) c where access.condition_uses(c) && '{record}' order by c::text) as of_row,
-      array(select c from access.conjuncts(e.condition) c where not access.condition_uses(c) && '{record}' order by c::text) as of_subject) s
+    select coalesce(array_agg(c.value order by c.value::text) filter (where c.is_of_row), '{}') as of_row,
+      coalesce(array_agg(c.value order by c.value::text) filter (where not c.is_of_row), '{}') as of_subject
+    from (select c, access.is_of_record(c) from access.conjuncts(e.condition) c) c (value, is_of_row)) s
   -- What is plain is asked of the tables at run time: a new role with it needs nothing to be installed.
   where not (e.is_plain and e.fields is null)
   group by e.action, e.effect, e.fields, e.policy_id, s.of_row, s.of_subject
@@ -119,12 +131,21 @@ create or replace function access.save_rules(entity data.entities) returns void
 language plpgsql set search_path = '' as $$
 begin
   delete from access.rules r where r.entity_id = entity.id;
-  with found as materialized (
+  with said as materialized (
+    select r.* from access.rules_of(entity) r
+  ),
+  -- Each condition is looked at once, whoever says it: 0.3 ms.
+  doubted as materialized (
+    select c.row_condition from (select distinct s.row_condition from said s where s.row_condition is not null) c
+    where access.condition_violations(entity.site_id, entity.id, c.row_condition) <> '[]'
+  ),
+  found as materialized (
     select r.*, dense_rank() over (partition by r.action, r.effect order by r.row_condition::text nulls first, r.fields::text nulls first)
       -- 1 is the plain permission.
       + case r.effect when 'allow' then 1 else 0 end as number
-    from access.rules_of(entity) r
-    where access.applies_to(entity, r.row_condition, r.policy_id, r.permission_ids)
+    from said r
+    where r.row_condition is null or r.row_condition not in (select d.row_condition from doubted d)
+      or access.applies_to(entity, r.row_condition, r.policy_id, r.permission_ids)
   ),
   rules as (
     insert into access.rules (entity_id, site_id, action, effect, number, row_condition, fields)

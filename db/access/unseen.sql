@@ -34,15 +34,16 @@ begin
     create or replace function %1$s() returns text[]
     language plpgsql stable security definer parallel safe set search_path = '' $sql$, $sql$
     declare
-      _allowed constant bigint[] := array[%2$s]::bigint[];
+      _words constant bigint[] := %2$s('read');
+      _allowed constant bigint[] := _words[1:];
       _denied constant bigint[] := array[%3$s]::bigint[];
     begin
       return array_remove(array[
         %4$s
       ]::text[], null);
     end $sql$, _function,
-    (select string_agg(format('%s(''read'', %s)', _rights, w), ', ' order by w) from generate_series(1, access.last_word(entity, 'allow')) w),
-    coalesce((select string_agg(format('%s(''read'', %s)', _rights, -w), ', ' order by w) from generate_series(1, access.last_word(entity, 'deny')) w), ''),
+    _rights, coalesce((
+      select string_agg(format('_words[%s]', -w), ', ' order by w) from generate_series(1, access.last_word(entity, 'deny')) w), ''),
     coalesce(_branches, 'null'));
   execute format('comment on function %s() is %L', _function, E'@behavior -*\nThe fields of ' || entity.name || ' that the caller does not see in full in every record.');
   execute format('revoke all on function %s() from public', _function);
