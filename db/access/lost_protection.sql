@@ -1,5 +1,5 @@
--- A new definition must not show what its fields' masks and rules protect. Rules call fields by name: one that is called otherwise
--- is out of their reach.
+-- What a new definition must not do for who may not define policies, beside lifting masks and renaming (definer_reach.sql): copy a
+-- field that is masked into one that is not, call one by a name that a role may read, end that records are in the audit log.
 
 create or replace function access.kept_fields(old data.entities, schema jsonb, renames jsonb)
 returns table (was text, now text, old_property jsonb, property jsonb, old_names text[], names text[])
@@ -22,17 +22,7 @@ declare
   _unseen text[];
   _field text;
 begin
-  select f.was into _field
-  from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f
-  join access.rules r on r.entity_id = (old).id and r.fields is not null,
-    unnest(case r.effect when 'deny' then array[r.fields->'readable', r.fields->'writable'] else array[r.fields->'masked'] end) named
-  where named ?| f.old_names and not named ?| f.names
-  limit 1;
-  if found then
-    perform rowhouse.fail(409, format('A role or policy protects the field %s of %s by a name that it would lose', _field, _path),
-      'Keep the name, also as another one ("x-alias"), or name the new one in the role or policy first.',
-      'protection_lost', data.violation('/properties/' || data.pointer_part(_field), 'is protected by this name'));
-  elsif access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
+  if access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
     return;
   end if;
   if coalesce(old.schema->'x-audit', 'false') <> 'false' and coalesce(refuse_lost_protection.schema->'x-audit', 'false') = 'false'
@@ -45,11 +35,8 @@ begin
   _unseen := access.unseen((old).id);
   select f.now into _field
   from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f,
-    lateral (select access.default_mask(f.old_property), access.default_mask(f.property)) m (before, after),
     lateral (select data.conversion_expression(f.old_property, f.property)) c (expression)
-  where m.before is not null and m.before is distinct from m.after
-      and (m.after is null or access.mask_rank(m.after) <= access.mask_rank(m.before))
-    or c.expression is not null and m.after is null and exists (
+  where c.expression is not null and access.default_mask(f.property) is null and exists (
       select from unnest(data.expression_names(data.parse_expression(c.expression))) n
       where n <> f.was and (n = any (_unseen) or access.default_mask((old).schema->'properties'->n) is not null))
     or exists (
@@ -64,4 +51,4 @@ begin
 end
 $$;
 comment on function access.refuse_lost_protection(data.entities, jsonb, jsonb) is
-  'Raises RH409 when an entity would, under another schema, have a field that roles or policies hide, lock or mask under a name that they do not know; RH403 when it would show a field to more people (a mask less, a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';
+  'Raises RH403 when an entity would, under another schema, show a field to more people (a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';

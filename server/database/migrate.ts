@@ -180,7 +180,7 @@ async function installSuperuserPart(client: pg.Client): Promise<string[]> {
   // to that end, creating a site would cost 131 ms with 10,000 sites instead of 40.
   await client.query("grant rowhouse_gateway to current_user with inherit false, set true");
   return [
-    "This login is no superuser: set_config could not be revoked from public, so SQL that tenants write is not offered.",
+    "This login is no superuser: set_config, advisory locks and large objects could not be revoked from public, so SQL that tenants write is not offered.",
     "This login is no superuser: numeric comparison could not be marked leakproof, so filters on decimal fields use no index.",
   ];
 }
