@@ -1,5 +1,5 @@
 // What the audit log costs: single inserts into entities of the same eight fields with and without x-audit, by the data
-// functions, and an update of the control plane with and without its triggers, in turn. One JSON line each: medians of the
+// functions, an update of the control plane with and without its triggers, and lists, in turn. One JSON line each: medians of the
 // time and of PostgreSQL's CPU time, which other work on the machine does not change, and the ratio to the one without.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -41,6 +41,7 @@ try {
   const entities = {
     plain: contacts,
     audited: { ...contacts, "x-audit": true },
+    read: { ...contacts, "x-audit": { reads: true } },
   };
   for (const [name, schema] of Object.entries(entities))
     await client.query("select data.define_entity('bench/crm', $1, $2)", [name, schema]);
@@ -98,6 +99,21 @@ try {
   await measure(rows[0].pid, "insert of 1,000", Math.ceil(ROUNDS / 100), {
     plain: insert("plain", batch),
     audited: insert("audited", batch),
+  });
+  // A list of 20: not recorded, recorded as a request, and with the ids of its page too.
+  for (const entity of ["plain", "read"])
+    await client.query("select data.insert($1, $2, false)", [`bench/crm/${entity}`, JSON.stringify(batch)]);
+  const compiled = async (entity: string) =>
+    (await client.query("select data.compile('bench/crm', $1, 'find')->>'sql' as sql", [entity])).rows[0].sql;
+  const list = (name: string, text: string): Task => {
+    const statement = { name, text };
+    return () => queryAs(pool, { session, account, env }, { appId: app, version }, statement, []);
+  };
+  const withIds = await compiled("read");
+  await measure(rows[0].pid, "list of 20", ROUNDS, {
+    plain: list("list plain", await compiled("plain")),
+    request: list("list request", withIds.replace(/ \|\| audit\.note_seen\(.*?'list'\)/, "")),
+    ids: list("list ids", withIds),
   });
   await pool.end();
   await client.end();

@@ -50,22 +50,25 @@ async function reading(): Promise<void> {
 }
 
 /**
- * Milliseconds and the backend's CPU per 1,000 records: COPY into a plain jsonb table, and into one with the entity's indexes; the data
- * service's statements as the site's role, answered with ids and with records, in each storage, and for the entity without any x-index,
- * which is what a plain table compares with.
+ * Milliseconds and the backend's CPU per 1,000 records: COPY into a plain jsonb table, and into ones with an entity's indexes; the data
+ * service's statements as the site's role, answered with ids and with records, in each storage, and for the entity without any x-index.
+ * of_copy is what a user gets of a plain table's rate; of_indexed_copy, of a table with the same indexes, is what is ours.
  */
 async function batches(): Promise<void> {
   const plain =
     "id uuid primary key default uuidv7(), data jsonb not null, created_at timestamptz not null default now()";
   await client.query(`create table public.plain (${plain})`);
+  await client.query(`create table public.by_time (${plain})`);
   await client.query(
-    `create table public.indexed (${plain}, city text generated always as (data->>'city') stored)`,
+    `create table public.by_time_and_city (${plain}, city text generated always as (data->>'city') stored)`,
   );
-  await client.query("create index on public.indexed (created_at, id)");
-  await client.query("create index on public.indexed (city, created_at, id)");
-  await client.query(
-    "insert into public.indexed (data, created_at) select data, created_at from bench_crm.in_jsonb_storage_jsonb",
-  );
+  await client.query("create index on public.by_time_and_city (city, created_at, id)");
+  for (const table of ["by_time", "by_time_and_city"]) {
+    await client.query(`create index on public.${table} (created_at, id)`);
+    await client.query(
+      `insert into public.${table} (data, created_at) select data, created_at from bench_crm.in_jsonb_storage_jsonb`,
+    );
+  }
   const member = new pg.Client({ connectionString: urls.operatorUrl });
   await member.connect();
   const pids = await Promise.all(
@@ -85,15 +88,18 @@ async function batches(): Promise<void> {
     pipeline(Readable.from([lines]), client.query(copyFrom(`copy public.${table} (data) from stdin`)));
   const contenders: Record<string, (json: string, lines: string) => Promise<unknown>> = {
     "COPY, plain table": copy("plain"),
-    "COPY, table with the entity's indexes": copy("indexed"),
+    "COPY, indexes of an entity": copy("by_time"),
+    "COPY, those and one on city": copy("by_time_and_city"),
   };
-  for (const [title, entity] of [
-    ["jsonb, no x-index", "without_x_index"],
-    ["jsonb, x-index on city", "in_jsonb_storage"],
-    ["flat, x-index on city", "in_flat_storage"],
+  const alike: Record<string, string> = {};
+  for (const [title, entity, copied] of [
+    ["jsonb, no x-index", "without_x_index", "COPY, indexes of an entity"],
+    ["jsonb, x-index on city", "in_jsonb_storage", "COPY, those and one on city"],
+    ["flat, x-index on city", "in_flat_storage", "COPY, those and one on city"],
   ] as const) {
     for (const what of ["ids", "records"]) {
       const text = await statement(entity, what);
+      alike[`${title}: ${what}`] = copied;
       contenders[`${title}: ${what}`] = (json) =>
         member.query({ name: `${entity} ${what}`, text, values: [json] });
     }
@@ -118,13 +124,15 @@ async function batches(): Promise<void> {
   const of = (name: string) => ({ ms: medianOf(times[name] ?? []), cpu_ms: medianOf(cpu[name] ?? []) });
   for (const name of names) {
     const own = of(name);
+    const [copied, indexed] = [of("COPY, plain table"), of(alike[name] ?? name)];
     print({
       case: `insert ${BATCH} records`,
       name,
       ...own,
-      of_copy_by_wall_clock: of("COPY, plain table").ms / own.ms,
-      of_copy_by_cpu: of("COPY, plain table").cpu_ms / own.cpu_ms,
-      of_indexed_copy_by_cpu: of("COPY, table with the entity's indexes").cpu_ms / own.cpu_ms,
+      of_copy: copied.ms / own.ms,
+      of_copy_by_cpu: copied.cpu_ms / own.cpu_ms,
+      of_indexed_copy: indexed.ms / own.ms,
+      of_indexed_copy_by_cpu: indexed.cpu_ms / own.cpu_ms,
     });
   }
 }

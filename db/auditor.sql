@@ -120,21 +120,27 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function audit.content_hash(uuid[], bytea[]) is 'The hash of the entries that a seal covers, in their order.';
 
-create or replace function audit.unsealed(sealed_to xid8, below xid8, was_restored boolean) returns setof audit.entries
+drop function if exists audit.unsealed(xid8, xid8, boolean);
+create or replace function audit.unsealed(sealed_to xid8, below xid8, was_restored boolean, doubtful_to xid8) returns setof audit.entries
 language sql stable set search_path = pg_catalog, pg_temp as $$
-  select e.* from audit.entries e where not was_restored and e.tx >= sealed_to and e.tx < below
+  select e.* from audit.entries e
+  where not was_restored and e.tx >= sealed_to and e.tx < below
+    -- What was sealed before a restore had transactions that are counted once more.
+    and (sealed_to >= doubtful_to or not exists (select from audit.sealed s, unnest(s.ids) i where i = e.id))
   union all
   -- Not what transactions of now have written that others may still precede: the next step takes those, and would take them again.
   select e.* from audit.entries e where was_restored and (e.tx < below or e.tx >= pg_snapshot_xmax(pg_current_snapshot()))
     and not exists (select from audit.sealed s, unnest(s.ids) i where i = e.id)
 $$;
-comment on function audit.unsealed(xid8, xid8, boolean) is 'The entries to seal. Internal.';
+comment on function audit.unsealed(xid8, xid8, boolean, xid8) is
+  'The entries to seal; below doubtful_to they may be from before a restore, and sealed already. Internal.';
 
 -- In the order of transactions, and only what no running transaction can precede: writers neither wait nor meet a lock.
 create or replace function audit.seal_step(most int default 10000) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   _from xid8;
+  _doubtful xid8;
   _below xid8 := pg_snapshot_xmin(pg_current_snapshot());
   _last xid8;
   -- Transactions are counted anew in a database that was restored: what is not listed as sealed is to be sealed then.
@@ -146,7 +152,7 @@ declare
   _sealed int := 0;
 begin
   lock table audit.sealing in share update exclusive mode; -- one at a time; anybody could hold an advisory lock
-  select s.sealed_to into _from from audit.sealing s;
+  select s.sealed_to, s.doubtful_to into _from, _doubtful from audit.sealing s;
   _restored := _from > _below;
   if not _restored then
     select e.tx into _last from audit.entries e where e.tx >= _from and e.tx < _below order by e.tx offset greatest(seal_step.most, 1) - 1 limit 1;
@@ -157,7 +163,7 @@ begin
     from (
       select audit.chain(e.site_id, e.organization_id) as chain, e.keep, m.month, e.id, e.tx, audit.digest(e) as digest,
         row_number() over (partition by audit.chain(e.site_id, e.organization_id), e.keep, m.month order by e.tx, e.at, e.id) as place
-      from audit.unsealed(_from, _below, _restored) e, lateral (select date_trunc('month', e.at at time zone 'UTC')::date) m (month)
+      from audit.unsealed(_from, _below, _restored, _doubtful) e, lateral (select date_trunc('month', e.at at time zone 'UTC')::date) m (month)
     ) n
     group by n.chain, n.keep, n.month, (n.place - 1) / 10000
     order by min(n.tx), min(n.place)
@@ -173,7 +179,7 @@ begin
     _sealed := _sealed + cardinality(_part.ids);
   end loop;
   if _sealed > 0 or _restored then
-    update audit.sealing s set sealed_to = _below;
+    update audit.sealing s set sealed_to = _below, doubtful_to = case when _restored then _from else s.doubtful_to end;
   end if;
   return _sealed;
 end
@@ -182,12 +188,12 @@ comment on function audit.seal_step(int) is
   'Seals the oldest most entries, and what else their last transaction wrote, as one transaction; how many, 0 when nothing waits. For the worker, every minute until nothing waits.';
 
 -- entries: rowhouse_owner writes what its functions note, and reads what its functions show. It seals nothing.
-grant usage on schema audit to rowhouse_account, rowhouse_gateway, rowhouse_worker;
+grant usage on schema audit to rowhouse_account, rowhouse_data, rowhouse_gateway, rowhouse_worker;
 grant select, insert on audit.entries to rowhouse_owner;
 grant select on audit.seals, audit.sealed, audit.heads, audit.sealing to rowhouse_owner;
 revoke all on function audit.refuse_change(), audit.kept_months(), audit.protect(name), audit.create_partitions(int),
   audit.drop_expired(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]), audit.seal_step(int),
-  audit.unsealed(xid8, xid8, boolean), audit.chain(uuid, uuid), audit.digest(audit.entries) from public;
+  audit.unsealed(xid8, xid8, boolean, xid8), audit.chain(uuid, uuid), audit.digest(audit.entries) from public;
 grant execute on function audit.kept_months(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]), audit.chain(uuid, uuid), audit.digest(audit.entries) to rowhouse_owner;
 grant execute on function audit.create_partitions(int), audit.drop_expired(), audit.seal_step(int) to rowhouse_worker;
 

@@ -6,7 +6,8 @@ grant execute on function access.allows(uuid, text, text), access.require(uuid, 
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
-grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.maskable_entities(uuid)
+grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.graphql_shares(uuid),
+  access.maskable_entities(uuid)
 to rowhouse_gateway;
 grant execute on function access.maskable_fields(uuid) to rowhouse_account;
 grant select on access.open_public_requests to rowhouse_gateway;
@@ -22,7 +23,10 @@ grant execute on function
   access.list_roles(text), access.get_role(text, text), access.put_role(text, text, jsonb), access.list_policies(text, text), access.get_policy(text, text),
   access.put_policy(text, text, jsonb), access.delete_policy(text, text), access.list_assignments(text, text), access.list_groups(text),
   access.refuse_members(jsonb, text[]), access.member(text, jsonb), access.my_control_site_ids(text), access.my_definer_entity_ids(),
-  access.share(text, text, text, jsonb, text[], timestamptz, text), access.revoke_share(text, text, text), access.list_shares(text)
+  access.share(text, text, text, jsonb, text[], timestamptz, text, jsonb), access.revoke_share(text, text, text), access.list_shares(text),
+  access.get_share(text, text, text), access.put_share(text, text, text, jsonb), access.accept_share(text, text), access.decline_share(text, text),
+  access.open_share(uuid), access.require_share(uuid), access.compile_share(text, text, text, jsonb), access.my_shares(text),
+  access.openapi_shares(uuid)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members, access.policies, access.versions
 to rowhouse_account;
@@ -43,13 +47,38 @@ begin
   end loop;
 end
 $$;
+-- What a role may do is no secret, under which condition on records is.
+alter policy member_read on access.permissions using (site_id = any ((select tenancy.my_site_ids())::uuid[]) and (condition is null and fields is null
+  or site_id = any ((select access.my_control_site_ids('@roles:define'))::uuid[]) or site_id = any ((select access.my_control_site_ids('@policies:define'))::uuid[])));
+-- What conditions were compiled into: for nobody but the owner.
+alter table access.installed enable row level security, force row level security;
+drop policy if exists owner_all on access.installed;
+create policy owner_all on access.installed to rowhouse_owner using (true) with check (true);
+
+-- Who holds what is for those who assign it: REST refuses it to others, and so do GraphQL and psql, but for what is one's own.
+drop policy if exists member_read on access.assignments;
+create policy member_read on access.assignments for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[])
+  or site_id = any ((select tenancy.my_site_ids())::uuid[])
+    and ((select auth.account_id()) in (account_id, delegator_id) or group_id = any ((select access.my_group_ids())::uuid[])));
+drop policy if exists member_read on access.groups;
+create policy member_read on access.groups for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[]) or id = any ((select access.my_group_ids())::uuid[]));
+drop policy if exists member_read on access.group_members;
+create policy member_read on access.group_members for select to rowhouse_account
+using (site_id = any ((select access.my_assigner_site_ids())::uuid[])
+  or account_id = (select auth.account_id()) and group_id = any ((select access.my_group_ids())::uuid[]));
+grant execute on function access.my_assigner_site_ids(), access.my_group_ids() to rowhouse_account;
 
 -- Masks and field rules stand in views, which call them as their reader; the key of the mask hash only the views' owner reads.
 grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text), access.mask_year(text),
-  access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text), access.require_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
+  access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text), access.require_seen(uuid, text[]), access.plan_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
   access.seen_condition(uuid, jsonb, text), access.source_field(data.entities, jsonb), access.seen_view(data.entities, text, text), access.unseen(uuid), access.named(jsonb), access.own_names(text[], jsonb), access.checked_change(text, jsonb, jsonb, text[], text[], text[], jsonb),
   access.refuse_fields(text, text[], text), access.is_mask(text), access.detect_pii(text)
 to rowhouse_data, rowhouse_account;
 grant select on access.mask_keys to rowhouse_data;
 drop policy if exists data_read on access.mask_keys;
 create policy data_read on access.mask_keys for select to rowhouse_data using (site_id = (select tenancy.site_id()) or (select auth.is_operator()));
+
+-- Those made before there were barriers.
+select access.build_share(s) from access.shares s where s.accepted_at is not null and s.view_digest is null order by s.id;

@@ -1,5 +1,6 @@
 grant usage on schema data to rowhouse_account, rowhouse_data;
 revoke all on all functions in schema data from public;
+revoke all on all procedures in schema data from public;
 grant execute on all functions in schema data to rowhouse_data;
 grant execute on function data.define_entity(text, text, jsonb), data.drop_entity(text, text), data.plan(text, jsonb), data.apply(uuid, boolean),
   data.plan_rollback(text, int), data.rollback(text, int), data.require_entity(text),
@@ -72,7 +73,7 @@ grant execute on function data.path_alias(text, text), data.path_relation(uuid, 
   data.group_expression(jsonb, text, text, text), data.aggregate_expression(text, text, jsonb), data.compile_columns_filter(jsonb, jsonb, text[], int),
   data.scope_field(jsonb, text), data.compile_aggregate(jsonb, text, jsonb, text[]), data.compile_entity_aggregate(data.entities, text, jsonb, text[]),
   data.aggregate(text, jsonb), data.last_parameter(jsonb), data.parameterize_query(jsonb),
-  data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int),
+  data.page_body(text, text, text), data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int),
   data.openapi_union_paths(text[]), data.keeps_records(jsonb), data.openapi_kept_paths(data.entities), data.openapi_kept_parameters(data.entities), data.openapi_kept_components(), data.union_entities(jsonb), data.union_common_fields(uuid[]), data.union_fields(uuid[], text[], text[], text[]),
   data.union_arm(text, text, text[], text, jsonb, text[]), data.compile_union_find(text, jsonb, text[]),
   data.compile_union_aggregate(text, jsonb, text[]), data.query_union(text, text, jsonb), data.find_union(text, jsonb), data.aggregate_union(text, jsonb),

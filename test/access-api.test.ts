@@ -15,7 +15,10 @@ beforeAll(async () => {
   for (const entity of ["posts", "secrets"])
     await run("select data.define_entity('acme/crm', $1, $2)", [
       entity,
-      { type: "object", properties: { title: { type: "string" }, status: { type: "string" } } },
+      {
+        type: "object",
+        properties: { title: { type: "string" }, status: { type: "string" }, phone: { type: "string" } },
+      },
     ]);
   await crm.db.account("boss@acme.test");
   await run(
@@ -48,7 +51,13 @@ test("docs/access-api.md says what happens", async () => {
     }
     const [, command = "", status, text = ""] = /^(.*) # (\d{3}) ?(.*)$/.exec(line) ?? [];
     const { stdout } = await promisify(execFile)("bash", ["-c", `${command} -w '\\n%{http_code}'`], {
-      env: { ...process.env, SITE: `${gateway.url}/api/v1/sites/acme`, TOKEN: crm.tokens.boss ?? "" },
+      env: {
+        ...process.env,
+        SITE: `${gateway.url}/api/v1/sites/acme`,
+        TOKEN: crm.tokens.boss ?? "",
+        OTHER: `${gateway.url}/api/v1/sites/beta`,
+        READER: crm.tokens.bob ?? "",
+      },
     });
     const at = stdout.lastIndexOf("\n");
     expect([line, stdout.slice(at + 1)]).toEqual([line, status]);

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { refusal } from "./harness/failure.ts";
-import { startPosts } from "./harness/posts.ts";
+import { startPosts, storages } from "./harness/posts.ts";
 
 // What an administrator was promised: who would gain and who would lose is known before a rule holds, and it is what then happens.
 
@@ -137,6 +137,135 @@ test.each<[string, object, string[], string[]]>([
   // Nothing is left of it.
   expect(await versions()).toEqual(before);
   expect(brief(await simulate(change))).toEqual(changes);
+});
+
+describe("which fields become visible, masked and hidden", () => {
+  const people = "crm/people";
+  type Field = {
+    account: string | null;
+    entity: string;
+    field: string;
+    from: string | null;
+    to: string;
+    records: number;
+  };
+  const fields = async (change: unknown) =>
+    ((await simulate(change)) as unknown as { fields: Field[] }).fields.map(
+      (f) => `${f.account} ${f.entity} ${f.field}: ${f.from} -> ${f.to} ${f.records}`,
+    );
+  beforeAll(async () => {
+    const text = { type: "string" };
+    for (const storage of storages)
+      await run("select data.define_entity('acme/crm', $1, $2)", [
+        storage === "flat" ? "people" : "people_two",
+        {
+          type: "object",
+          "x-storage": storage,
+          properties: {
+            name: text,
+            region: text,
+            email: { ...text, format: "email", "x-pii": true },
+            salary: { type: "integer" },
+          },
+        },
+      ]);
+    for (const entity of ["people", "people_two"])
+      await run("select data.insert($1, $2)", [
+        `acme/crm/${entity}`,
+        JSON.stringify([
+          { name: "n1", region: "north", email: "n1@x.test", salary: 1 },
+          { name: "n2", region: "north", email: "n2@x.test", salary: 2 },
+          { name: "s1", region: "south", email: "s1@x.test", salary: 3 },
+        ]),
+      ]);
+    await run("select access.define_role('acme', $1), access.assign_role('acme', 'pat@acme.test', 'staff')", [
+      { name: "staff", permissions: ["crm/people:read", "crm/people_two:read"] },
+    ]);
+  });
+  afterAll(async () => {
+    await run("select access.drop_role('acme', 'staff')");
+    for (const entity of ["people", "people_two"])
+      await run("select data.drop_entity('acme/crm/' || $1, $1)", [entity]);
+  });
+  const staff = (...permissions: unknown[]) => ({ role: { name: "staff", permissions } });
+  const policy = (more: object) => ({
+    policy: { name: "p", effect: "deny", actions: ["read"], entities: [people], ...more },
+  });
+  const ofPat = (lines: string[]) => lines.filter((line) => line.startsWith("pat@"));
+  const on = (...lines: string[]) => lines.map((line) => `pat@acme.test ${people} ${line}`);
+  test.each<[string, object, string[]]>([
+    [
+      "a permission that unmasks",
+      staff({ permission: "crm/people:read", fields: { unmasked: ["email"] } }),
+      on("email: email -> full 3"),
+    ],
+    [
+      "one that unmasks some records",
+      staff("crm/people:read", {
+        permission: "crm/people:read",
+        condition: { region: "north" },
+        fields: { unmasked: ["email"] },
+      }),
+      on("email: email -> full 2"),
+    ],
+    [
+      "another mask",
+      staff({ permission: "crm/people:read", fields: { masked: { email: "redact" } } }),
+      on("email: email -> redact 3"),
+    ],
+    [
+      "fewer fields",
+      staff({ permission: "crm/people:read", fields: { readable: ["name", "region"] } }),
+      on("email: email -> hidden 3", "salary: full -> hidden 3"),
+    ],
+    [
+      "a policy that denies a field",
+      policy({ fields: { readable: ["salary"] } }),
+      on("salary: full -> hidden 3"),
+    ],
+    [
+      "a policy that denies a field of some records",
+      policy({ fields: { readable: ["salary"] }, condition: { region: "south" } }),
+      on("salary: full -> hidden 1"),
+    ],
+    ["a policy that denies records", policy({ condition: { region: "south" } }), []],
+    ["nothing", staff("crm/people:read", "crm/people_two:read"), []],
+  ])("%s", async (_what, change, expected) => {
+    expect(ofPat(await fields(change)).filter((line) => line.includes(`${people} `))).toEqual(expected);
+    const text = JSON.stringify(change).replaceAll(people, "crm/people_two");
+    const jsonb = ofPat(await fields(JSON.parse(text))).filter((line) => line.includes("people_two"));
+    expect(jsonb.map((line) => line.replace("people_two", "people"))).toEqual(expected);
+  });
+  test("in records that were not seen before", async () => {
+    expect(await fields({ assign: { email: "quinn@acme.test", role: "staff" } })).toEqual([
+      "quinn@acme.test crm/people email: null -> email 3",
+      "quinn@acme.test crm/people_two email: null -> email 3",
+    ]);
+  });
+  test("as it then is", async () => {
+    const change = staff(
+      { permission: "crm/people:read", condition: { region: "north" }, fields: { unmasked: ["email"] } },
+      { permission: "crm/people:read", fields: { readable: ["name", "email"], masked: { email: "redact" } } },
+    );
+    const said = ofPat(await fields(change));
+    await run("select access.define_role('acme', $1)", [change.role]);
+    const shown = await crm.db.as("acme", "pat@acme.test", (c) =>
+      c.query("select email, salary from acme_crm.people order by name"),
+    );
+    expect(shown.rows.map(({ email, salary }) => `${email} ${salary}`)).toEqual([
+      "n1@x.test 1",
+      "n2@x.test 2",
+      "*** null",
+    ]);
+    expect(said).toEqual(
+      on(
+        "email: email -> full 2",
+        "email: email -> redact 1",
+        "region: full -> hidden 1",
+        "salary: full -> hidden 1",
+      ),
+    );
+  });
 });
 
 test("what is said is what then happens", async () => {

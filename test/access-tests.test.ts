@@ -320,6 +320,132 @@ test.each<[string, string, unknown[]]>([
   expect((await as("vic@acme.test", "select from access.tests")).rowCount).toBe(0);
 });
 
+describe("a change beside roles and policies that breaks a test is refused", () => {
+  const text = { type: "string" };
+  const schema = (properties: object, more: object = {}) => ({ type: "object", properties, ...more });
+  const papers = (properties: object, more: object = {}) =>
+    run("select data.define_entity('acme/crm', 'papers', $1)", [schema(properties, more)]);
+  beforeAll(async () => {
+    await papers({ title: text, region: text });
+    await define({
+      name: "the north",
+      account: roles,
+      entity: "papers",
+      action: "read",
+      record: north,
+      expected: "allow",
+    });
+    await define({
+      name: "the south",
+      account: roles,
+      entity: "papers",
+      action: "read",
+      record: south,
+      expected: "deny",
+    });
+  });
+  afterAll(async () => {
+    await drop("the north");
+    await drop("the south");
+    await run("select data.drop_entity('acme/crm/papers', 'papers')");
+  });
+  test("a definition under which a rule of many entities says nothing any more", async () => {
+    await papers({ title: text, region: text, body: text });
+    const renamed = { title: text, area: { ...text, "x-renamed-from": "region" }, body: text };
+    const refused = await refusal(papers(renamed));
+    expect([refused.code, refused.detail.code, refused.message]).toEqual([
+      "RH409",
+      "breaks_tests",
+      expect.stringMatching(/would fail that pass today: crm\/the north$/),
+    ]);
+    const [plan] = await run("select data.plan('acme/crm/papers', $1)->>'plan' as plan", [schema(renamed)]);
+    expect((await refusal(run("select data.apply($1, true)", [plan?.plan]))).code).toBe("RH409");
+    expect(await one("access.test('acme/crm')")).toMatchObject({ failed: [] });
+  });
+  test("unless it is forced, or what fails failed before", async () => {
+    const same = { title: text, region: text, body: text };
+    const client = await crm.db.pool.connect();
+    try {
+      await client.query("begin; set local rowhouse.break_tests = 'on'");
+      await client.query("select data.define_entity('acme/crm', 'papers', $1)", [
+        schema(same, { "x-policies": ["owner_only"] }),
+      ]);
+      await client.query("commit");
+    } finally {
+      client.release();
+    }
+    expect(((await one("access.test('acme/crm')")).failed as unknown[]).length).toBe(1);
+    await papers({ ...same, more: text }, { "x-policies": ["owner_only"] });
+  });
+  test("a role that a group gets or loses, and a group that goes", async () => {
+    await run(
+      "select access.create_group('acme', 'desk'), access.assign_role_to_group('acme', 'desk', 'northern')",
+    );
+    const desk = { account: { groups: ["desk"] }, entity: "contacts", action: "read" };
+    await define({
+      ...desk,
+      name: "the desk",
+      action: "update",
+      record: { created_by: "$account.id" },
+      expected: "allow",
+    });
+    await define({ ...desk, name: "no more", expected: "deny" });
+    for (const sql of [
+      "select access.revoke_role_from_group('acme', 'desk', 'northern')",
+      "select access.assign_role_to_group('acme', 'desk', 'viewer')",
+      "select access.drop_group('acme', 'desk')",
+    ])
+      expect([sql, (await refusal(run(sql))).detail.code]).toEqual([sql, "breaks_tests"]);
+    await drop("the desk");
+    await run("select access.revoke_role_from_group('acme', 'desk', 'northern')");
+    await drop("no more");
+    await run("select access.drop_group('acme', 'desk')");
+  });
+  test("but not who holds a role, is in a group or has an attribute", async () => {
+    await define({
+      name: "quinn",
+      account: "quinn@acme.test",
+      entity: "contacts",
+      action: "delete",
+      expected: "deny",
+    });
+    await run("select access.assign_role('acme', 'quinn@acme.test', 'editor')");
+    expect(JSON.stringify(await one("access.test('acme/crm')"))).toContain("quinn");
+    await run("select access.revoke_role('acme', 'quinn@acme.test', 'editor')");
+    await drop("quinn");
+  });
+  test("a denied field denies no record", async () => {
+    await run("select access.define_policy('acme', $1)", [
+      {
+        name: "untitled",
+        effect: "deny",
+        actions: ["read"],
+        entities: [`crm/${crm.entity("flat")}`],
+        fields: { readable: ["title"] },
+      },
+    ]);
+    expect(
+      await define({
+        name: "denied field",
+        account: roles,
+        entity: crm.entity("flat"),
+        action: "read",
+        record: north,
+        expected: "allow",
+      }),
+    ).toMatchObject({ outcome: "allow" });
+    await run("select access.define_policy('acme', $1)", [
+      { name: "other", effect: "deny", entities: ["crm/nothing"] },
+    ]);
+    expect(JSON.stringify(await one("access.test('acme/crm')"))).not.toContain("denied field");
+    // And it is denied, though the site has tests.
+    const { rows } = await as("pat@acme.test", `select title, region from acme_crm.${crm.entity("flat")}`);
+    expect(rows.map((row) => row.title)).toEqual([null, null]);
+    await drop("denied field");
+    await run("select access.drop_policy('acme', 'untitled'), access.drop_policy('acme', 'other')");
+  });
+});
+
 describe("versions", () => {
   const history = async (kind: string, name: string) =>
     (await run("select * from access.history_of('acme', $1, $2)", [kind, name])) as {

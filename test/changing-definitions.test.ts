@@ -11,8 +11,7 @@ const GUIDE = readFileSync(
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
 });
 afterAll(() => db.drop());
 

@@ -42,9 +42,7 @@ const records: Record<string, Json>[] = [
 beforeAll(async () => {
   db = await cloneDatabase();
   for (const site of ["acme", "beta"]) {
-    await db.query("select tenancy.create_organization($1)", [site]);
-    await db.query("select tenancy.create_site($1, $1)", [site]);
-    await db.query("select tenancy.create_app($1, 'crm')", [site]);
+    await db.site(site);
     for (const [name, role] of [
       ["own", "admin"],
       ["ann", "editor"],

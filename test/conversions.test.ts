@@ -17,9 +17,7 @@ type Plan = {
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
 });
 afterAll(() => db.drop());
 

@@ -21,16 +21,7 @@ type Plan = {
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  for (const [email, role] of [
-    ["olga@acme.test", "admin"],
-    ["ann@acme.test", "editor"],
-  ] as const) {
-    await db.account(email);
-    await db.query("select tenancy.add_member('acme', $1, $2)", [email, role]);
-  }
+  await db.site("acme", { "olga@acme.test": "admin", "ann@acme.test": "editor" });
 });
 afterAll(() => db.drop());
 

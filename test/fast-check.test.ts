@@ -6,8 +6,7 @@ import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
 });
 afterAll(() => db.drop());
 

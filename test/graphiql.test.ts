@@ -36,8 +36,7 @@ const start = (env: NodeJS.ProcessEnv) =>
 
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
   await db.query("select data.define_entity('acme/crm', 'contacts', $1)", [
     { type: "object", properties: { name: { type: "string" }, extra: { type: "object" } } },
   ]);

@@ -78,9 +78,7 @@ beforeAll(async () => {
   db = await cloneDatabase();
   for (const name of ["ann", "vic", "bob"]) await db.account(`${name}@example.test`);
   for (const site of ["acme", "beta"]) {
-    await db.query("select tenancy.create_organization($1)", [site]);
-    await db.query("select tenancy.create_site($1, $1)", [site]);
-    await db.query("select tenancy.create_app($1, 'crm')", [site]);
+    await db.site(site);
   }
   await db.query("select tenancy.add_member('acme', 'ann@example.test', 'editor')");
   await db.query("select tenancy.add_member('acme', 'vic@example.test', 'viewer')");

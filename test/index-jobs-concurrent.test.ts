@@ -41,11 +41,7 @@ const operator = () => {
 
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  await db.account("olga@acme.test");
-  await db.query("select tenancy.add_member('acme', 'olga@acme.test', 'admin')");
+  await db.site("acme", { "olga@acme.test": "admin" });
   workerPool = new pg.Pool({ connectionString: db.workerUrl, max: 4 });
   workerPool.on("error", () => {});
   workerPool.on("connect", (client) => client.on("error", () => {}));

@@ -35,15 +35,19 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-const schema = (city: object) => ({ type: "object", properties: { name: { type: "string" }, city } });
-const define = (city: object) =>
-  db.query("select data.define_entity('acme/crm', 'people', $1)", [schema(city)]);
+const schema = (city: object, more: object = {}) => ({
+  type: "object",
+  properties: { name: { type: "string" }, city, ...more },
+});
+const define = (city: object, more?: object) =>
+  db.query("select data.define_entity('acme/crm', 'people', $1)", [schema(city, more)]);
 
 test.each([
   ["copy", "index"],
   ["index", "index"],
   ["copy", "search"],
-])("killed with -9 in the middle of step %s of an %s, it goes on where it was", async (at, kind) => {
+  ["copy", "computed field"],
+])("killed with -9 in the middle of step %s of %s, it goes on where it was", async (at, kind) => {
   if (at === "copy" && kind === "index") {
     await db.query("select tenancy.create_organization('acme')");
     await db.query("select tenancy.create_site('acme', 'acme')");
@@ -55,7 +59,12 @@ test.each([
       );
     }
   } else await define({ type: "string" });
-  await define({ type: "string", [`x-${kind}`]: true });
+  if (kind === "computed field")
+    await define(
+      { type: "string" },
+      { loud: { type: "string", "x-computed": { expression: "upper(city)", stored: true } } },
+    );
+  else await define({ type: "string", [`x-${kind}`]: true });
   const operation = async () =>
     (
       await db.query(
@@ -101,6 +110,13 @@ test.each([
   expect(await operation()).toEqual(before);
   for (let state = "running"; state === "running"; ) state = await step();
   expect(await operation()).toMatchObject({ state: "done", error: null });
+  if (kind === "computed field") {
+    const { rows } = await db.query(
+      "select count(*)::int as n from acme_crm.people_jsonb where data->>'loud' is distinct from upper(data->>'city')",
+    );
+    expect(rows).toEqual([{ n: 0 }]);
+    return;
+  }
   if (kind === "search") {
     const found = await db.query(
       'select (data.find(\'acme/crm/people\', \'{"q": "\\"City 7\\"", "count": "exact"}\') #> \'{meta,count}\')::int as n',

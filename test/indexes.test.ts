@@ -20,11 +20,7 @@ const properties = {
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  await db.account("ann@acme.test");
-  await db.query("select tenancy.add_member('acme', 'ann@acme.test', 'viewer')");
+  await db.site("acme", { "ann@acme.test": "viewer" });
 });
 afterAll(() => db.drop());
 

@@ -7,15 +7,7 @@ import { refusal } from "./harness/failure.ts";
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  for (const [email, role] of [
-    ["otto@acme.test", "admin"],
-    ["ann@acme.test", "editor"],
-  ] as const) {
-    await db.account(email);
-    await db.query("select tenancy.add_member('acme', $1, $2)", [email, role]);
-  }
+  await db.site("acme", { "otto@acme.test": "admin", "ann@acme.test": "editor" });
   await db.query("select access.define_role('acme', $1)", [
     { name: "modeller", permissions: ["@entities:define"] },
   ]);

@@ -6,23 +6,29 @@ const guide = guideText("masks.md");
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  for (const [email, role] of [
-    ["ann@acme.test", "editor"],
-    ["rex@acme.test", "viewer"],
-  ] as const) {
-    await db.account(email);
-    await db.query("select tenancy.add_member('acme', $1, $2)", [email, role]);
-  }
+  await db.site("acme", { "ann@acme.test": "editor", "rex@acme.test": "viewer" });
   await db.query("select access.revoke_role('acme', 'rex@acme.test', 'viewer')");
 });
 afterAll(() => db?.drop());
 
 test("docs/masks.md says what is shown", async () => {
   const blocks = [...guide.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql]) => sql as string);
-  expect(blocks).toHaveLength(2);
-  for (const sql of blocks) await db.query(sql);
+  expect(blocks).toHaveLength(3);
+  const [setUp = "", rules = "", compared = ""] = blocks;
+  await db.query(setUp);
+  const asAnn = (sql: string) =>
+    db.as("acme", "ann@acme.test", async (client) =>
+      (await client.query(sql)).rows.map((row) => Object.values(row)),
+    );
+  const [insert = "", ...queries] = compared.trim().split("\n");
+  await db.query(insert);
+  for (const line of queries) {
+    const [sql = "", told = ""] = line.split(" -- ");
+    const says = JSON.stringify(await asAnn(sql.replace("max(born)", "max(born)::text")));
+    expect([line, says]).toEqual([line, told.startsWith("none") ? "[]" : `[["${told}"]]`]);
+  }
+  await db.query("delete from acme_crm.people where name = 'Bea'");
+  await db.query(rules);
   const seen = async (email: string) =>
     db.as("acme", email, async (client) => {
       const { rows } = await client.query(

@@ -108,6 +108,15 @@ describe.each(storages)("in %s storage", (storage) => {
       ["email"],
     ],
     ["a cursor", `{ ${people}(orderBy: BORN_ASC, first: 1) { edges { cursor } } }`, ["born"]],
+    ["a sort", `{ ${people}(sort: [{ name: ASC }, { born: DESC }]) { nodes { name } } }`, ["born"]],
+    ["a related sort", `{ ${visits}(sort: [{ person: { ssn: ASC } }]) { nodes { what } } }`, ["ssn"]],
+    [
+      "a sort along a masked relation",
+      `{ ${bills}(sort: [{ payer: { name: ASC } }]) { nodes { title } } }`,
+      ["payer_id"],
+    ],
+    ["an estimate", `{ ${people}Estimate(filter: { ssn: { equalTo: "1" } }) { count } }`, ["ssn"]],
+    ["an estimate of what is found", `{ ${people}Estimate(search: "5550") { count } }`, ["phone"]],
     ["a look-up", `{ one: ${one}ByEmail(email: "ada@x.test") { name } }`, ["email"]],
     ["search", `{ ${people}(search: "5550") { nodes { name } } }`, ["phone"]],
     ["search of the app", `{ search(q: "Ada", entities: ["people_${storage}_kind"]) { id } }`, ["phone"]],
@@ -157,6 +166,12 @@ describe.each(storages)("in %s storage", (storage) => {
       `{ ${bills}(orderBy: PAYER__NAME_ASC) { nodes { title } } }`,
       ["payer_id"],
     ],
+    [
+      "links",
+      `{ ${bills}(filter: { buyers: { some: { name: { equalTo: "Ada" } } } }) { nodes { title } } }`,
+      ["buyers"],
+    ],
+    ["links the other way", `{ ${people}(filter: { boughtExist: true }) { nodes { name } } }`, ["buyers"]],
     ["an aggregate", `{ ${bills} { aggregates { max { total } } } }`, ["total"]],
     ["a count of what is there", `{ ${people} { aggregates { distinctCount { phone } } } }`, ["phone"]],
     [

@@ -6,11 +6,7 @@ import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  await db.account("ann@acme.test");
-  await db.query("select tenancy.add_member('acme', 'ann@acme.test', 'admin')");
+  await db.site("acme", { "ann@acme.test": "admin" });
 });
 afterAll(() => db.drop());
 

@@ -34,11 +34,7 @@ let db: TestDatabase;
 let companies: string[];
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  await db.account("ann@acme.test");
-  await db.query("select tenancy.add_member('acme', 'ann@acme.test', 'editor')");
+  await db.site("acme", { "ann@acme.test": "editor" });
   await define("companies", { type: "object", properties: { name: text } });
   await db.query(
     "select data.insert('acme/crm/companies', (select jsonb_agg(jsonb_build_object('name', 'C' || i)) from generate_series(1, 20) i))",

@@ -27,9 +27,7 @@ const titles = (list: Hit[]) => list.map((hit) => `${hit.entity}: ${hit.title}`)
 beforeAll(async () => {
   db = await cloneDatabase();
   for (const site of ["acme", "beta"]) {
-    await db.query("select tenancy.create_organization($1)", [site]);
-    await db.query("select tenancy.create_site($1, $1)", [site]);
-    await db.query("select tenancy.create_app($1, 'crm')", [site]);
+    await db.site(site);
     await db.query("select data.define_entity($1, 'companies', $2)", [
       `${site}/crm`,
       {

@@ -31,10 +31,7 @@ const finish = async (call: string) => {
 
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
-  await db.account("ann@acme.test");
-  await db.query("select tenancy.add_member('acme', 'ann@acme.test', 'editor')");
+  await db.site("acme", { "ann@acme.test": "editor" });
 });
 afterAll(() => db.drop());
 

@@ -7,9 +7,7 @@ beforeAll(async () => {
   db = await cloneDatabase();
   for (const site of ["acme", "beta"]) {
     await db.account(`ann@${site}.test`);
-    await db.query("select tenancy.create_organization($1)", [site]);
-    await db.query("select tenancy.create_site($1, $1)", [site]);
-    await db.query("select tenancy.create_app($1, 'crm')", [site]);
+    await db.site(site);
     await db.query("select tenancy.add_member($1, $2, 'editor')", [site, `ann@${site}.test`]);
     await db.query("select data.define_entity($1, 'notes', $2)", [
       `${site}/crm`,

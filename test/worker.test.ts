@@ -16,8 +16,7 @@ beforeAll(async () => {
   worker.on("error", () => {});
   worker.on("connect", (client) => client.on("error", () => {}));
   await db.account("ann@acme.test");
-  await db.query("select tenancy.create_organization('acme'), tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
   await db.query("select tenancy.add_member('acme', 'ann@acme.test', 'admin')");
   await db.query("select data.define_entity('acme/crm', 'notes', $1)", [
     { type: "object", properties: { text: { type: "string" } } },

@@ -38,6 +38,7 @@ declare
 begin
   select r.* into _role from access.roles r where r.id = save_assignment.role_id;
   perform access.require_holding(save_assignment.site_id, _role.id);
+  perform access.refuse_own_assignment(save_assignment.site_id, save_assignment.account_id, save_assignment.group_id, _role.id);
   if save_assignment.valid_until <= coalesce(save_assignment.valid_from, now()) then
     perform rowhouse.fail(400, 'The assignment would end before it begins', 'valid_until is later than valid_from and than now.', 'invalid_assignment');
   elsif _role.system and _role.name in ('authenticated', 'anonymous') then
@@ -63,6 +64,7 @@ declare
   _role uuid := access.require_role(_site.id, revoke_role.role);
 begin
   perform access.require_holding(_site.id, _role);
+  perform access.refuse_own_assignment(_site.id, auth.require_account(revoke_role.email), null, _role);
   delete from access.assignments a
   where a.site_id = _site.id and a.account_id = auth.require_account(revoke_role.email) and a.role_id = _role;
 end

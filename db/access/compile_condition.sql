@@ -18,8 +18,8 @@ begin
   elsif data.is_linked(_field.schema) then
     perform rowhouse.fail(400, format('%s is a list of links, whose other ends have rules of their own', path), 'Compare a stored field.', 'invalid_condition');
   else
-    _base := case when _field.is_promoted then format('%s.%I', source, _field.name)
-      when data.is_virtual(_field.schema) then (select '(' || c.expression || ')' from data.view_columns(entity, source) c where c.name = _field.name)
+    _base := case when _field.is_promoted and not _field.is_filling then format('%s.%I', source, _field.name)
+      when data.is_virtual(_field.schema) or _field.is_filling then (select '(' || c.expression || ')' from data.view_columns(entity, source) c where c.name = _field.name)
       else '(' || data.column_value(_field, data.field_source(entity, _field.name, source)) || ')' end;
     _found := data.field_path(_field, _parts, _base);
   end if;

@@ -21,6 +21,18 @@ language sql stable security definer parallel safe set search_path = '' as $$
 $$;
 comment on function access.my_control_site_ids(text) is 'The sites in which the current account has a permission of the control plane like @policies:define, as an owner or admin or by a role; inside a site only that one.';
 
+create or replace function access.my_assigner_site_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(select unnest(access.my_control_site_ids('@roles:assign')) union select unnest(access.my_control_site_ids('@members:manage')))
+$$;
+comment on function access.my_assigner_site_ids() is 'The sites in which the current account sees who holds which role: as an owner or admin, or by @roles:assign or @members:manage.';
+
+create or replace function access.my_group_ids() returns uuid[]
+language sql stable security definer parallel safe set search_path = '' as $$
+  select array(select g.group_id from access.group_members g where g.account_id = auth.account_id() and g.site_id = any (tenancy.my_site_ids()))
+$$;
+comment on function access.my_group_ids() is 'The groups that the current account is in; inside a site only its.';
+
 create or replace function access.my_definer_entity_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
   select array(select e.id from tenancy.apps a join data.entities e on e.app_id = a.id
@@ -47,8 +59,7 @@ comment on function access.require_control(text, text, text) is
 create or replace function access.require_holding(site_id uuid, role_id uuid) returns void
 language plpgsql stable set search_path = '' as $$
 begin
-  if not auth.is_operator()
-    and not exists (select from tenancy.site_members m where m.site_id = require_holding.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
+  if not access.administers(require_holding.site_id)
     and not access.holds_itself(require_holding.site_id, auth.account_id(), require_holding.role_id)
   then
     perform rowhouse.fail(403, 'You may give only roles that you hold yourself, unconditionally',

@@ -4,7 +4,7 @@ language plpgsql stable security definer set search_path = '' as $$
 declare
   _r record := data.resolve_entity(regexp_replace(allows.entity, '/[^/]*$', ''), split_part(allows.entity, '/', 3));
   _entity data.entities := _r.entity_row;
-  _installed jsonb := coalesce(_entity.rights_sql, access.policy_predicates(_entity));
+  _installed jsonb := coalesce(access.installed_predicates(_entity.id), access.policy_predicates(_entity));
   _policy jsonb := _installed->('may_' || allows.action);
   _allowed boolean;
 begin

@@ -6,7 +6,7 @@ declare
   _failing jsonb;
   _saved record;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   _saved := access.save_role(_site.id, define_role.definition);
   perform access.take_effect(_site.id, _saved.entities, _failing, define_role.force);
@@ -26,6 +26,7 @@ declare
   _entities uuid[];
   _parents uuid[];
   _path text;
+  _held uuid[];
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The role is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -42,6 +43,7 @@ begin
     perform access.save_first_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   end if;
   _entities := access.concerned_entities(array[_role.id]);
+  _held := array(select h.held_id from access.held_roles h where h.role_id = _role.id);
   insert into access.roles as r (site_id, app_id, name, description) values (save_role.site_id, _app.id, definition->>'name', definition->>'description')
   on conflict (site_id, app_id, name) do update set description = excluded.description, version = r.version + 1
   returning r.* into _role;
@@ -59,13 +61,14 @@ begin
       data.violation('/inherits', 'leads back to this role'));
   end if;
   perform access.rebuild_held_roles(save_role.site_id);
+  perform access.refuse_other_names(_role, _held);
   perform access.save_permissions(_role, _app.name, definition);
   perform access.save_version(save_role.site_id, 'role', _path, access.role_definition(_role));
   role := _role;
   entities := _entities || access.concerned_entities(array[_role.id]);
 end
 $$;
-comment on function access.save_role(uuid, jsonb) is 'Writes a role, and tells for which entities it has to be put into effect. Internal: callers check who may and hold the lock of the model. RH400, RH404, RH409.';
+comment on function access.save_role(uuid, jsonb) is 'Writes a role, and tells for which entities it has to be put into effect. Internal: callers check who may define roles and hold the lock of the model. RH400, RH403 more than the caller holds, RH404, RH409.';
 
 create or replace function access.role_violations(definition jsonb) returns jsonb
 language sql stable set search_path = '' as $$
@@ -219,7 +222,7 @@ declare
   _role access.roles;
   _definition jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   select r.* into _role from access.roles r where r.id = access.require_role(_site.id, grant_permission.role);
   _definition := access.role_definition(_role);
   perform access.define_role(grant_permission.site, jsonb_set(_definition, '{permissions}', (_definition->'permissions')
@@ -238,7 +241,7 @@ declare
   _definition jsonb;
   _kept jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   select r.* into _role from access.roles r where r.id = access.require_role(_site.id, revoke_permission.role);
   _definition := access.role_definition(_role);
   select coalesce(jsonb_agg(p), '[]') into _kept from jsonb_array_elements(_definition->'permissions') p where coalesce(p->>'permission', p #>> '{}') <> revoke_permission.permission;

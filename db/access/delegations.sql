@@ -21,7 +21,7 @@ begin
   elsif delegate.until is null or delegate.until <= now() or delegate.until > now() + interval '366 days' then
     perform rowhouse.fail(400, 'A delegation ends', 'until is a time within the next year.', 'invalid_assignment');
   end if;
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   insert into access.roles (site_id, app_id, name, description, is_internal)
   values (_site.id, (select r.app_id from access.roles r where r.id = _source), 'delegated-' || uuidv7(), format('%s, delegated', delegate.role), true)
   returning * into _role;
@@ -54,14 +54,32 @@ begin
 end
 $$;
 comment on function access.delegate(text, text, text, timestamptz, text[]) is
-  'Hands a role that one holds oneself, or some of its permissions, to another member until a time; own means the delegator''s own records. It ends with that time, by access.revoke_delegation, or when the delegator loses the role or the role the permission; it cannot be handed on. Returns its id. RH400, RH403, RH404, RH409 a permission that depends on who has it.';
+  'Hands a role that one holds oneself, or some of its permissions, to another member until a time; own means the delegator''s own records. It ends with that time, by access.revoke_delegation, or when the delegator loses the role or the role the permission, its own or one that it inherits; it cannot be handed on. Denials are asked of the delegate. Returns its id. RH400, RH403, RH404, RH409 a permission that depends on who has it.';
+
+-- What the role was taken from may inherit no more what a copy was made of.
+create or replace function access.end_lost_permissions(site_id uuid) returns uuid[]
+language sql set search_path = '' as $$
+  with lost as (
+    delete from access.permissions c
+    using access.assignments a, access.permissions s
+    where a.site_id = end_lost_permissions.site_id and a.delegator_id is not null and c.role_id = a.role_id and s.id = c.source_id
+      and not exists (select from access.held_roles h where h.role_id = a.source_role_id and h.held_id = s.role_id)
+    returning c.entity
+  )
+  select coalesce(array_agg(distinct e.id), '{}')
+  from lost l
+  join tenancy.apps a on a.site_id = end_lost_permissions.site_id
+  join data.entities e on e.app_id = a.id and l.entity = any (access.patterns(a.name || '/' || e.name))
+$$;
+comment on function access.end_lost_permissions(uuid) is
+  'Takes from delegations of a site what the delegated roles no longer inherit, and returns the entities for which that has to be put into effect. Internal.';
 
 create or replace function access.end_delegation(delegation access.assignments) returns void
 language plpgsql set search_path = '' as $$
 declare
   _entities uuid[];
 begin
-  perform access.lock_model(delegation.site_id, true);
+  perform access.lock_model(delegation.site_id);
   _entities := access.concerned_entities(array[delegation.role_id]);
   delete from access.roles r where r.id = delegation.role_id;
   perform access.compile_entities(_entities);

@@ -5,6 +5,18 @@ create or replace function access.may_ask(site_id uuid) returns boolean
 language sql stable set search_path = '' as $$ select access.may_control(may_ask.site_id, '@policies', 'define') $$;
 comment on function access.may_ask(uuid) is 'Whether the current account may know the roles and policies of a site in full.';
 
+-- Conditions tell what is protected, and their values may be what somebody must not know.
+create or replace function access.plain_reason(outcome text, rules jsonb) returns text
+language sql immutable set search_path = '' as $$
+  select case plain_reason.outcome
+    when 'deny' then 'nothing allows it, or a policy of the site denies it'
+    else case plain_reason.outcome when 'allow' then 'allowed by ' else 'allowed, for some records, by ' end || coalesce((
+      select split_part(r->>'words', ' (', 1) from jsonb_array_elements(plain_reason.rules) r
+      where r->>'kind' = 'permission' and r->>'says' in ('allow', 'maybe allow') order by r->>'says', r->>'words' limit 1), 'a policy of the site') end
+$$;
+comment on function access.plain_reason(text, jsonb) is
+  'Why something is allowed, or not, for those who are not told conditions and policies; rules as access.outcome gives them.';
+
 -- Who may not ask is not told either whether somebody has an account.
 create or replace function access.asked_account(site_id uuid, account text) returns uuid
 language plpgsql stable set search_path = '' as $$
@@ -41,13 +53,13 @@ begin
       return jsonb_build_object('outcome', 'deny', 'because', 'nothing allows it, or there is no such record', 'roles', access.role_names(_entity.site_id, _account));
     end if;
   end if;
-  return jsonb_build_object('outcome', _o.outcome, 'because', case when _asks or _o.outcome <> 'deny' then _o.because else 'nothing allows it, or a policy of the site denies it' end,
+  return jsonb_build_object('outcome', _o.outcome, 'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end,
       'roles', access.role_names(_entity.site_id, _account))
     || case when _asks then jsonb_build_object('account', explain.account, 'entity', explain.entity, 'action', explain.action, 'rules', _o.rules) else '{}' end;
 end
 $$;
 comment on function access.explain(text, text, text, uuid) is
-  'Whether an account (its email; null for somebody without one) may create, read, update or delete records of an entity (acme/crm/posts), or one record: {"outcome": "allow", "deny" or "depends" (on the record), "because" (the decisive role, permission, policy and condition, in words), "roles", "rules" (each with whether it concerns the account and whether the record fits)}. Owners, admins and @policies:define ask about everybody; others about themselves, without rules. RH400, RH403, RH404.';
+  'Whether an account (its email; null for somebody without one) may create, read, update or delete records of an entity (acme/crm/posts), or one record: {"outcome": "allow", "deny" or "depends" (on the record), "because" (the decisive role, permission, policy and condition, in words), "roles", "rules" (each with whether it concerns the account and whether the record fits)}. Owners, admins and @policies:define ask about everybody; others about themselves, without rules, conditions and policies. RH400, RH403, RH404.';
 
 create or replace function access.check_action(action text) returns void
 language plpgsql immutable set search_path = '' as $$
@@ -108,7 +120,8 @@ begin
     select coalesce(jsonb_agg(x.answer order by x.path), '[]')
     from (
       select access.entity_path(e) as path, jsonb_build_object('entity', access.entity_path(e)) || (
-        select jsonb_object_agg(a, case when _asks or o.outcome <> 'deny' then jsonb_build_object('outcome', o.outcome, 'because', o.because) else '{"outcome": "deny"}' end)
+        select jsonb_object_agg(a, case when o.outcome = 'deny' and not _asks then '{"outcome": "deny"}' else jsonb_build_object('outcome', o.outcome,
+          'because', case when _asks then o.because else access.plain_reason(o.outcome, o.rules) end) end)
         from unnest(array['create', 'read', 'update', 'delete']) a, lateral access.outcome(e, _account, a) o) as answer
       from data.entities e where e.site_id = _site.id) x));
 end

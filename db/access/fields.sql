@@ -126,6 +126,15 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.seen_sql(data.entities, jsonb, text[], text) is 'Whether the caller sees these fields of a storage row (alias) in full, as SQL.';
 
+create or replace function access.seen_field_sql(entity data.entities, field text, alias text) returns text
+language sql stable set search_path = '' as $$
+  with shows (shows) as materialized (select access.field_shows(entity))
+  select access.seen_sql(entity, s.shows, r.bases, seen_field_sql.alias)
+  from shows s, access.restricted(entity, s.shows) r where r.field = seen_field_sql.field
+$$;
+comment on function access.seen_field_sql(data.entities, text, text) is
+  'Whether the caller sees a field of a storage row (alias) in full, as SQL; null where everybody does.';
+
 -- Of a row that is visible, some rule holds: where none hides the field, the last mask needs no condition of its own.
 create or replace function access.shown_sql(entity data.entities, shows jsonb, field text, bases text[], alias text, expression text) returns text
 language plpgsql stable set search_path = '' as $$

@@ -49,12 +49,15 @@ language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(drop_group.site, '@roles:assign');
   _group uuid := access.require_group(_site.id, drop_group.name);
+  _failing jsonb := access.failing_tests(_site.id);
 begin
   perform access.require_group_roles(_group);
+  perform access.refuse_group_change(_site.id, _group, null, false);
   delete from access.groups g where g.id = _group;
+  perform access.refuse_broken(_site.id, _failing, false);
 end
 $$;
-comment on function access.drop_group(text, text) is 'Drops a group; its members lose what it held from their next statement on. Owners, admins and @roles:assign. RH403, RH404.';
+comment on function access.drop_group(text, text) is 'Drops a group; its members lose what it held from their next statement on. Owners, admins and @roles:assign. RH403, RH404, RH409 a test of access that passed would fail (unless rowhouse.break_tests is on).';
 
 create or replace function access.add_to_group(site text, name text, email text) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -64,6 +67,7 @@ declare
   _account uuid := auth.require_account(add_to_group.email);
 begin
   perform access.require_group_roles(_group);
+  perform access.refuse_group_change(_site.id, _group, _account, true);
   if not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
     perform rowhouse.fail(404, format('%s is not a member of site %L', add_to_group.email, add_to_group.site),
       'Add them first: tenancy.add_member(site, email, role).', 'not_found');
@@ -78,9 +82,11 @@ language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(remove_from_group.site, '@roles:assign');
   _group uuid := access.require_group(_site.id, remove_from_group.name);
+  _account uuid := auth.require_account(remove_from_group.email);
 begin
   perform access.require_group_roles(_group);
-  delete from access.group_members g where g.group_id = _group and g.account_id = auth.require_account(remove_from_group.email);
+  perform access.refuse_group_change(_site.id, _group, _account, false);
+  delete from access.group_members g where g.group_id = _group and g.account_id = _account;
 end
 $$;
 comment on function access.remove_from_group(text, text, text) is 'Takes an account out of a group, from its next statement on. Owners, admins, and who has @roles:assign and holds the group''s roles. RH403, RH404.';
@@ -92,22 +98,28 @@ returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(assign_role_to_group.site, '@roles:assign');
+  _failing jsonb := access.failing_tests(_site.id);
 begin
   perform access.save_assignment(_site.id, null, access.require_group(_site.id, assign_role_to_group.name), access.require_role(_site.id, assign_role_to_group.role),
     assign_role_to_group.valid_from, assign_role_to_group.valid_until, assign_role_to_group.condition);
+  perform access.refuse_broken(_site.id, _failing, false);
 end
 $$;
 comment on function access.assign_role_to_group(text, text, text, timestamptz, timestamptz, jsonb) is
-  'Gives a role to all members of a group, on the terms of access.assign_role. RH400, RH403, RH404.';
+  'Gives a role to all members of a group, on the terms of access.assign_role. RH400, RH403, RH404, RH409 a test of access that passed would fail (unless rowhouse.break_tests is on).';
 
 create or replace function access.revoke_role_from_group(site text, name text, role text) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(revoke_role_from_group.site, '@roles:assign');
   _role uuid := access.require_role(_site.id, revoke_role_from_group.role);
+  _group uuid := access.require_group(_site.id, revoke_role_from_group.name);
+  _failing jsonb := access.failing_tests(_site.id);
 begin
   perform access.require_holding(_site.id, _role);
-  delete from access.assignments a where a.group_id = access.require_group(_site.id, revoke_role_from_group.name) and a.role_id = _role;
+  perform access.refuse_own_assignment(_site.id, null, _group, _role);
+  delete from access.assignments a where a.group_id = _group and a.role_id = _role;
+  perform access.refuse_broken(_site.id, _failing, false);
 end
 $$;
-comment on function access.revoke_role_from_group(text, text, text) is 'Takes a role from a group, from its members'' next statement on. RH403, RH404.';
+comment on function access.revoke_role_from_group(text, text, text) is 'Takes a role from a group, from its members'' next statement on. RH403, RH404, RH409 a test of access that passed would fail (unless rowhouse.break_tests is on).';

@@ -16,7 +16,7 @@ begin
     perform access.require_control(import_rules.site, '@roles:assign');
   end if;
   perform access.check_rules(import_rules.rules);
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _before := access.rules_document(_site.id);
   if import_rules.base <> md5(_before::text) then
     perform rowhouse.fail(409, 'The rules of this site have changed since they were compared', 'Compare again: access.import_rules(site, rules, dry_run => true).', 'changed');
@@ -101,6 +101,8 @@ declare
   _item record;
   _items jsonb := (select jsonb_agg(to_jsonb(i)) from access.rules_to_apply(apply_rules.site_id, apply_rules.before, apply_rules.rules, apply_rules.changes) i);
   _entities uuid[] := '{}';
+  _held jsonb := (select jsonb_object_agg(h.role_id, h.held) from (
+    select r.role_id, jsonb_agg(r.held_id) as held from access.held_roles r where r.site_id = apply_rules.site_id group by r.role_id) h);
   _message text;
   _detail text;
   _hint text;
@@ -123,6 +125,9 @@ begin
       raise exception using errcode = _code, message = format('%s %s: %s', _item.kind, left(_item.name, 200), _message), detail = _detail, hint = _hint;
     end;
   end loop;
+  -- Not one by one: each was taken to pieces before.
+  perform access.refuse_other_names(r, array(select h::uuid from jsonb_array_elements_text(_held->r.id::text) h))
+  from access.roles r where r.site_id = apply_rules.site_id and _held ? r.id::text;
   return _entities;
 end
 $$;
@@ -161,6 +166,7 @@ declare
 begin
   perform access.require_group_roles(_group);
   if put_group.definition is null then
+    perform access.refuse_group_change(put_group.site_id, _group, null, false);
     delete from access.groups g where g.id = _group;
     return;
   elsif put_group.name !~ '^[a-z][a-z0-9_-]{0,60}$' or put_group.definition - 'name' - 'description' - 'roles' <> '{}' or jsonb_typeof(_roles) <> 'array'
@@ -173,6 +179,7 @@ begin
   end if;
   insert into access.groups (site_id, name, description) values (put_group.site_id, put_group.name, definition->>'description')
   on conflict on constraint groups_site_id_name_key do update set description = excluded.description returning id into _group;
+  perform access.refuse_own_assignment(a.site_id, null, _group, a.role_id) from access.assignments a where a.group_id = _group;
   delete from access.assignments a where a.group_id = _group
     and not a.role_id = any (array(select (access.find_role(put_group.site_id, coalesce(r->>'role', r #>> '{}'))).id from jsonb_array_elements(_roles) r));
   perform access.save_assignment(put_group.site_id, null, _group, access.require_role(put_group.site_id, coalesce(r->>'role', r #>> '{}')),

@@ -26,6 +26,10 @@ end
 $$;
 comment on function access.policy_predicates(data.entities) is 'The row-level security of an entity''s storage: {policy: {"for", "using", "check"}} as SQL.';
 
+create or replace function access.installed_predicates(entity_id uuid) returns jsonb
+language sql stable set search_path = '' as $$ select i.predicates from access.installed i where i.entity_id = installed_predicates.entity_id $$;
+comment on function access.installed_predicates(uuid) is 'The row-level security that an entity''s storage has, as access.policy_predicates gave it; null where none was installed yet.';
+
 create or replace function access.build_policies(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -38,7 +42,8 @@ begin
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));
   end loop;
   perform data.build_sees(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id));
-  update data.entities e set rights_sql = _predicates where e.id = entity.id;
+  insert into access.installed as i (entity_id, predicates) values (entity.id, _predicates)
+  on conflict (entity_id) do update set predicates = excluded.predicates;
 end
 $$;
 comment on function access.build_policies(data.entities, text) is 'Installs the row-level security of an entity''s storage; nobody else may use the table at that time.';
@@ -46,18 +51,12 @@ comment on function access.build_policies(data.entities, text) is 'Installs the 
 -- Everything an entity''s storage is guarded by, from the roles and policies there are; while it is defined.
 create or replace function access.guard(entity data.entities, table_name text) returns void
 language plpgsql set search_path = '' as $$
-declare
-  _failing jsonb;
 begin
-  if access.changes_ready_made(entity) then
-    _failing := access.failing_tests(entity.site_id, entity.id);
-  end if;
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
+  perform access.refuse_lost_fields(entity);
+  perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
-  if _failing is not null then
-    perform access.refuse_broken(entity.site_id, _failing, false, entity.id);
-  end if;
   if access.is_special(entity) then
     perform access.build_rights(entity);
     perform access.build_unseen(entity);
@@ -91,7 +90,7 @@ begin
     perform access.build_rights(_entity);
     perform access.build_unseen(_entity);
   end if;
-  if _entity.rights_sql is distinct from access.policy_predicates(_entity) then
+  if access.installed_predicates(_entity.id) is distinct from access.policy_predicates(_entity) then
     perform data.lock_tables(array[data.storage_table(_entity, _schema_name)]);
     perform access.build_policies(_entity, data.storage_table(_entity, _schema_name));
     if data.keeps_records(_entity.schema) then
@@ -127,14 +126,16 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.concerned_entities(uuid[]) is 'The entities for which permissions of roles have to be compiled, because they depend on something.';
 
-create or replace function access.lock_model(site_id uuid, exclusive boolean default false) returns void
+-- Nobody shares it: of two that had defined an entity each, and went on to a policy, neither could. What it waits for may wait for
+-- what this transaction holds from before: then one of the two is told, and the other goes on.
+drop function if exists access.lock_model(uuid, boolean);
+create or replace function access.lock_model(site_id uuid) returns void
 language plpgsql set search_path = '' as $$
 begin
-  if exclusive then
-    perform pg_advisory_xact_lock(hashtextextended('access.define/' || lock_model.site_id, 0));
-  else
-    perform pg_advisory_xact_lock_shared(hashtextextended('access.define/' || lock_model.site_id, 0));
-  end if;
+  perform pg_advisory_xact_lock(hashtextextended('access.define/' || lock_model.site_id, 0));
+exception when deadlock_detected or lock_not_available then
+  perform rowhouse.fail(503, 'Somebody else is defining entities, roles or policies of this site', 'Nothing of this transaction was kept: try it again in a moment.', 'busy');
 end
 $$;
-comment on function access.lock_model(uuid, boolean) is 'Until commit, no role or policy of a site changes while an entity is defined, and no entity while they are.';
+comment on function access.lock_model(uuid) is
+  'Until commit, nobody else defines entities, roles and policies of a site. RH503 when lock_timeout ends the waiting, or another transaction waits for this one.';

@@ -10,29 +10,41 @@ end
 $$;
 comment on function access.refuse_members(jsonb, text[]) is 'Raises RH400 unless body is an object with no members but the known ones.';
 
-create or replace function access.described_role(role access.roles) returns jsonb
+drop function if exists access.described_role(access.roles);
+create or replace function access.described_role(role access.roles, in_full boolean) returns jsonb
 language sql stable set search_path = '' as $$
-  select access.role_definition(role) || jsonb_build_object('role', access.role_path(role), 'system', (role).system, 'version', (role).version)
+  select d || case when in_full then '{}' else jsonb_build_object('permissions', (
+      select coalesce(jsonb_agg(t order by t), '[]') from (select distinct coalesce(p->>'permission', p #>> '{}') as t from jsonb_array_elements(d->'permissions') p) x)) end
+    || jsonb_build_object('role', access.role_path(role), 'system', (role).system, 'version', (role).version)
+  from access.role_definition(role) d
 $$;
-comment on function access.described_role(access.roles) is 'A role as access.define_role takes it, with what it is called, whether every site has it, and its version.';
+comment on function access.described_role(access.roles, boolean) is 'A role as access.define_role takes it, or without conditions and field rules, with what it is called, whether every site has it, and its version.';
+
+create or replace function access.may_read_conditions(site_id uuid) returns boolean
+language sql stable set search_path = '' as $$
+  select access.may_control(may_read_conditions.site_id, '@roles', 'define') or access.may_control(may_read_conditions.site_id, '@policies', 'define')
+$$;
+comment on function access.may_read_conditions(uuid) is 'Whether the account of the claims may read under which conditions roles permit something: who may define roles or policies.';
 
 create or replace function access.list_roles(site text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := tenancy.require_site(list_roles.site);
+  _in_full boolean := access.may_read_conditions(_site.id);
 begin
   return jsonb_build_object('data', (
-    select coalesce(jsonb_agg(access.described_role(r) order by access.role_path(r)), '[]') from access.roles r where r.site_id = _site.id and not r.is_internal));
+    select coalesce(jsonb_agg(access.described_role(r, _in_full) order by access.role_path(r)), '[]') from access.roles r where r.site_id = _site.id and not r.is_internal));
 end
 $$;
-comment on function access.list_roles(text) is 'The roles of a site: {"data": [{role, name, app, permissions, inherits, description, system, version}]}. Its members. RH404.';
+comment on function access.list_roles(text) is 'The roles of a site: {"data": [{role, name, app, permissions, inherits, description, system, version}]}. Its members; under which conditions and with which fields, who may define roles or policies. RH404.';
 
 create or replace function access.get_role(site text, role text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := tenancy.require_site(get_role.site);
 begin
-  return (select access.described_role(r) from access.roles r where r.id = access.require_role(_site.id, get_role.role));
+  return (
+    select access.described_role(r, access.may_read_conditions(_site.id)) from access.roles r where r.id = access.require_role(_site.id, get_role.role));
 end
 $$;
 comment on function access.get_role(text, text) is 'A role of a site, editor or crm/editor, as access.list_roles shows it. Its members. RH404.';

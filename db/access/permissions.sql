@@ -29,7 +29,7 @@ comment on function access.parse_permission(text, text) is
 
 create or replace function access.control_permissions() returns text
 language sql immutable parallel safe as $$
-  select '@entities:define, @roles:define, @roles:assign, @policies:define, @members:manage, @settings:update, @audit:read, @variables:read, @variables:write, @functions:deploy'
+  select '@entities:define, @roles:define, @roles:assign, @policies:define, @shares:define, @members:manage, @settings:update, @audit:read, @variables:read, @variables:write, @functions:deploy'
 $$;
 comment on function access.control_permissions() is 'The permissions of the control plane, for a hint.';
 

@@ -9,7 +9,7 @@ declare
   _failing jsonb;
   _saved record;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   _saved := access.save_policy(_site.id, define_policy.definition);
   perform access.take_effect(_site.id, _saved.entities, _failing, define_policy.force);
@@ -17,7 +17,7 @@ begin
 end
 $$;
 comment on function access.define_policy(text, jsonb, boolean) is
-  'Creates or replaces a policy: {"name", "scope": "" (the site), an app or app/entity, "effect": "allow" or "deny", "priority", "entities": ["crm/*"], "actions": ["read"], "condition": a filter or its text, "fields", "enabled", "description"}. Deny wins over every allow; priority orders what is named as the reason. In effect from everybody''s next statement. Owners, admins and @policies:define. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 a test of access that passed would fail (unless forced).';
+  'Creates or replaces a policy: {"name", "scope": "" (the site), an app or app/entity, "effect": "allow" or "deny", "priority", "entities": ["crm/*"], "actions": ["read"], "condition": a filter or its text, "fields", "enabled", "description"}. Deny wins over every allow; priority orders what is named as the reason. In effect from everybody''s next statement. Owners, admins, and who has @policies:define: these allow no more than they hold themselves and lift no denial that concerns them. RH400 lists what is wrong by JSON pointer; RH403, RH404, RH409 a test of access that passed would fail (unless forced).';
 
 drop function if exists access.save_policy(uuid, jsonb, uuid);
 create or replace function access.save_policy(site_id uuid, definition jsonb, out policy access.policies, out entities uuid[])
@@ -29,6 +29,7 @@ declare
   _app text := nullif(split_part(_scope, '/', 1), '');
   _policy access.policies;
   _before uuid[];
+  _were access.policies[] := access.policies_called(save_policy.site_id, array[definition->>'name']);
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The policy is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
@@ -50,12 +51,13 @@ begin
     entities = excluded.entities, actions = excluded.actions, condition = excluded.condition, fields = excluded.fields, enabled = excluded.enabled,
     entity_id = excluded.entity_id, version = p.version + 1, updated_at = now()
   returning p.* into _policy;
+  perform access.refuse_policy_gains(save_policy.site_id, array[_policy.name], _were);
   perform access.save_version(_policy.site_id, 'policy', access.policy_path(_policy), access.policy_definition(_policy));
   policy := _policy;
   entities := _before || access.policy_entities(save_policy.site_id, _policy.name);
 end
 $$;
-comment on function access.save_policy(uuid, jsonb) is 'Writes a policy, and tells for which entities it has to be put into effect. Internal: callers check who may and hold the lock of the model. RH400, RH404.';
+comment on function access.save_policy(uuid, jsonb) is 'Writes a policy, and tells for which entities it has to be put into effect. Internal: callers check who may define policies and hold the lock of the model. RH400, RH403 more than the caller holds, RH404.';
 
 drop function if exists access.drop_policy(text, text, text);
 create or replace function access.drop_policy(site text, name text, scope text default '', force boolean default false) returns void
@@ -64,19 +66,20 @@ declare
   _site tenancy.sites := access.require_control(drop_policy.site, '@policies:define');
   _failing jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   perform access.take_effect(_site.id, access.remove_policy(_site.id, drop_policy.name, drop_policy.scope), _failing, drop_policy.force);
 end
 $$;
 comment on function access.drop_policy(text, text, text, boolean) is
-  'Drops a policy; one of the same name further out is in effect again. Owners, admins and @policies:define. RH403, RH404 lists the policies there are, RH409 a test of access that passed would fail (unless forced).';
+  'Drops a policy; one of the same name further out is in effect again. Owners, admins, and who has @policies:define, but no denial that concerns them. RH403, RH404 lists the policies there are, RH409 a test of access that passed would fail (unless forced).';
 
 create or replace function access.remove_policy(site_id uuid, name text, scope text) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
   _policy access.policies;
   _entities uuid[];
+  _were access.policies[] := access.policies_called(remove_policy.site_id, array[remove_policy.name]);
 begin
   select p.* into _policy from access.policies p where p.site_id = remove_policy.site_id and p.scope = remove_policy.scope and p.name = remove_policy.name;
   if _policy.id is null then
@@ -86,11 +89,12 @@ begin
   perform access.save_first_version(_policy.site_id, 'policy', access.policy_path(_policy), access.policy_definition(_policy));
   _entities := access.policy_entities(_policy.site_id, _policy.name);
   delete from access.policies p where p.id = _policy.id;
+  perform access.refuse_policy_gains(_policy.site_id, array[_policy.name], _were);
   perform access.save_version(_policy.site_id, 'policy', access.policy_path(_policy), null);
   return _entities;
 end
 $$;
-comment on function access.remove_policy(uuid, text, text) is 'Deletes a policy and returns the entities for which that has to be put into effect. Internal. RH404.';
+comment on function access.remove_policy(uuid, text, text) is 'Deletes a policy and returns the entities for which that has to be put into effect. Internal. RH403 a denial that concerns the caller, RH404.';
 
 create or replace function access.policy_path(policy access.policies) returns text
 language sql immutable set search_path = '' as $$ select case (policy).scope when '' then '' else (policy).scope || '/' end || (policy).name $$;

@@ -33,35 +33,31 @@ create or replace function access.save_ready_made(entity data.entities) returns 
 language plpgsql set search_path = '' as $$
 declare
   _app text := split_part(access.entity_path(entity), '/', 1);
+  _names text[] := array(select m.name from access.ready_made_policies() m);
+  _were access.policies[] := access.policies_called(entity.site_id, _names);
   _changed text;
 begin
-  with gone as (
-    delete from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false) returning p.name, p.effect
-  ),
-  made as (
-    insert into access.policies (site_id, scope, name, description, effect, entities, actions, condition, entity_id)
-    select entity.site_id, access.entity_path(entity), m.name, m.definition->>'description', m.definition->>'effect', array[access.entity_path(entity)],
-      array(select jsonb_array_elements_text(m.definition->'actions')), coalesce(m.definition->'condition', '{}'), entity.id
-    from access.ready_made_policies() m where entity.schema->'x-policies' ? m.name
-    on conflict (site_id, scope, name) do nothing
-    returning name, effect
-  )
-  select string_agg(x.name, ', ' order by x.name) into _changed
-  from (select name from made where effect = 'allow' union all select name from gone where effect = 'deny') x;
-  if _changed is not null and not access.may_control(entity.site_id, '@policies', 'define', _app) then
+  delete from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false);
+  insert into access.policies (site_id, scope, name, description, effect, entities, actions, condition, entity_id)
+  select entity.site_id, access.entity_path(entity), m.name, m.definition->>'description', m.definition->>'effect', array[access.entity_path(entity)],
+    array(select jsonb_array_elements_text(m.definition->'actions')), coalesce(m.definition->'condition', '{}'), entity.id
+  from access.ready_made_policies() m where entity.schema->'x-policies' ? m.name
+  on conflict (site_id, scope, name) do nothing;
+  if _were = access.policies_called(entity.site_id, _names) then
+    return;
+  elsif access.may_control(entity.site_id, '@policies', 'define', _app) then
+    perform access.refuse_policy_gains(entity.site_id, _names, _were);
+    return;
+  end if;
+  select string_agg(distinct substring(g.policy from '[^/]*$'), ', ') into _changed from access.policy_gains(entity.site_id, _names, _were, true) g;
+  if _changed is not null then
     perform rowhouse.fail(403, format('This definition changes who may do more with records of %s: %s', access.entity_path(entity), _changed),
-      'Only owners and admins of the site may change x-policies so, or who has the permission @policies:define.', 'forbidden', data.violation('/x-policies', 'cannot be changed so by you'));
+      'Only owners and admins of the site may change x-policies so, or who has the permission @policies:define and what it allows.', 'forbidden',
+      data.violation('/x-policies', 'cannot be changed so by you'));
   end if;
 end
 $$;
 comment on function access.save_ready_made(data.entities) is
-  'Writes the policies that an entity''s definition asks for by name and removes those it no longer does. One that was defined otherwise under that name stays. RH403 when that allows more, for who may not define policies.';
+  'Writes the policies that an entity''s definition asks for by name and removes those it no longer does. One that was defined otherwise under that name stays. RH403 when that allows more or denies less, for who may not define policies; for who may, and is no owner or admin, when it is more than they hold.';
 
-create or replace function access.changes_ready_made(entity data.entities) returns boolean
-language sql stable set search_path = '' as $$
-  select exists (select from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false))
-    or exists (
-      select from jsonb_array_elements_text(coalesce(entity.schema->'x-policies', '[]')) n
-      where not exists (select from access.policies p where p.site_id = entity.site_id and p.scope = access.entity_path(entity) and p.name = n))
-$$;
-comment on function access.changes_ready_made(data.entities) is 'Whether an entity''s definition asks for other ready-made policies than there are.';
+drop function if exists access.changes_ready_made(data.entities);

@@ -19,6 +19,7 @@ language sql stable set search_path = '' as $$
     select from access.assignments a
     join access.held_roles h on h.role_id = a.role_id and h.held_id = holds_itself.role_id
     join tenancy.site_members m on m.site_id = a.site_id and m.account_id = holds_itself.account_id
+    join auth.accounts c on c.id = m.account_id and c.deleted_at is null
     where a.site_id = holds_itself.site_id and a.delegator_id is null
       and (a.account_id = holds_itself.account_id or a.group_id = any (access.member_groups(holds_itself.site_id, holds_itself.account_id)))
       and (a.valid_from is null or a.valid_from <= now()) and (a.valid_until is null or a.valid_until > now()) and a.condition is null)

@@ -69,7 +69,7 @@ declare
   _site tenancy.sites := access.require_control(drop_role.site, '@roles:define');
   _failing jsonb;
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   perform access.take_effect(_site.id, access.remove_role(_site.id, drop_role.role), _failing, drop_role.force);
 end
@@ -92,6 +92,9 @@ begin
   elsif _by is not null then
     perform rowhouse.fail(409, format('Other roles inherit from %s: %s', remove_role.role, _by), 'Define them without it first.', 'still_referenced');
   end if;
+  if _id = any (access.own_roles(remove_role.site_id)) then
+    perform access.refuse_own_names(remove_role.site_id, 'roles', format('you hold the role %s', remove_role.role));
+  end if;
   perform access.save_first_version(remove_role.site_id, 'role', remove_role.role, access.role_definition(_role));
   _entities := access.concerned_entities(array[_id]);
   delete from access.roles r where r.id = _id;
@@ -99,4 +102,4 @@ begin
   return _entities;
 end
 $$;
-comment on function access.remove_role(uuid, text) is 'Deletes a role and returns the entities for which that has to be put into effect. Internal. RH404, RH409.';
+comment on function access.remove_role(uuid, text) is 'Deletes a role and returns the entities for which that has to be put into effect. Internal. RH403 a role of the caller''s whose name conditions may ask for, RH404, RH409.';

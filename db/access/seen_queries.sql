@@ -47,6 +47,8 @@ begin
       if _r.id is not null then
         -- Who does not see what a relation stands on does not see where it leads.
         return query values (filter_fields.entity_id, _r.own), (filter_fields.entity_id, _first), (_r.id, _r.other);
+        return query select l.entity_id, l.field from data.links l join data.entities s on s.id = l.entity_id
+          where l.entity_id in (filter_fields.entity_id, _r.id) and data.link_view(s.name, l.field) = _r.link;
         return query select * from access.filter_fields(_r.id, case _rest when '' then _value else jsonb_build_object(_rest, _value) end, depth + 1);
       end if;
     end if;
@@ -71,12 +73,13 @@ comment on function access.query_fields(uuid, jsonb) is 'The fields that a valid
 
 create or replace function access.seen_condition(entity_id uuid, shape jsonb, but text default null) returns text
 language sql stable security definer set search_path = '' as $$
-  select coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '')
+  select case when shape ? '_share' then format('(select access.require_share(%L)) and ', shape->>'_share')
+    else coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '') end
   from (
     select q.target_id, array_agg(distinct r.field order by r.field) as fields
     from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
     join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
-    where r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
+    where not shape ? '_share' and r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
     group by q.target_id
   ) x
 $$;
@@ -116,6 +119,16 @@ end
 $$;
 comment on function access.drop_seen_views(data.entities, text, text[]) is 'Drops the views of an entity for those who see a field in full, but those that are named.';
 
+-- Immutable, so that it is asked when a plan is made, and not again: a plan may serve another reader, whom the view asks itself.
+create or replace function access.plan_seen(entity_id uuid, fields text[]) returns boolean
+language plpgsql immutable set search_path = '' as $$
+begin
+  return access.require_seen(plan_seen.entity_id, plan_seen.fields);
+end
+$$;
+comment on function access.plan_seen(uuid, text[]) is
+  'access.require_seen while a statement is planned: with constants it is no part of the plan. Beside access.require_seen only, never in its place. Internal. RH403.';
+
 create or replace function access.build_seen_views(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -127,7 +140,9 @@ begin
   perform access.drop_seen_views(entity, build_seen_views.schema_name, array(select access.seen_view(entity, build_seen_views.schema_name, f) from unnest(_fields) f));
   foreach _field in array _fields loop
     _view := access.seen_view(entity, build_seen_views.schema_name, _field);
-    execute format('create or replace view %s as select %s from %s t where (select access.require_seen(%L, %L))', _view, (
+    -- Asked while it is planned, too: what EXPLAIN estimates tells of the values.
+    execute format('create or replace view %s as select %s from %s t
+      where (select access.require_seen(%4$L, %5$L)) and access.plan_seen(%4$L, %5$L)', _view, (
       select string_agg(case x.name when _field then v.expression else x.expression end || ' as ' || quote_ident(x.name), ', ' order by x.place)
       from data.placed_columns(entity, 't', 'linked') x join data.view_columns(entity, 't') v using (name)),
       data.storage_table(entity, build_seen_views.schema_name), entity.id, array[_field]);
@@ -142,7 +157,7 @@ comment on function access.build_seen_views(data.entities, text) is 'Builds the 
 create or replace function access.source_field(entity data.entities, shape jsonb) returns text
 language sql stable security definer set search_path = '' as $$
   select f
-  from unnest(access.seen_view_fields(entity)) f
+  from unnest(case when shape ? '_share' then '{}' else access.seen_view_fields(entity) end) f
   join lateral (
     select 1 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
     union all select 2 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative

@@ -7,6 +7,7 @@ declare
   _site tenancy.sites := access.require_control(simulate.site, '@policies:define');
   _subjects jsonb;
   _compared uuid[];
+  _before jsonb;
   _after jsonb;
   _failing jsonb;
   _failing_after jsonb;
@@ -20,7 +21,7 @@ begin
     perform rowhouse.fail(400, 'A change is one of policy, role, drop_policy, drop_role, assign and revoke',
       '{"policy": {…}}, {"role": {…}}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email": "ann@acme.test", "role": "editor"}}, {"revoke": {"email", "role"}}', 'invalid_change');
   end if;
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _subjects := access.sampled_accounts(_site.id, simulate.change, simulate.accounts);
   _compared := access.changed_entities(_site.id, simulate.change);
   begin
@@ -34,14 +35,15 @@ begin
     null;
   end;
   _failing := access.failing_tests(_site.id);
-  return jsonb_build_object('changes', access.standing_diff(access.standing(_subjects, _compared, simulate.records), _after),
+  _before := access.standing(_subjects, _compared, simulate.records);
+  return jsonb_build_object('changes', access.standing_diff(_before, _after), 'fields', access.fields_diff(_before, _after),
     'breaks', (select coalesce(jsonb_agg(t), '[]') from jsonb_array_elements(_failing_after) t where not exists (select from jsonb_array_elements(_failing) f where f->>'test' = t->>'test')),
     'looked_at', jsonb_build_object('accounts', jsonb_array_length(_subjects), 'of_accounts', 1 + (select count(*) from tenancy.site_members m where m.site_id = _site.id),
       'entities', cardinality(_compared), 'records_of_an_entity', simulate.records));
 end
 $$;
 comment on function access.simulate(text, jsonb, int, int) is
-  'What a change of the rules would do, without making it: {"policy": definition}, {"role": definition}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email", "role"}} or {"revoke": {"email", "role"}}. Returns {"changes": [{account (null: not logged in), entity, action, gained, lost}, how many of the newest records of an entity come and go; for create {before, after}], "breaks": tests that would fail, "looked_at": {accounts, of_accounts, entities, records_of_an_entity}}: at most accounts of the site (whom the change names first) and records of an entity (1 to 1,000, 100 unless told) of at most 20 entities are compared. Masks and field rules are not. Owners, admins and @policies:define. RH400, RH403, RH404, RH409 as the change itself.';
+  'What a change of the rules would do, without making it: {"policy": definition}, {"role": definition}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email", "role"}} or {"revoke": {"email", "role"}}. Returns {"changes": [{account (null: not logged in), entity, action, gained, lost}, how many of the newest records of an entity come and go; for create {before, after}], "fields": [{account, entity, field, from, to, records}], as what fields are seen otherwise: full, hidden or a mask, from null in records that were not seen; "breaks": tests that would fail, "looked_at": {accounts, of_accounts, entities, records_of_an_entity}}: at most accounts of the site (whom the change names first) and records of an entity (1 to 1,000, 100 unless told) of at most 20 entities are compared. Which fields may be written is not. Owners, admins and @policies:define. RH400, RH403, RH404, RH409 as the change itself.';
 
 create or replace function access.change_role(site_id uuid, change jsonb) returns uuid
 language sql stable set search_path = '' as $$

@@ -47,7 +47,7 @@ language sql stable set search_path = '' as $$
     select s.action, s.effect, '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true' as holds,
       case when r.row_condition is not null then format('(%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
     from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
-    where s.entity_id = (entity).id and s.action = any (predicates.actions)
+    where s.entity_id = (entity).id and s.action = any (predicates.actions) and (s.effect = 'allow' or r.fields is null)
   ),
   predicate as (
     select a.action, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), a.action) as plain,
@@ -69,20 +69,57 @@ comment on function access.predicates(data.entities, text[]) is
 
 create or replace function access.standing_sql(entity data.entities, records int) returns text
 language sql stable set search_path = '' as $$
-  with p as materialized (select * from access.predicates(entity, array['create', 'read', 'update', 'delete']))
+  with p as materialized (select * from access.predicates(entity, array['create', 'read', 'update', 'delete'])),
+  f as materialized (select * from access.standing_fields(entity))
   select format($sql$
     select jsonb_build_object('create', (select %1$s from (select $1 as _roles, $2 as _account, $3 as _env) s),
       'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
-      'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'), 'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'))
+      'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'), 'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'),
+      'fields', '{}'::jsonb%6$s)
     from (select $1 as _roles, $2 as _account, $3 as _env) s, (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
     (select p.in_general from p where p.action = 'create'),
     (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
     coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
-    (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'))
+    concat_ws(', ', (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),
+      (select string_agg(format('%s as %I', f.shown, 'field ' || f.field), ', ') from f)),
+    (select string_agg(format(' || jsonb_build_object(%L, coalesce(jsonb_object_agg(t.id, x.%2$I) filter (where x."read" and x.%2$I <> ''full''), ''{}''))', f.field, 'field ' || f.field), '')
+      from f))
 $$;
 comment on function access.standing_sql(data.entities, int) is
-  'A statement that tells what an account may do with the newest records of an entity: who changes or deletes a record must see it too.';
+  'A statement that tells what an account may do with the newest records of an entity (who changes or deletes a record must see it too), and as what it sees their fields that are not shown in full.';
 
+create or replace function access.rule_tests(entity data.entities, action text) returns table (effect text, number int, test text)
+language sql stable set search_path = '' as $$
+  select 'allow', 1, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), rule_tests.action)
+  union all
+  select s.effect, s.number, access.any_of(array_agg(
+    '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true'
+      || case when r.row_condition is null then ''
+        else format(' and (%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end))
+  from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
+  where s.entity_id = (entity).id and s.action = rule_tests.action group by s.effect, s.number
+$$;
+comment on function access.rule_tests(data.entities, text) is
+  'Whether each rule of an entity for an action holds for an account and a storage row (alias t), as SQL as of access.predicates; rule 1 is the plain permission.';
+
+create or replace function access.standing_fields(entity data.entities) returns table (field text, shown text)
+language sql stable set search_path = '' as $$
+  with test as materialized (select * from access.rule_tests(entity, 'read')),
+  shows as (
+    select f.key as field, s.key as shown, access.any_of(array_agg(t.test)) as holds
+    from jsonb_each(access.field_shows(entity)) f, jsonb_each(f.value) s, jsonb_array_elements_text(s.value) n, test t
+    where t.number = n::int and t.effect = case s.key when 'denied' then 'deny' else 'allow' end
+    group by f.key, s.key
+  )
+  select s.field, format('case %s else ''hidden'' end', string_agg(
+    format('when %s then %L', s.holds, case s.shown when 'denied' then 'hidden' else s.shown end), ' '
+    order by case s.shown when 'denied' then 0 when 'full' then 1 else 2 end, access.mask_rank(s.shown), s.shown))
+  from shows s where s.shown <> 'hidden' group by s.field
+$$;
+comment on function access.standing_fields(data.entities) is
+  'The fields of an entity that some reader does not see in full, each with the SQL that tells as what an account sees it in a storage row (alias t): full, a mask, or hidden.';
+
+drop function if exists access.standing_diff(jsonb, jsonb);
 create or replace function access.standing_diff(before jsonb, after jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(b.key, ' ', 1), ''), 'entity', split_part(b.key, ' ', 2), 'action', x.action)
@@ -90,7 +127,26 @@ language sql immutable set search_path = '' as $$
       'gained', (select count(*) from jsonb_array_elements(x.a) r where not x.b @> r), 'lost', (select count(*) from jsonb_array_elements(x.b) r where not x.a @> r)) end
     order by b.key, x.action), '[]')
   from jsonb_each(standing_diff.before) b,
-    lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value) k) x
+    lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value - 'fields') k) x
   where x.b <> x.a
 $$;
 comment on function access.standing_diff(jsonb, jsonb) is 'What accounts gain and lose between two answers of access.standing: [{account, entity, action, gained, lost}], for create {before, after}.';
+
+-- Of records that are seen after the change; as null those that were not seen before, where not all of them is seen now.
+create or replace function access.fields_diff(before jsonb, after jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(d.who, ' ', 1), ''), 'entity', split_part(d.who, ' ', 2), 'field', d.field,
+    'from', d.was, 'to', d.is, 'records', d.records) order by d.who, d.field, d.was nulls last, d.is), '[]')
+  from (
+    select a.key as who, f.field, x.was, x.is, count(*) as records
+    from jsonb_each(fields_diff.after) a,
+      lateral (select jsonb_object_keys((fields_diff.before->a.key->'fields') || (a.value->'fields')) as field) f,
+      jsonb_array_elements_text(a.value->'read') r (id),
+      lateral (select case when fields_diff.before->a.key->'read' ? r.id then coalesce(fields_diff.before->a.key->'fields'->f.field->>r.id, 'full') end as was,
+        coalesce(a.value->'fields'->f.field->>r.id, 'full') as is) x
+    where x.was <> x.is or x.was is null and x.is <> 'full'
+    group by a.key, f.field, x.was, x.is
+  ) d
+$$;
+comment on function access.fields_diff(jsonb, jsonb) is
+  'As what accounts see fields otherwise, between two answers of access.standing: [{account, entity, field, from, to, records}], from and to full, hidden or a mask, from null for records that were not seen.';

@@ -2,12 +2,20 @@
 
 create or replace function access.take_effect(site_id uuid, entities uuid[], failing jsonb, force boolean) returns void
 language plpgsql set search_path = '' as $$
+declare
+  _entities uuid[] := take_effect.entities || access.end_lost_permissions(take_effect.site_id);
 begin
   if access.has_tests(take_effect.site_id) then
-    perform access.save_rules(e) from data.entities e where e.id = any (take_effect.entities) order by e.id;
-    perform access.refuse_broken(take_effect.site_id, take_effect.failing, take_effect.force);
+    begin
+      perform access.save_rules(e) from data.entities e where e.id = any (_entities) order by e.id;
+      perform access.refuse_broken(take_effect.site_id, take_effect.failing, take_effect.force);
+      -- What is installed is compared with what was: with the rules saved already, views kept the fields that they had shown.
+      raise exception 'taken back' using errcode = 'RH002'; -- as data.try_definition does
+    exception when sqlstate 'RH002' then
+      null;
+    end;
   end if;
-  perform access.compile_entities(take_effect.entities);
+  perform access.compile_entities(_entities);
 end
 $$;
 comment on function access.take_effect(uuid, uuid[], jsonb, boolean) is
@@ -67,7 +75,7 @@ begin
   if _broken <> '[]' then
     perform rowhouse.fail(409, format('Tests of access would fail that pass today: %s', (
         select string_agg(b->>'test', ', ') from (select b from jsonb_array_elements(_broken) b limit 10) x (b))),
-      'Change the tests first, or force it: force => true; for the definition of an entity set rowhouse.break_tests = ''on''.', 'breaks_tests', (
+      'Change the tests first, or force it: force => true; for the definition of an entity and the roles of a group set rowhouse.break_tests = ''on''.', 'breaks_tests', (
       select jsonb_agg(jsonb_build_object('pointer', '/tests/' || replace(b->>'test', '/', '~1'), 'message', format('expected %s, and it would be %s%s', b->>'expected', b->>'outcome',
         -- Who may define roles may not know policies.
         case when access.may_ask(refuse_broken.site_id) then ': ' || (b->>'because') else '' end))) from jsonb_array_elements(_broken) b));

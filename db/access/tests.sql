@@ -6,7 +6,7 @@ declare
   _site tenancy.sites := access.require_control(split_part(define_test.app, '/', 1), '@policies:define');
   _app tenancy.apps := tenancy.require_app(define_test.app);
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   return access.test_result(access.save_test(_app, define_test.test));
 end
 $$;

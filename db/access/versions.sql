@@ -109,7 +109,7 @@ declare
   _failing jsonb;
   _entities uuid[];
 begin
-  perform access.lock_model(_site.id, true);
+  perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
   _entities := access.put_definition(_site.id, rollback.kind, rollback.name, access.require_version(_site.id, rollback.kind, rollback.name, rollback.version));
   perform access.take_effect(_site.id, _entities, _failing, rollback.force);

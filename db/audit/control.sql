@@ -14,6 +14,7 @@ language sql stable set search_path = '' as $$
     array['updated_at'] || case format('%s.%s', n.nspname, c.relname)
       when 'tenancy.apps' then array['definition_version']
       when 'auth.sessions' then array['expires_at'] -- a refresh
+      when 'access.shares' then array['view_digest']
       when 'data.operations' then array['step', 'reached', 'records_done', 'records_total', 'started_at', 'seen_at']
       else '{}' end,
     case format('%s.%s', n.nspname, c.relname) when 'auth.sessions' then array['insert', 'update'] else array['insert', 'update', 'delete'] end

@@ -5,12 +5,13 @@ declare
 begin
   select jsonb_agg(jsonb_build_object('parameter', q.key, 'message', m.message)) into _errors
   from jsonb_each(case jsonb_typeof(check_query.query) when 'object' then check_query.query else '{}' end) q, lateral (select q.value #>> '{}') v (text), lateral (select case
-    when q.key <> all (array['action', 'object', 'record', 'account', 'outcome', 'ip', 'request_id', 'since', 'until', 'limit', 'cursor'])
-      then 'is unknown: action, object, record, account, outcome, ip, request_id, since, until, limit and cursor are known'
+    when q.key <> all (array['action', 'object', 'record', 'seen', 'account', 'outcome', 'ip', 'request_id', 'since', 'until', 'limit', 'cursor'])
+      then 'is unknown: action, object, record, seen, account, outcome, ip, request_id, since, until, limit and cursor are known'
     when jsonb_typeof(q.value) not in ('string', 'number') then 'must be text'
     when q.key in ('since', 'until') and not pg_input_is_valid(v.text, 'timestamptz') then 'must be a time, as 2026-01-31T12:00:00Z'
     when q.key = 'outcome' and v.text not in ('done', 'denied') then 'must be done or denied'
     when q.key = 'ip' and not pg_input_is_valid(v.text, 'cidr') then 'must be an address or a network'
+    when q.key = 'seen' and not pg_input_is_valid(v.text, 'uuid') then 'must be the id of a record'
     when q.key = 'limit' and v.text !~ '^([1-9]\d{0,2}|1000)$' then 'must be a whole number from 1 to 1000'
     when q.key = 'cursor' and v.text !~ '^\d{1,17}\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then 'must be the next_cursor of a page'
   end) m (message)
@@ -33,6 +34,7 @@ declare
   _since timestamptz := coalesce((query->>'since')::timestamptz, '-infinity');
   _id uuid := case when query ? 'cursor' then split_part(query->>'cursor', '.', 2)::uuid end;
   _account uuid[];
+  _seen jsonb := jsonb_build_array((query->>'seen')::uuid);
   _object text := replace(replace(replace(query->>'object', '\', '\\'), '%', '\%'), '_', '\_');
   _out jsonb;
 begin
@@ -42,12 +44,14 @@ begin
   with wanted as (
     select e.* from unnest(find.sites) s (id), lateral (
       select e.* from audit.entries e
-      where e.site_id = s.id and e.at between _since and _until and (_at is null or (e.at, e.id) < (_at, _id)) and audit.is_wanted(e, query, _object, _account)
+      where e.site_id = s.id and e.at between _since and _until and (_at is null or (e.at, e.id) < (_at, _id))
+        and (not query ? 'seen' or e.new ? 'records' and e.new->'records' @> _seen) and audit.is_wanted(e, query, _object, _account)
       order by e.at desc, e.id desc limit _limit + 1) e
     union all
     (select e.* from audit.entries e
       where e.site_id is null and e.organization_id is not distinct from find.organization and (find.organization is not null or find.sites = '{}')
-        and e.at between _since and _until and (_at is null or (e.at, e.id) < (_at, _id)) and audit.is_wanted(e, query, _object, _account)
+        and e.at between _since and _until and (_at is null or (e.at, e.id) < (_at, _id))
+        and (not query ? 'seen' or e.new ? 'records' and e.new->'records' @> _seen) and audit.is_wanted(e, query, _object, _account)
       order by e.at desc, e.id desc limit _limit + 1)
   ), page as (
     select w.*, row_number() over (order by w.at desc, w.id desc) as place from wanted w order by w.at desc, w.id desc limit _limit + 1
@@ -86,7 +90,7 @@ begin
 end
 $$;
 comment on function audit.search(text, jsonb) is
-  'The audit log of a site, newest first, as {"data": [{id, at, account, login, ip, user_agent, request_id, action, object, record, old, new, outcome, reason, …}], "meta": {"next_cursor"}}. query: action, object (acme/crm/*), record, account (email or id), outcome (done, denied), ip (also a network), request_id, since, until, limit (100, at most 1000), cursor. Site owners and admins, and who has @audit:read; without a site, what belongs to none, for the operator. RH400, RH403, RH404.';
+  'The audit log of a site, newest first, as {"data": [{id, at, account, login, ip, user_agent, request_id, action, object, record, old, new, outcome, reason, …}], "meta": {"next_cursor"}}. query: action, object (acme/crm/*), record, seen (the id of a record that a read showed), account (email or id), outcome (done, denied), ip (also a network), request_id, since, until, limit (100, at most 1000), cursor. Site owners and admins, and who has @audit:read; without a site, what belongs to none, for the operator. RH400, RH403, RH404.';
 
 create or replace function audit.search_organization(organization text, query jsonb default '{}') returns jsonb
 language plpgsql stable security definer set search_path = '' as $$

@@ -165,9 +165,9 @@ begin
   from jsonb_array_elements(_sort) with ordinality s (v, n), lateral (select v->>'field', v->>'direction') x (f, d);
   _page := data.compile_page(shape, _sort, _keys, _keys, _types, array_fill(false, array[cardinality(_keys)]), _directions, _n, 100);
   return jsonb_build_object('params', _page.last, 'sql', format($sql$
-    select '{"data":[' || coalesce(array_to_string((array_agg(row_to_json(t.*)::text))[:%1$s], ','), '') || (%2$s || '}}') as body
+    select %2$s as body
     from (select t.* from (select %3$s %4$s%5$s) t where (%6$s) and %7$s%8$s limit %1$s + 1 offset %9$s) t $sql$,
-    _page.row_limit, _page.meta, array_to_string(_list, ', '), source,
+    _page.row_limit, data.page_body('t.*', _page.row_limit, _page.meta), array_to_string(_list, ', '), source,
     case when _groups <> '{}' then ' group by ' || (select string_agg(n::text, ', ' order by n) from generate_series(1, cardinality(_groups)) n) else '' end,
     _having, _page.after, coalesce(' order by ' || (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)), ''),
     _page.row_offset));

@@ -25,7 +25,8 @@ begin
   end if;
   execute format('create view %s as select %s, t._until from (%s) t%s', _former, data.column_list(entity, 't', 'kept'), data.former_rows(entity, build_as_of.schema_name),
     coalesce(' where ' || nullif(concat_ws(' and ', case when entity.schema ? 'x-ttl' then format('t.id not in (select g.id from %s g)', _gone) end,
-      case when access.is_special(entity) then format('(%s)', access.row_predicate(entity, 'read', 't')) end), ''), ''));
+      case when access.is_special(entity) then format('(%s)', access.row_predicate(entity, 'read', 't')) end,
+      nullif(audit.kept_sql(entity, 'as_of', ''), '')), ''), ''));
   execute format('alter view %s owner to rowhouse_data', _former);
   execute format('grant select on %s to %I, rowhouse_owner', _former, _role);
   -- Conditions stand around the union and not in its parts, or PostgreSQL would not merge the parts by their indexes.

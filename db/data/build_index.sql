@@ -32,10 +32,12 @@ begin
     select (c.field).name, o.has_column, o.has_column and coalesce((c.old_field).is_unique, false) as has_key,
       o.has_column and coalesce((c.old_field).is_indexed and not (c.old_field).is_unique, false) as has_idx
     from data.field_changes(entity, defer_indexes.old, _renames) c,
-      lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)) o (has_column)
+      lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)
+        or (c.field).name = 'expires_at' and (c.old_field).name is null and entity.schema ? 'x-ttl'
+          and not exists (select from jsonb_array_elements(transforms) t where t->>'field' = 'expires_at')) o (has_column)
     where (c.field).name is not null
   ) d
-  -- Row-level security needs its column at once.
+  -- Row-level security needs its column at once: one that no record has had yet is right when it is empty.
   where f.entity_id = entity.id and f.name = d.name
     and (d.has_column or f.name <> 'expires_at' or not entity.schema ? 'x-ttl')
     and not (f.is_unique and d.has_key)
@@ -60,11 +62,20 @@ language sql stable set search_path = '' as $$
   || case when data.builds_online(entity)
     then array(select s from unnest(data.unique_set_statements(entity, deferred_statements.schema_name, deferred_statements.old, renames)
       || data.compound_index_statements(entity, deferred_statements.schema_name, renames)) s where s ~ '^create ') else '{}' end
-  || array(select regexp_replace(s, ' add constraint (\S+) foreign key .*$', ' validate constraint \1') from unnest(statements) s where s ~ ' foreign key .* not valid$')
+  || case when deferred_statements.old <> '{}' and data.builds_online(entity)
+    then array(select s from unnest(data.ttl_statements(entity, deferred_statements.schema_name)) s where s ~ '^create ') else '{}' end
+  || data.deferred_fills(entity, deferred_statements.schema_name)
+  || array(select regexp_replace(s, ' add constraint (\S+) (foreign key|check|not null) .*$', ' validate constraint \1')
+    from unnest(statements) s where s ~ ' add constraint .* not valid$')
+  -- What a cancelled operation has left.
+  || array(select format('alter table %s validate constraint %I', t, c.conname) from pg_catalog.pg_constraint c
+    where c.conrelid = to_regclass(t) and c.contype in ('c', 'n') and not c.convalidated
+      and not exists (select from unnest(statements) s where s ~ format(' constraint (if exists )?%s ', c.conname)) order by c.conname)
   || data.search_statements(entity, deferred_statements.schema_name)
+  from data.storage_table(entity, deferred_statements.schema_name) t
 $$;
 comment on function data.deferred_statements(data.entities, text, data.fields[], jsonb, text[]) is
-  'What a definition leaves to a worker: statements that create indexes, and that validate the foreign keys which statements add.';
+  'What a definition leaves to a worker: statements that create indexes, what it fills, and statements that validate the constraints which statements add.';
 
 create or replace function data.statement_index(statement text) returns text
 language sql immutable set search_path = '' as $$ select substring(statement from 'index (?:if not exists|concurrently) "?([^" ]+)') $$;
@@ -148,21 +159,20 @@ declare
   _update text;
   _after uuid := coalesce(after #>> '{}', '00000000-0000-0000-0000-000000000000')::uuid;
   _last uuid;
+  _fill record := data.fill_assignment(entity, fill_batch.schema_name);
   _set text;
-  _differs text;
 begin
   execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x', _table)
   into _last, records using _after;
-  reached := to_jsonb(_last);
-  select string_agg(format('%I = %s', f.name, v), ', '), string_agg(format('t.%I is distinct from %s', f.name, v), ' or ') into _set, _differs
-  from data.fields f, data.column_value(f, data.record_source(entity, 't')) v
-  where f.entity_id = entity.id and f.is_building and not f.is_promoted;
-  _set := concat_ws(', ', _set, _search);
+  -- What is written meanwhile is filled already: who waited until there is no more would follow a busy writer for ever.
+  reached := case when records = 2000 then to_jsonb(_last) end;
+  _set := concat_ws(', ', nullif(_fill.assignment, ''), _search);
   if _set = '' or _last is null then
     reached := null;
     return;
   end if;
-  _update := format('update %s t set %s where t.id > $1 and t.id <= $2 and (%s)', _table, _set, concat_ws(' or ', _differs, case when _search is not null then 't._search is null' end));
+  _update := format('update %s t set %s where t.id > $1 and t.id <= $2 and (%s)', _table, _set,
+    concat_ws(' or ', nullif(_fill.condition, ''), case when _search is not null then 't._search is null' end));
   set local rowhouse.maintenance = 'on';
   set local lock_timeout = '300ms';
   begin
@@ -175,7 +185,7 @@ begin
       set local rowhouse.maintenance = '';
       perform data.refuse_orphans(entity.id);
     when lock_not_available then
-      reached := after;
+      reached := to_jsonb(_after);
       records := 0;
       perform pg_sleep(0.1);
   end;
@@ -183,7 +193,7 @@ begin
 end
 $$;
 comment on function data.fill_batch(data.entities, text, jsonb) is
-  'Fills the columns that are being built for the next 2,000 records by id; reached is null when there were none. RH409 when records are not unique or refer to no record.';
+  'Fills the columns that are being built for the next 2,000 records by id; reached is null when these were the last. RH409 when records are not unique or refer to no record.';
 
 create or replace function data.switch_indexes(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

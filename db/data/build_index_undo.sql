@@ -5,8 +5,10 @@ language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
   _table text := data.storage_table(entity, _schema_name);
-  _names text[] := array(select data.statement_index(s) from jsonb_array_elements_text(operation.arguments->'statements') s where s ~ '^create ');
-  _columns text[];
+  _statements jsonb := operation.arguments->'statements';
+  _names text[] := array(select data.statement_index(s) from jsonb_array_elements_text(_statements) s where s ~ '^create ');
+  _fields data.fields[] := data.fields_of(entity.id);
+  _new text[];
   _schema jsonb;
   _references text[] := data.unfinished_references(operation, _table);
   _statement text;
@@ -15,27 +17,33 @@ begin
   perform data.lock_tables(array[format('%I.%I', _schema_name, entity.name), _table] || array(
     select distinct data.storage_table(t, _schema_name) from data.relations r join data.entities t on t.id = r.target_id
     where r.entity_id = entity.id and r.field = any (_references) and t.id <> entity.id));
-  _columns := array(select format('alter table %s drop column %I', _table, f.name) from data.fields f
-    where f.entity_id = entity.id and f.is_building and not f.is_promoted);
-  _schema := data.without_deferred(entity, _names, _references);
+  _new := array(select f.name from data.fields f
+    where f.entity_id = entity.id and data.former_property(entity, f.name) is null
+      and (f.is_filling and f.schema ? 'x-computed' or f.name = 'expires_at' and data.is_expiry_unfinished(entity, _statements)));
+  _schema := data.without_fills(entity, data.without_deferred(entity, _names, _references), _statements);
   if data.search_state(entity, _schema_name) like 'building %' then
     _schema := data.without_search(_schema);
   end if;
   -- The column of a field that has none any more is not to be looked for.
   update data.fields f set is_building = false where f.entity_id = entity.id;
   _entity := data.save_definition(entity, _schema, '[]');
+  perform access.guard(_entity, _table);
   perform data.build_front(_entity, _schema_name);
   foreach _statement in array
-    array(select k || case when k ~ ' add constraint ' then ' not valid' else '' end from unnest(data.foreign_key_statements(_entity, _schema_name, '{}', '{}')) k)
-    || array(select format('drop index if exists %I.%I', _schema_name, n) from unnest(_names) n) || _columns
+    array(select k || case when k ~ ' add constraint ' then ' not valid' else '' end
+      from unnest(data.foreign_key_statements(_entity, _schema_name, '{}', '{}')) k)
+    || array(select format('drop index if exists %I.%I', _schema_name, n) from unnest(_names) n)
+    || data.undo_statements(_entity, _schema_name, _fields, _statements)
+    || array(select x from unnest(data.ttl_statements(_entity, _schema_name)) x where x ~ '^drop ')
   loop
     execute _statement;
   end loop;
+  _entity := data.drop_new_fields(_entity, _new);
   perform data.publish_definition(_entity.app_id);
 end
 $$;
 comment on function data.build_index_undo(data.operations, data.entities) is
-  'Removes what an unfinished index or relation has left: the entity gets a definition without it, as before.';
+  'Removes what an unfinished operation has left: the entity gets a definition without what was being built, filled and checked.';
 
 drop function if exists data.without_deferred(data.entities, text[]);
 create or replace function data.without_deferred(entity data.entities, names text[], fields text[]) returns jsonb

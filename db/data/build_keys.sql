@@ -14,14 +14,19 @@ begin
   end if;
   begin
     execute _statement;
-  exception when foreign_key_violation then
-    perform data.refuse_orphans(operation.entity_id);
+  exception
+    when foreign_key_violation then
+      perform data.refuse_orphans(operation.entity_id);
+    when check_violation or not_null_violation then
+      perform data.refuse_misfits(e, data.misfits(e, a.schema_name))
+      from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = operation.entity_id;
+      raise;
   end;
   return true;
 end
 $$;
 comment on function data.validate_next_reference(data.operations, text) is
-  'Validates the next foreign key of an operation; false when all are valid. RH409 when records refer to none.';
+  'Validates the next foreign key, check or not null of an operation; false when all are valid. RH409 when records refer to none or do not fit.';
 
 create or replace function data.unfinished_references(operation data.operations, table_name text) returns text[]
 language sql stable set search_path = '' as $$

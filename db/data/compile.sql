@@ -48,6 +48,8 @@ declare
 begin
   if compile.operation = 'search' then
     return data.compile_search(compile.app, compile.shape);
+  elsif starts_with(compile.entity, 'received-shares/') then
+    return access.compile_share(compile.app, split_part(compile.entity, '/', 2), compile.operation, compile.shape);
   end if;
   _r := data.resolve_entity(compile.app, case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
   _entity := _r.entity_row;
@@ -61,9 +63,11 @@ begin
     when 'aggregate' then data.compile_entity_aggregate(_entity, _r.schema_name, compile.shape)
     when 'find_union' then data.compile_union_find(compile.app, compile.shape)
     when 'aggregate_union' then data.compile_union_aggregate(compile.app, compile.shape)
-    when 'get' then jsonb_build_object('params', 1, 'sql', format('select row_to_json(r.*)::text as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
+    when 'get' then jsonb_build_object('params', 1, 'sql', format(
+      'select row_to_json(r.*)::text%4$s as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
-        case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end)))
+        case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end),
+      audit.seen_sql(_entity, compile.shape, 'array[v.id]', 'record')))
     -- An aggregate that would serve one record and a list alike costs an insert 68 µs of 367.
     when 'insert' then jsonb_build_object('params', 1, 'sql', format('select (' || data.written_json('r') || ')::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
       _r.schema_name, _entity.name || '_insert'))

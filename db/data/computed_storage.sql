@@ -65,11 +65,8 @@ declare
   _columns text;
   _unique text;
 begin
-  if data.computed_names(entity.schema) = '{}' or computed_statements.old = '{}'
-    or not jsonb_path_exists(transforms, '$[*] ? (@.op == "convert" || @.op == "default" || @.op == "restore")') and not exists (
-      select from data.fields f left join unnest(computed_statements.old) o on o.name = f.name
-      where f.entity_id = entity.id and (f.schema ? 'x-computed' or o.schema ? 'x-computed')
-        and (f.schema->'x-computed', f.kind, data.is_virtual(f.schema)) is distinct from (o.schema->'x-computed', o.kind, data.is_virtual(o.schema)))
+  if not data.recomputes(entity, computed_statements.old, transforms)
+    or data.fills_online(entity, computed_statements.old, transforms)
   then
     return '{}';
   end if;

@@ -130,6 +130,7 @@ begin
   perform data.drop_batch_functions(entity, schema_name);
   perform data.drop_link_views(entity, schema_name);
   perform access.drop_seen_views(entity, drop_front.schema_name);
+  perform access.drop_share_views(entity);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
   perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
@@ -214,6 +215,9 @@ declare
 begin
   perform access.require_definer(regexp_replace(drop_entity.entity, '/[^/]+$', ''));
   perform tenancy.require_confirmation(_entity.name, drop_entity.confirm);
+  select a.* into _app from tenancy.apps a where a.id = _entity.app_id;
+  perform data.lock_definitions(_app);
+  _entity := data.require_entity(drop_entity.entity); -- as it is by now
   select a.* into _app from tenancy.apps a where a.id = _entity.app_id for update;
   select string_agg(e.name || '.' || r.field, ', ') into _by
   from (select entity_id, field, target_id from data.relations union all select entity_id, field, target_id from data.links) r join data.entities e on e.id = r.entity_id
@@ -230,6 +234,7 @@ begin
   perform data.drop_write_functions(_entity, _app.schema_name);
   perform data.drop_batch_functions(_entity, _app.schema_name);
   perform access.drop_seen_views(_entity, _app.schema_name);
+  perform access.drop_share_views(_entity);
   execute format('drop view %I.%I', _app.schema_name, _entity.name);
   perform data.drop_rollups(_entity, _app.schema_name);
   perform data.drop_links(_entity, _app.schema_name);

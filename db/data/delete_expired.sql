@@ -19,7 +19,10 @@ declare
   _batch record;
 begin
   select e.* into _entity from data.entities e
-  where e.schema ? 'x-ttl' and case when state ? 'part' then e.id = (state->>'entity')::uuid
+  where e.schema ? 'x-ttl'
+    -- Without its index each batch would read the whole table; who expires is out of sight at once.
+    and not exists (select from data.fields f where f.entity_id = e.id and f.name = 'expires_at' and f.is_building)
+    and case when state ? 'part' then e.id = (state->>'entity')::uuid
     else e.id > coalesce(state->>'entity', '00000000-0000-0000-0000-000000000000')::uuid end
   order by e.id limit 1;
   if _entity.id is null then

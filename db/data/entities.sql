@@ -49,7 +49,7 @@ begin
       coalesce((p.value->>'x-index')::boolean, false)) flags (u, r, i)
   on conflict (entity_id, name) do update set schema = excluded.schema, kind = excluded.kind, sql_type = excluded.sql_type,
     is_required = excluded.is_required, is_unique = excluded.is_unique, is_indexed = excluded.is_indexed,
-    is_promoted = excluded.is_promoted, is_building = false;
+    is_promoted = excluded.is_promoted, is_building = false, is_filling = false;
   update data.fields f set position = o.position
   from (select name, row_number() over (order by position = 0, position, not is_required, name) as position
     from data.fields where entity_id = entity.id) o

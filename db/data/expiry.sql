@@ -17,7 +17,7 @@ language sql stable set search_path = '' as $$
   select case
     when data.ttl_seconds(entity.schema) is not null and data.ttl_from(entity.schema) = 'updated_at' then case when to_regclass(i) is null then
       array[format('create index if not exists %I on %s (updated_at, id)', data.index_name(entity, 'updated_at', 'idx'), data.storage_table(entity, schema_name))] else '{}' end
-    when to_regclass(i) is not null then array[format('drop index %s', i)]
+    when to_regclass(i) is not null then array[format('drop index if exists %s', i)]
     else '{}'
   end
   from (select format('%I.%I', schema_name, data.index_name(entity, 'updated_at', 'idx'))) x (i)

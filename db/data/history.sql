@@ -77,13 +77,14 @@ declare
 begin
   perform rowhouse.create_function($sql$
     create function %1$s(_id uuid, _at timestamptz) returns setof %2$s language sql stable security definer rows 1 set search_path = '' $sql$, $sql$
-      select s.* from (
+      select o.* from (select s.* from (
         select %3$s from %4$s t where t.id = _id and t.updated_at <= _at
         union all
         select %8$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t where %7$s
-      ) s where not (%6$s) order by s.version desc limit 1 $sql$,
+      ) s where not (%6$s) order by s.version desc limit 1) o%9$s $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_as_of'), _view, data.column_list(entity, 't'), _storage,
-    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'), data.column_list(entity, 't', 'kept'));
+    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'), data.column_list(entity, 't', 'kept'),
+    audit.kept_sql(entity, 'as_of', ' where ', 'o.id'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, timestamptz)', entity.name || '_as_of'));
 
   perform rowhouse.create_function($sql$
@@ -112,12 +113,13 @@ begin
       from (select * from changes h where _before is null or h.version < _before order by h.n desc limit coalesce(_limit, 100)) c;
       if _out is null and (_before is null or not exists (select from %6$s t where t.id = _id)) then
         perform data.write_error(404, %7$L, _id);
-      end if;
+      end if;%8$s
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), data.states_query(entity, build_history_functions.schema_name, format('%s or %s', _gone, _hidden)), null, null,
     access.shown_data(entity, data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
-      else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), 't'), _storage, entity.name);
+      else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), 't'), _storage, entity.name,
+    coalesce(E'\n      perform ' || nullif(audit.kept_sql(entity, 'history', '', '_id'), '') || ';', ''));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));
 end
 $$;

@@ -1,4 +1,4 @@
--- How links are read. A link is there for those only who may see the records at both of its ends: the entity's view asks the
+-- How links are read. A link is there for those only who may see the records at both of its ends, and the list it stands on in full: the entity's view asks the
 -- storage of the other, and relations and filters go through a view of the links that asks both. Each end is a scalar subquery,
 -- which the planner cannot turn into a join: before the first analyze it read 10,000 records for three (20 lists: 16 ms, 0.6 so).
 
@@ -56,8 +56,10 @@ begin
   loop
     _view := format('%I.%I', build_link_views.schema_name, data.link_view((_l.source).name, _l.field));
     execute format('create or replace view %s as select l.source_id, l.target_id, l.position from %s l
-      where (select true from %s s where s.id = l.source_id) and (select true from %s t where t.id = l.target_id)', _view,
-      data.link_table(_l.source, build_link_views.schema_name, _l.field), data.storage_table(_l.source, build_link_views.schema_name), data.storage_table(_l.target, build_link_views.schema_name));
+      where (select true from %s s where s.id = l.source_id%s) and (select true from %s t where t.id = l.target_id)', _view,
+      data.link_table(_l.source, build_link_views.schema_name, _l.field), data.storage_table(_l.source, build_link_views.schema_name),
+      coalesce(' and ' || access.seen_field_sql(_l.source, _l.field, 's'), ''),
+      data.storage_table(_l.target, build_link_views.schema_name));
     execute format('alter view %s owner to rowhouse_data', _view);
     execute format('grant select on %s to %I, rowhouse_owner', _view, (select x.role_name from tenancy.sites x where x.id = entity.site_id));
     execute format('comment on view %s is %L', _view, E'@behavior -*\nLinks of ' || (_l.source).name || '.' || _l.field || '.');

@@ -187,6 +187,7 @@ declare
   _paths jsonb;
   _schemas jsonb;
   _kept jsonb := data.openapi_kept_components();
+  _shares jsonb := access.openapi_shares(_id);
 begin
   select a.name, a.title, s.name as site, a.definition_version into _app
   from tenancy.apps a join tenancy.sites s on s.id = a.site_id where a.id = _id;
@@ -202,12 +203,12 @@ begin
     'security', '[{"token": []}]'::jsonb,
     'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || data.openapi_transaction() || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+    'paths', _paths || (_shares->'paths') || data.openapi_transaction() || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
       array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
       'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
       'parameters', data.openapi_parameters() || data.openapi_batch_parameters() || (_kept->'parameters'),
-      'schemas', _schemas || data.openapi_common_schemas() || data.openapi_batch_schemas() || (_kept->'schemas'),
+      'schemas', _schemas || (_shares->'schemas') || data.openapi_common_schemas() || data.openapi_batch_schemas() || (_kept->'schemas'),
       'responses', '{"problem": {"description": "What went wrong, and what to do",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/page.problem"}}}}}'::jsonb));
 end

@@ -76,8 +76,9 @@ comment on function data.run_step(uuid) is
 create or replace function data.end_operation(operation data.operations, entity data.entities, state text, error jsonb default null) returns void
 language plpgsql set search_path = '' as $$
 begin
+  update data.operations o
+  set state = end_operation.state, error = end_operation.error, statement = null, finished_at = clock_timestamp() where o.id = operation.id;
   execute format('select data.%I($1, $2)', operation.kind || '_undo') using operation, entity;
-  update data.operations o set state = end_operation.state, error = end_operation.error, statement = null, finished_at = clock_timestamp() where o.id = operation.id;
 end
 $$;
 comment on function data.end_operation(data.operations, data.entities, text, jsonb) is 'Takes back what an unfinished operation has built, and notes how it ended.';

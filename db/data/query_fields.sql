@@ -33,7 +33,7 @@ language sql stable set search_path = '' as $$
   join pg_catalog.pg_class t on t.oid = x.indrelid
   where x.indrelid = to_regclass(data.storage_table(entity, entity_indexes.schema_name)) and x.indisvalid
     -- A column that is being filled holds nothing yet.
-    and not exists (select from data.fields f where f.entity_id = entity.id and f.is_building and not f.is_promoted
+    and not exists (select from data.fields f where f.entity_id = entity.id and (f.is_building and not f.is_promoted or f.is_filling)
       and f.name in (select a.attname from pg_catalog.pg_attribute a where a.attrelid = x.indrelid and a.attnum = any (x.indkey::int[])))
 $$;
 comment on function data.entity_indexes(data.entities, text) is 'The indexes that queries of an entity may use, with their columns.';

@@ -108,6 +108,28 @@ create or replace function data.search_word_condition() returns text
 language sql immutable set search_path = '' as $$ select 'length(w) between 3 and 40 and w !~ ''[0-9]''' $$;
 comment on function data.search_word_condition() is 'Which words (w) can be misspelt, as SQL: numbers and codes cannot.';
 
+-- The condition comes last: before the known words are taken away it made the planner expect few, and look each up by itself
+-- (15.5 µs a record of 30 words; 7.5 so). Where the tsvector holds stems, the distinct words of a whole statement are read as search
+-- reads them, and not each record once more (16 µs).
+create or replace function data.search_new_words(entity data.entities, schema_name text, written text) returns text
+language sql stable set search_path = '' as $$
+  select format(case when data.search_word_source(entity, 't') = 't._search' then $sql$select x.w from (
+            select d.w from (select distinct unnest(tsvector_to_array(t._search)) from %3$s) d (w)
+            where not exists (select from %1$s v where v.word = d.w) offset 0) x
+          where %2$s$sql$
+    else $sql$select x.w from (
+            select distinct l.w from (
+              select d.w from (select distinct unnest(string_to_array(data.search_words(%4$s), ' ')) from %3$s) d (w)
+              where d.w <> '' and not exists (select from %1$s v where v.word = d.w) offset 0) s,
+              unnest(tsvector_to_array(to_tsvector('data.simple'::pg_catalog.regconfig, s.w))) l (w)
+            where not exists (select from %1$s v where v.word = l.w)) x
+          where %2$s$sql$ end,
+    format('%I.%I', search_new_words.schema_name, entity.name || '__words'), data.search_word_condition(), written,
+    data.search_source(entity, 't'))
+$$;
+comment on function data.search_new_words(data.entities, text, text) is
+  'The query for the words of written storage rows (t) that an entity''s vocabulary lacks; written is what stands behind from.';
+
 create or replace function data.build_search_rule(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -128,16 +150,15 @@ begin
     create or replace function %1$s() returns trigger language plpgsql set search_path = '' $sql$, $sql$
     begin
       if tg_op = 'INSERT' then
-        insert into %2$s select w from (select distinct unnest(tsvector_to_array(%3$s)) from written t) x (w)
-        where %4$s and not exists (select from %2$s v where v.word = w);
+        insert into %2$s %3$s;
       else
-        insert into %2$s select w from (select distinct unnest(tsvector_to_array(%3$s)) from written t
-          join replaced o on o.id = t.id and o._search is distinct from t._search) x (w)
-        where %4$s and not exists (select from %2$s v where v.word = w);
+        insert into %2$s %4$s;
       end if;
       return null;
     end $sql$, _learn, format('%I.%I', build_search_rule.schema_name, entity.name || '__words'),
-    data.search_word_source(entity, 't'), data.search_word_condition());
+    data.search_new_words(entity, build_search_rule.schema_name, 'written t'),
+    data.search_new_words(entity, build_search_rule.schema_name,
+      'written t join replaced o on o.id = t.id and o._search is distinct from t._search'));
   execute format('revoke all on function %s(), %s() from public', _keep, _learn);
 end
 $$;

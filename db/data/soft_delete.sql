@@ -58,7 +58,7 @@ begin
 
   execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view, data.column_list(entity, 't', 'kept'),
     data.kept_rows(entity, build_soft_delete.schema_name, 'deleted_records', ', k.deleted_at, k.deleted_by'),
-    access.row_predicate(entity, 'delete', 't', true), access.row_predicate(entity, 'read', 't'));
+    access.row_predicate(entity, 'delete', 't', true), access.row_predicate(entity, 'read', 't') || audit.kept_sql(entity, 'deleted', ' and '));
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select on %s to %I, rowhouse_owner', _view, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   perform data.build_restore(entity, build_soft_delete.schema_name);

@@ -19,13 +19,14 @@ comment on function data.index_name(data.entities, text[]) is
 create or replace function data.record_source(entity data.entities, alias text) returns text
 language sql stable set search_path = '' as $$
   select case
-    when entity.storage = 'flat' then format('data.without_nulls(to_jsonb(%s.*) - %L::text[])', alias, data.storage_columns(entity))
+    when entity.storage = 'flat' then format('%sdata.without_nulls(to_jsonb(%s.*) - %L::text[])%s',
+      '(' || d || ' || ', alias, data.storage_columns(entity), case when d is not null then ')' end)
     when exists (select from data.entity_versions v where v.entity_id = entity.id and v.version > entity.oldest_version and v.transforms <> '[]')
       then format('(case when %1$s._schema_version = %2$s then %1$s.data else (%3$I.%4$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).data end)',
         alias, entity.version, a.schema_name, entity.name || '_upgraded')
     else alias || '.data'
   end
-  from tenancy.apps a where a.id = entity.app_id
+  from tenancy.apps a, lateral (select quote_literal(nullif(data.pending_defaults(entity), '{}')) || '::jsonb') x (d) where a.id = entity.app_id
 $$;
 comment on function data.record_source(data.entities, text) is
   'The SQL expression for the data of a storage row (alias), as of the entity''s current definition.';

@@ -41,6 +41,7 @@ declare
   _table text := data.storage_table(entity, storage_statements.schema_name);
   _flat boolean := entity.storage = 'flat';
   _online boolean := storage_statements.old <> '{}' and data.builds_online(entity);
+  _fills boolean := data.fills_online(entity, storage_statements.old, transforms);
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
     array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).name is not null and (c.moved and not _flat or (c.field).name is null)));
   _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
@@ -97,11 +98,16 @@ begin
         _table, _n.name, data.column_value(_n, '"~converted"'), _n.sql_type);
     elsif _flat and _o.name is not null and _c.moved and not _o.schema ? 'x-computed' then
       _out := _out || data.retype_statement(_table, _n, _o.kind);
-    elsif _flat and exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'restore' and t->>'field' = _n.name) then
+    elsif _flat and data.is_restored(transforms, _n.name) then
       _out := _out || array(select unnest(data.restore_statements(_table, _n, (t->>'from') || '@' || (t->>'version')) || array[
           case when c is not null then data.retype_statement(_table, _n, c->>'from') end])
         from jsonb_array_elements(transforms) t left join jsonb_array_elements(transforms) c on c->>'op' = 'convert' and c->>'field' = _n.name
         where t->>'op' = 'restore' and t->>'field' = _n.name);
+    elsif _flat and _o.name is null and data.is_defaulted(transforms, _n.name) then
+      -- PostgreSQL keeps what older rows have in the catalog: none is written.
+      _out := _out || format('alter table %s add column if not exists %I %s default %s', _table, _n.name, _n.sql_type,
+          data.column_value(_n, format('%L::jsonb', jsonb_build_object(_n.name, _n.schema->'default'))))
+        || format('alter table %s alter column %I drop default', _table, _n.name);
     elsif _c.moved then
       _out := _out || format('alter table %s add column if not exists %I %s', _table, _n.name, _n.sql_type);
       if not _flat and not _n.schema ? 'x-computed' and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
@@ -110,7 +116,9 @@ begin
     elsif not _flat and data.is_converted(transforms, _n.name) then
       _fill := _fill || format('%I = %s', _n.name, data.column_value(_n, data.record_source(entity, 't')));
     end if;
-    if exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'default' and t->>'field' = _n.name) and (_flat or not _c.moved) then
+    if data.is_defaulted(transforms, _n.name) and not _n.is_filling and (_flat or not _c.moved)
+      and not (_flat and _o.name is null and not data.is_restored(transforms, _n.name))
+    then
       _out := _out || format('update %s t set %2$I = %3$s where t.%2$I is null', _table, _n.name,
         data.column_value(_n, format('%L::jsonb', jsonb_build_object(_n.name, _n.schema->'default'))));
     end if;
@@ -123,14 +131,21 @@ begin
   _out := _out || _converted.after;
   _out := _out || data.computed_statements(entity, storage_statements.schema_name, old, transforms);
 
-  for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.field).is_promoted order by (c.field).position loop
+  for _c in select * from data.field_changes(entity, storage_statements.old, renames) c
+    where (c.field).is_promoted or _flat and (c.field).is_filling order by (c.field).position
+  loop
     _o := _c.old_field;
     _n := _c.field;
     if _flat and _n.is_required and (_c.moved or not _o.is_required) then
-      _out := _out || format('alter table %s alter column %I set not null', _table, _n.name);
+      _out := _out || case when _fills then format('alter table %s add constraint %I not null %I not valid', _table,
+          data.index_name(entity, _n.name, 'not_null'), _n.name)
+        else format('alter table %s alter column %I set not null', _table, _n.name) end;
     end if;
-    if _flat and data.field_check(_n) is not null and (_o.name is distinct from _n.name or data.field_check(_o) is distinct from data.field_check(_n)) then
-      _out := _out || format('alter table %s add constraint %I check (%s)', _table, data.index_name(entity, _n.name, 'check'), data.field_check(_n));
+    if _flat and data.field_check(_n) is not null
+      and (_o.name is distinct from _n.name or data.field_check(_o) is distinct from data.field_check(_n) or not _n.is_promoted)
+    then
+      _out := _out || format('alter table %s add constraint %I check (%s)%s', _table, data.index_name(entity, _n.name, 'check'),
+        data.field_check(_n), case when _fills then ' not valid' else '' end);
     end if;
     if _n.is_unique and (not coalesce(_o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
       _out := _out || format('create unique index if not exists %I on %s (%I)', data.index_name(entity, _n.name, 'key'), _table, _n.name);
@@ -138,8 +153,9 @@ begin
       _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
     end if;
   end loop;
-  return array_remove(_out, null) || data.link_statements(entity, storage_statements.schema_name, storage_statements.old, renames, transforms)
-    || data.ttl_statements(entity, storage_statements.schema_name)
+  return array_remove(_out, null)
+    || data.link_statements(entity, storage_statements.schema_name, storage_statements.old, renames, transforms)
+    || array(select x from unnest(data.ttl_statements(entity, storage_statements.schema_name)) x where x !~ '^create ' or not _online)
     || array(select s from unnest(_sets) s where s !~ '^drop index ' and not _online)
     || array(select x from unnest(_indexes) x where x ~ '^create ' and not _online)
     || array(select k || case when _online then ' not valid' else '' end from unnest(_keys) k where k !~ ' drop constraint ');
@@ -147,6 +163,18 @@ end
 $$;
 comment on function data.storage_statements(data.entities, text, data.fields[], jsonb, jsonb) is
   'The statements that bring an entity''s storage from the fields of before (old) to those of now; renames maps new names to old ones.';
+
+create or replace function data.is_defaulted(transforms jsonb, field text) returns boolean
+language sql immutable parallel safe set search_path = '' as $$
+  select exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'default' and t->>'field' = is_defaulted.field)
+$$;
+comment on function data.is_defaulted(jsonb, text) is 'Whether transforms put a field''s default in place of null.';
+
+create or replace function data.is_restored(transforms jsonb, field text) returns boolean
+language sql immutable parallel safe set search_path = '' as $$
+  select exists (select from jsonb_array_elements(transforms) t where t->>'op' = 'restore' and t->>'field' = is_restored.field)
+$$;
+comment on function data.is_restored(jsonb, text) is 'Whether transforms bring a dropped field back.';
 
 create or replace function data.restore_statements(table_name text, field data.fields, dropped text) returns text[]
 language sql stable set search_path = '' as $$

@@ -12,7 +12,8 @@ declare
   _equal boolean;
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new]
-    || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id),
+    || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id)
+      || access.share_views(entity),
     array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
   execute format('select (select count(*) from %s) = (select count(*) from %s)', _old, _new) into _equal;
   if not _equal then
@@ -40,6 +41,7 @@ begin
   loop
     perform data.build_front(_referrer, schema_name);
   end loop;
+  perform access.drop_share_views(entity);
   execute format('drop table %s', _old);
   -- Their rules look references up in this storage.
   for _referrer in select e.* from data.entities e where e.id <> _entity.id and exists (

@@ -5,7 +5,10 @@ create or replace function data.key_parts(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object('id', '{"name": "id", "column": "t.id", "value": "(r.value->>''id'')::uuid", "is_valid": "pg_input_is_valid(r.value->>''id'', ''uuid'')"}'::jsonb)
     || coalesce(jsonb_object_agg(f.name, jsonb_build_object('name', f.name,
-      'column', case when f.is_promoted or entity.storage = 'flat' then format('t.%I', f.name) else data.column_value(f, data.record_source(entity, 't')) end,
+      'column', case when f.is_filling and f.schema ? 'x-computed'
+          then (select '(' || c.expression || ')' from data.view_columns(entity, 't') c where c.name = f.name)
+        when f.is_promoted or entity.storage = 'flat' then data.promoted_source(f, 't')
+        else data.column_value(f, data.record_source(entity, 't')) end,
       'value', data.column_value(f, 'r.value'),
       'is_valid', format(case
         when f.kind in ('string', 'email') then 'jsonb_typeof(r.value->%1$L) = ''string'''

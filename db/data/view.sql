@@ -6,9 +6,9 @@ language sql stable set search_path = '' as $$
   with stored (position, name, expression) as materialized (
     select 0, 'id', source || '.id'
     union all
-    select f.position, f.name, case when f.is_promoted then format('%s.%I', source, f.name)
+    select f.position, f.name, case when f.is_promoted then data.promoted_source(f, source)
       else data.column_value(f, data.field_source(entity, f.name, source)) end
-    from data.fields f where f.entity_id = entity.id and not data.is_virtual(f.schema)
+    from data.fields f where f.entity_id = entity.id and not data.is_virtual(f.schema) and not (f.is_filling and f.schema ? 'x-computed')
     union all
     select 10000 + o, c, format('%s.%I', source, c)
     from unnest(array['created_at', 'updated_at', 'version', 'created_by']) with ordinality s (c, o)
@@ -17,7 +17,8 @@ language sql stable set search_path = '' as $$
     select jsonb_object_agg(s.name, case s.name when 'version' then s.expression || '::int8' else s.expression end) as columns from stored s
   ),
   virtual as (
-    select v.* from base b, data.virtual_columns(entity.schema, b.columns) v where not entity.schema->'properties'->v.name ? 'x-rollup'
+    select v.* from base b, data.virtual_columns(data.shown_schema(entity), b.columns) v
+    where not entity.schema->'properties'->v.name ? 'x-rollup'
     union all
     select r.* from base b, data.rollup_columns(entity, b.columns) r
     union all

@@ -96,7 +96,8 @@ begin
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
     data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)),
-    data.insert_list_statement(entity, schema_name, '_records'), data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'));
+    data.insert_list_statement(entity, schema_name, data.records_source('_records')), data.sees_function(entity, schema_name),
+    format('%I.%I', schema_name, entity.name || '_insert_unseen'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s

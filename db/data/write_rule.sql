@@ -114,7 +114,7 @@ comment on function data.is_maintenance() is 'Whether the platform itself is rea
 create or replace function data.compile_before_update(entity data.entities, unset text) returns text
 language sql stable set search_path = '' as $$
   select case
-    when entity.storage = 'flat' and data.computed_names(entity.schema) <> '{}' then
+    when entity.storage = 'flat' and (data.computed_names(entity.schema) <> '{}' or data.pending_defaults(entity) <> '{}') then
       format('if new.data is null then new.data := %s; end if;', data.record_source(entity, 'new'))
     when entity.storage = 'flat' then $sql$if new.data is null then
         new.version := old.version + 1;
@@ -140,25 +140,29 @@ language plpgsql set search_path = '' as $$
 declare
   _function text := format('%I.%I', build_reference_rule.schema_name, entity.name || '_after_write');
   _table text := data.storage_table(entity, build_reference_rule.schema_name);
-  _checks text;
+  _inserted text;
+  _updated text;
   _event text;
 begin
-  select string_agg(format($sql$
-    if exists (select from written n
-      where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I)) then
-      raise foreign_key_violation using constraint = %4$L, table = %5$L, detail = 'Key is not present in table "%6$s".',
-        message = 'insert or update on table "%5$s" violates foreign key constraint "%4$s"';
-    end if; $sql$,
-    r.field, data.storage_table(t, build_reference_rule.schema_name), r.target_field,
-    data.index_name(entity, r.field, 'fkey'), data.storage_name(entity), data.storage_name(t)), '' order by r.field)
-  into _checks
-  from data.relations r join data.entities t on t.id = r.target_id
+  select string_agg(format(x.check, ''), '' order by r.field),
+    -- What a record referred to before stays, seen or not.
+    string_agg(format(x.check, format(' and not exists (select from former o where o.id = n.id and o.%1$I = n.%1$I)', r.field)), '' order by r.field)
+  into _inserted, _updated
+  from data.relations r join data.entities t on t.id = r.target_id,
+    lateral (select format($sql$
+      if exists (select from written n
+        where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I)%%s) then
+        raise foreign_key_violation using constraint = %4$L, table = %5$L, detail = 'Key is not present in table "%6$s".',
+          message = 'insert or update on table "%5$s" violates foreign key constraint "%4$s"';
+      end if; $sql$,
+      r.field, data.storage_table(t, build_reference_rule.schema_name), r.target_field,
+      data.index_name(entity, r.field, 'fkey'), data.storage_name(entity), data.storage_name(t))) x ("check")
   where r.entity_id = entity.id;
 
   foreach _event in array array['insert', 'update'] loop
     execute format('drop trigger if exists %I on %s', entity.name || '_after_' || _event, _table);
   end loop;
-  if _checks is null then
+  if _inserted is null then
     execute format('drop function if exists %s()', _function);
     return;
   end if;
@@ -168,13 +172,18 @@ begin
     if auth.account_id() is null and tenancy.site_id() is null and not data.hides_records(%3$L::uuid[]) then
       return null;
     end if;
-    %2$s
+    if tg_op = 'INSERT' then
+      %2$s
+    else
+      %4$s
+    end if;
     return null;
-    end $sql$, _function, _checks, (select array_agg(distinct r.target_id) from data.relations r where r.entity_id = entity.id)::text);
+    end $sql$, _function, _inserted, (select array_agg(distinct r.target_id) from data.relations r where r.entity_id = entity.id)::text, _updated);
   execute format('revoke all on function %s() from public', _function);
   foreach _event in array array['insert', 'update'] loop
-    execute format('create trigger %I after %s on %s referencing new table as written for each statement when (not data.is_maintenance()) execute function %s()',
-      entity.name || '_after_' || _event, _event, _table, _function);
+    execute format('create trigger %I after %s on %s referencing%s new table as written for each statement
+        when (not data.is_maintenance()) execute function %s()',
+      entity.name || '_after_' || _event, _event, _table, case _event when 'update' then ' old table as former' else '' end, _function);
   end loop;
 end
 $$;

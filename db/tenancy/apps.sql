@@ -83,11 +83,13 @@ language plpgsql set search_path = '' as $$
 declare
   _app tenancy.apps;
 begin
+  perform access.lock_model(a.site_id) from tenancy.apps a where a.id = remove_app.app_id;
   select a.* into _app from tenancy.apps a where a.id = remove_app.app_id for update;
   delete from data.relations r using data.entities e where e.id = r.entity_id and e.app_id = _app.id;
   delete from data.links l using data.entities e where e.id = l.entity_id and e.app_id = _app.id;
   delete from tenancy.apps a where a.id = _app.id;
   perform access.rebuild_held_roles(_app.site_id); -- without what was inherited through roles of the app
+  perform access.compile_entities(access.end_lost_permissions(_app.site_id));
   execute format('drop schema %I cascade', _app.schema_name);
 end
 $$;

@@ -44,6 +44,7 @@ export async function migrate({ operatorUrl, gatewayUrl, workerUrl }: Logins): P
     );
     await migrateQueue(operatorUrl);
     const installed = await install(client);
+    await client.query(DATABASE_RIGHTS);
     await setLogin(client, gatewayUrl, GATEWAY_LIMITS);
     await setLogin(client, workerUrl, WORKER_LIMITS);
     return { installed, warnings: await installSuperuserPart(client) };
@@ -139,6 +140,18 @@ async function install(client: pg.Client): Promise<boolean> {
   }
   return true;
 }
+
+// At each start, as a database that was restored or copied has the rights of a new one, and everybody may make temporary types
+// in that: found before pg_catalog's own, they would stand for uuid or jsonb in functions that run as their owner.
+const DATABASE_RIGHTS = `do $$
+begin
+  if pg_has_role((select d.datdba from pg_database d where d.datname = current_database()), 'usage') then
+    execute format('revoke create, temporary on database %I from public', current_database());
+    execute format('grant create, connect, temporary on database %I to rowhouse_owner', current_database());
+    execute format('grant connect on database %I to rowhouse_gateway, rowhouse_worker', current_database());
+  end if;
+end
+$$`;
 
 // A site's role has the same limits, but SET ROLE does not apply a role's settings: here they bind every request.
 const GATEWAY_LIMITS = [

@@ -11,14 +11,18 @@ const preparedOn = new WeakMap<PoolClient, LRUCache<string, true>>();
 
 /** The roles that an account holds, as the setting rowhouse.roles; none outside of an app, where the tables are asked. */
 function held(account: string, site: string, role: string): string {
-  return `case when ${role} = 'rowhouse_account' then '' else access.roles_of(nullif(${site}, '')::uuid, nullif(${account}, '')::uuid)::text end`;
+  const [siteId, accountId] = [`nullif(${site}, '')::uuid`, `nullif(${account}, '')::uuid`];
+  return `case when ${role} = 'rowhouse_account' then '' when ${accountId} is null then access.roles_of(${siteId}, null)::text
+    else coalesce((select k.role_ids from access.known_roles k where k.site_id = ${siteId} and k.account_id = ${accountId}),
+      access.remember_roles(${siteId}, ${accountId}))::text end`;
 }
 
 const readingStatement: Statement = {
   name: "reading",
-  text: `select set_config('transaction_read_only', $5::text, true), set_config('rowhouse.account', $1::text, true),
-    set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true),
-    set_config('rowhouse.roles', ${held("$1::text", "$2::text", "$3::text")}, true), set_config('role', $3::text, true)`,
+  // What it holds comes first: it may be remembered, which is a write.
+  text: `select set_config('rowhouse.roles', ${held("$1::text", "$2::text", "$3::text")}, true),
+    set_config('transaction_read_only', $5::text, true), set_config('rowhouse.account', $1::text, true),
+    set_config('rowhouse.site', $2::text, true), set_config('rowhouse.env', $4::text, true), set_config('role', $3::text, true)`,
 };
 
 /**

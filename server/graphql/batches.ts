@@ -22,7 +22,8 @@ export const batches = (appId: string, most: number): GraphileConfig.Plugin =>
     const { pgExecutors, pgResources } = build.input.pgRegistry;
     const executor = Object.values(pgExecutors)[0];
     const entities = Object.values(pgResources).filter(
-      (resource) => !resource.parameters && typeof resource.codec.extensions?.tags?.singular === "string",
+      ({ parameters, codec }) =>
+        !parameters && typeof codec.extensions?.tags?.singular === "string" && !codec.extensions.tags.shared, // another site's, only read
     ) as PgResource[];
     if (!executor || entities.length === 0) return { typeDefs: [] };
 

@@ -85,8 +85,6 @@ export const controlTags = jsonPgSmartTags({
     class: {
       "tenancy.sites": { attribute: { role_name: hidden }, constraint: { sites_role_name_key: hidden } },
       "tenancy.apps": { attribute: { schema_name: hidden }, constraint: { apps_schema_name_key: hidden } },
-      // It tells the conditions of policies, which only administrators read.
-      "data.entities": { attribute: { rights_sql: hidden } },
     },
   },
 });

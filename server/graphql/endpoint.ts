@@ -31,6 +31,7 @@ const MOST_ERRORS = 10;
 
 /** A schema that answers requests: the one of an app at one version of its definition, or the control plane's. */
 export class Endpoint {
+  readonly readsAreNoted: boolean;
   readonly #built: Built;
   readonly #limits: Limits;
   readonly #withPgClient: ReturnType<typeof transactions>;
@@ -39,6 +40,7 @@ export class Endpoint {
 
   /** `salt` is different for every definition, see transactions(). `readsAreNoted`: what queries read is written down. */
   constructor(built: Built, pool: Pool, limits: Limits, salt: string, readsAreNoted = false) {
+    this.readsAreNoted = readsAreNoted;
     this.#readOnly = readsAreNoted ? "off" : "on";
     this.#built = built;
     this.#limits = limits;

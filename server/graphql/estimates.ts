@@ -10,7 +10,8 @@ export const estimates = (appId: string): GraphileConfig.Plugin =>
     const { pgExecutors, pgResources } = build.input.pgRegistry;
     const executor = Object.values(pgExecutors)[0];
     const entities = (Object.values(pgResources) as PgResource[]).filter(
-      ({ parameters, codec }) => !parameters && typeof codec.extensions?.tags?.singular === "string",
+      ({ parameters, codec }) =>
+        !parameters && typeof codec.extensions?.tags?.singular === "string" && !codec.extensions.tags.shared,
     );
     if (!executor || entities.length === 0) return { typeDefs: [] };
     const plans: Record<string, (root: Step, args: FieldArgs) => Step> = {};

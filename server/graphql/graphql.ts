@@ -5,7 +5,7 @@ import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { GraphQLError } from "postgraphile/graphql";
 import type { Claims, ControlContext, GraphqlHandlers, RequestContext } from "../http/context.ts";
-import { envText } from "../http/env.ts";
+import { type Env, envText } from "../http/env.ts";
 import { Problem, unauthenticated } from "../http/problem.ts";
 import { readJsonText } from "../http/request.ts";
 import { sendJson } from "../http/response.ts";
@@ -63,7 +63,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
     req: IncomingMessage,
     res: ServerResponse,
     context: ControlContext,
-    open: () => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
+    open: (request: GraphqlRequest) => Promise<{ endpoint: Endpoint; claims: Record<string, string> }>,
   ): Promise<void> {
     if (settings.ROWHOUSE_GRAPHIQL && (req.method === "GET" || req.method === "HEAD"))
       return serveGraphiql(req, res);
@@ -74,7 +74,7 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
       });
     }
     const request = readGraphql(await readJsonText(req, settings.ROWHOUSE_BODY_LIMIT));
-    const { endpoint, claims } = await open();
+    const { endpoint, claims } = await open(request);
     const { data, errors, executed } = await endpoint.run(request, claims);
     const formatted = errors.map((error) =>
       formatError(error, context.env.request_id, ({ message, cause }) =>
@@ -102,15 +102,17 @@ export function createGraphql({ pool, settings, log }: Parts): GraphqlHandlers &
 
   return {
     appHandler: (context: RequestContext, req, res) =>
-      answer(req, res, context, async () => {
+      answer(req, res, context, async (request) => {
         const { claims } = context;
         const app = await openApp(pool, claims, context);
+        const endpoint = await instances.of(app);
+        const env = endpoint.readsAreNoted ? asked(context.env, request) : context.env;
         return {
-          endpoint: await instances.of(app),
+          endpoint,
           claims: {
             "rowhouse.account": claims?.sub ?? "",
             "rowhouse.site": app.site_id,
-            "rowhouse.env": envText(context.env, claims?.sid ?? null),
+            "rowhouse.env": envText(env, claims?.sid ?? null),
             role: app.role_name,
           },
         };
@@ -185,4 +187,11 @@ function readGraphql(text: string): GraphqlRequest {
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const longest = 2_000; // characters of a query that are noted
+
+/** What a query asked for, which its address does not say: for reads that are written down. */
+function asked(env: Env, { query, variables }: GraphqlRequest): Env {
+  return { ...env, request: `${env.request} ${JSON.stringify({ query, variables })}`.slice(0, longest) };
 }

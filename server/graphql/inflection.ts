@@ -87,3 +87,17 @@ export const unusedNames: GraphileConfig.Plugin = {
   before: ["PgSimplifyInflectionPlugin"],
   inflection: { add: { nodeById: (_options, typeName) => `${typeName}ByNodeId` } },
 };
+
+/** A view of another site's may be called as one of the app's: those of these schemas have names of their own. */
+export function namesOfShares(schemas: string[]): GraphileConfig.Plugin {
+  return {
+    name: "NamesOfSharesPlugin",
+    after: ["NamesFromSmartTagsPlugin"],
+    inflection: {
+      replace: {
+        _schemaPrefix: (_previous, _options, { pgNamespace }) =>
+          schemas.includes(pgNamespace.nspname) ? "shared_" : "",
+      },
+    },
+  };
+}

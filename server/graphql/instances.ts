@@ -107,7 +107,11 @@ export class Instances {
     const started = performance.now();
     const about = { site: app.site_name, app: app.app_name, definition_version: app.definition_version };
     try {
-      const built = await buildSchema(this.#pool, { schemas: [app.schema_name] }, [
+      const shares = await this.#pool.query<{ view: string }>("select access.graphql_shares($1) as view", [
+        app.app_id,
+      ]);
+      const views = shares.rows.map(({ view }) => view);
+      const built = await buildSchema(this.#pool, { schemas: [app.schema_name], views }, [
         ...search(app.app_id),
         batches(app.app_id, this.#limits.ROWHOUSE_GRAPHQL_BATCH),
         keptLists,

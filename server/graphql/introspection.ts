@@ -5,6 +5,8 @@ import { makeIntrospectionQuery } from "postgraphile/graphile-build-pg/pg-intros
 /** What a build looks at: all views of one app's schema, or the listed tables and functions of the control plane. */
 export type IntrospectionScope = {
   schemas: readonly string[];
+  /** "schema.name" of views to show beside them, of other schemas. */
+  views?: readonly string[];
   /** "schema.name" of the tables to show; without it every view of the schemas. */
   tables?: readonly string[];
   /** "schema.name" of the functions to show; none without it. */
@@ -15,6 +17,11 @@ export type IntrospectionScope = {
 
 const OURS =
   "namespaces._id from namespaces where nspname <> 'information_schema' and nspname not like 'pg\\_%'";
+
+/** The schemas of a scope's further views. */
+export function schemasOf({ views = [] }: IntrospectionScope): string[] {
+  return [...new Set(views.map((view) => view.split(".")[0] ?? ""))];
+}
 
 /**
  * PostGraphile's introspection query narrowed to a scope. The stock query reads every schema of the database: with
@@ -29,11 +36,11 @@ export function scopedIntrospectionQuery(scope: IntrospectionScope): string {
   const edits: [string, string][] = [
     [
       "where nspname <> 'information_schema'\n",
-      `where nspname in (${literals(scope.schemas)},'pg_catalog')\n`,
+      `where nspname in (${literals([...scope.schemas, ...schemasOf(scope)])},'pg_catalog')\n`,
     ],
     [
       `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS})`,
-      `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS}) and ${scope.tables ? `relkind = 'r' and ${named("relnamespace", "relname", scope.tables)}` : "relkind = 'v' and relname !~ '__'"}`,
+      `from pg_catalog.pg_class\n    where relnamespace in (select ${OURS}) and ${scope.tables ? `relkind = 'r' and ${named("relnamespace", "relname", scope.tables)}` : `relkind = 'v' and relname !~ '__' and (relnamespace::regnamespace::text = any (array[${literals(scope.schemas)}]::text[]) or ${named("relnamespace", "relname", scope.views ?? [])})`}`,
     ],
     [
       `where connamespace in (select ${OURS})`,

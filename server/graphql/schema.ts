@@ -9,8 +9,8 @@ import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connecti
 import { aggregates, aggregatesPreset } from "./aggregates.ts";
 import { cursors } from "./cursors.ts";
 import { exactNumbers } from "./exactness.ts";
-import { namesFromSmartTags, unusedNames } from "./inflection.ts";
-import { type IntrospectionScope, scopedIntrospection } from "./introspection.ts";
+import { namesFromSmartTags, namesOfShares, unusedNames } from "./inflection.ts";
+import { type IntrospectionScope, schemasOf, scopedIntrospection } from "./introspection.ts";
 import { linkIdLists } from "./link-ids.ts";
 import { links } from "./links.ts";
 
@@ -36,6 +36,7 @@ export async function buildSchema(
     plugins: [
       scopedIntrospection(pool, scope),
       namesFromSmartTags,
+      namesOfShares(schemasOf(scope)),
       unusedNames,
       exactNumbers,
       links,
@@ -55,7 +56,7 @@ export async function buildSchema(
       "NodeAccessorPlugin", // contact(id:) does that
       "PgNodeIdAttributesPlugin",
     ],
-    pgServices: [makePgService({ pool, schemas: [...scope.schemas], pubsub: false })],
+    pgServices: [makePgService({ pool, schemas: [...scope.schemas, ...schemasOf(scope)], pubsub: false })],
     gather: { pgStrictFunctions: true },
     schema: {
       pgMutationPayloadRelations: false,

@@ -182,12 +182,17 @@ function comparedBy(build: GraphileBuild.Build, codec: PgCodec): Map<string, Com
     found.set(name, compared);
     found.set(`${name}${exists}`, compared);
   }
-  for (const { name, from } of build.links) {
+  for (const { name, view, from } of build.links) {
     if (from.codec !== codec) continue;
-    const attribute = attributeOf(build, codec, name);
-    if (!attribute) continue;
-    found.set(name, [[codec, [attribute]]]);
-    found.set(`${name}Exist`, [[codec, [attribute]]]);
+    // In either direction by the list of ids that the links are written in.
+    const source = build.links.find((link) => link.view === view && link.own === "source_id");
+    if (!source) continue;
+    const list = Object.keys(source.from.codec.attributes ?? {}).filter((attribute) =>
+      view.endsWith(`__linked_${attribute}`),
+    );
+    const compared: Compared[] = [[source.from.codec, list]];
+    found.set(name, compared);
+    found.set(`${name}Exist`, compared);
   }
   return found;
 }

@@ -70,6 +70,15 @@ const routes: Record<string, Record<string, Route>> = {
     DELETE: { sql: "access.revoke_role_from_group($1, $2, $3)", parts: 2 },
   },
   shares: { GET: { sql: "access.list_shares($1)" } },
+  "shares/": {
+    GET: { sql: "access.get_share($1, $2, $3)", parts: 2 },
+    PUT: { sql: "access.put_share($1, $2, $3, $4::jsonb)", parts: 2, body: "required" },
+    DELETE: { sql: "access.revoke_share($1, $2, $3)", parts: 2 },
+  },
+  "received-shares/": {
+    PUT: { sql: "jsonb_build_object('view', access.accept_share($1, $2))", parts: 1 },
+    DELETE: { sql: "access.decline_share($1, $2)", parts: 1 },
+  },
   delegations: {
     POST: {
       sql: `access.refuse_members($2::jsonb, '{account,role,until,permissions}'), jsonb_build_object('id', access.delegate($1, $2::jsonb->>'account', $2::jsonb->>'role',
@@ -101,6 +110,7 @@ const routes: Record<string, Record<string, Route>> = {
       query: ["entity", "action", "record", "max", "after"],
     },
   },
+  effective: { GET: { sql: "access.effective($1 || '/' || $2)", query: ["entity"] } },
   "what-can": { GET: { sql: "access.what_can($1, $2)", query: ["account"] } },
 };
 

@@ -12,6 +12,7 @@ import type { Claims, ControlContext, GraphqlHandlers, Readiness, Tokens } from 
 import { Cors } from "./cors.ts";
 import { Denials } from "./denials.ts";
 import { Problem, problemOf, unauthenticated } from "./problem.ts";
+import { serveReceivedShares, shareTarget } from "./received-shares.ts";
 import { bearerToken, type Request, readRequest, requests } from "./request.ts";
 import { headersOf, sendEmpty, sendJson, sendProblem } from "./response.ts";
 import { isPart, Rest } from "./rest.ts";
@@ -72,13 +73,15 @@ export function createApp(parts: AppParts): RequestListener {
       return sendEmpty(res, 204, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
     request.site = address.tenant?.site ?? null; // as the path says, for what is refused before more is known
     const [entity, id, part] = address.rest;
-    if (entity === undefined || address.rest.length > 3 || !isPart(part)) throw noRoute();
+    const share = shareTarget(address.rest);
+    if (entity === undefined || address.rest.length > 3 || (share === undefined && !isPart(part)))
+      throw noRoute();
     const isGet = request.method === "GET" || request.method === "HEAD";
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(request, req);
     const isGraphql = entity === "graphql" && id === undefined;
-    const isTransfer = transfers.takes(address.rest);
-    if (!claims && isTransfer) throw unauthenticated();
+    const isTransfer = share === undefined && transfers.takes(address.rest);
+    if (!claims && (isTransfer || share !== undefined)) throw unauthenticated();
     const found = tenants.find(address.tenant, req.headers, claims);
     const tenant = found instanceof Promise ? await found : found;
     request.site = tenant.site;
@@ -88,6 +91,8 @@ export function createApp(parts: AppParts): RequestListener {
       return serveOpenapi(pool, request, tenant, claims, req, res);
     if (entity === "transaction" && id === undefined)
       return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
+    if (claims && share === null) return serveReceivedShares(pool, request, tenant, claims, req, res);
+    if (share) return rest.handle(request, tenant, share, claims, req, res);
     if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
     return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
   }

@@ -5,15 +5,16 @@ import { type Env, envText } from "./env.ts";
 
 export type { Statement, Texts };
 
-// The role comes last: it may not set anything. rowhouse.env costs 2 µs (17.1 with it, 15.2 without).
+// The role comes last: it may not set anything. rowhouse.env costs 2 µs (17.1 with it, 15.2 without). One number comes
+// back, not five texts: 3 µs.
 const context = (
   from: string,
   roles: string,
   role: string,
-) => `select set_config('rowhouse.account', coalesce($2::text, ''), true),
+) => `select num_nulls(set_config('rowhouse.account', coalesce($2::text, ''), true),
   set_config('rowhouse.env', $5::text, true), set_config('rowhouse.site', r.site_id::text, true),
   set_config('rowhouse.roles', ${roles}::text, true),
-  set_config('role', ${role}, true)
+  set_config('role', ${role}, true))
 from ${from}`;
 
 /** For an app by name or UUID: raises what is wrong. */
@@ -32,7 +33,7 @@ const reopenStatement: Statement = {
   text: context(
     `(values (1)) one left join tenancy.open_requests r on r.session_id = $1::uuid and r.account_id = $2::uuid
   and r.app_id = $3::uuid and r.definition_version = $4::bigint`,
-    "r.held_role_ids",
+    "coalesce(r.held_role_ids, access.remember_roles(r.site_id, $2::uuid))",
     "coalesce(r.role_name, tenancy.refuse_request())",
   ),
 };

@@ -6,6 +6,7 @@ import type { Claims } from "./context.ts";
 import { type Operation, planQuery } from "./plan.ts";
 import { Problem, problemOf } from "./problem.ts";
 import { type Caller, callerOf, queryAs, type Statement, type Texts } from "./query.ts";
+import { isShare } from "./received-shares.ts";
 import { ifMatch, type Request, readJsonText } from "./request.ts";
 import { sendEmpty, sendJson } from "./response.ts";
 import { type Result, Results } from "./results.ts";
@@ -60,6 +61,7 @@ const reading = (operation: Operation): Record<string, Operation> => ({ GET: ope
 const aggregates = reading("aggregate");
 const union = { all: reading("find_union"), aggregate: reading("aggregate_union") };
 const searching = reading("search");
+const share = { list: reading("find"), record: reading("get") };
 const parts: Record<string, Record<string, Operation>> = {
   restore: { POST: "restore" },
   purge: { POST: "purge" },
@@ -103,7 +105,7 @@ export class Rest {
     res: ServerResponse,
   ): Promise<void> {
     const operations = operationsOf(target);
-    const isRecord = operations === record || target.part !== undefined;
+    const isRecord = operations === record || operations === share.record || target.part !== undefined;
     let operation = Object.hasOwn(operations, request.method) ? operations[request.method] : undefined;
     if (!operation) throw notAllowed(operations);
     const body = written.has(operation) ? await readJsonText(req, this.#bodyLimit) : null;
@@ -243,7 +245,9 @@ function isStale(error: unknown): boolean {
   return code === "RH001" || code === "42P01" || code === "42703" || code === "42883" || code === "3F000";
 }
 
-function operationsOf({ entity, id, part }: Target): Record<string, Operation> {
+function operationsOf(target: Target): Record<string, Operation> {
+  const { entity, id, part } = target;
+  if (isShare(target)) return id === null ? share.list : id === "aggregate" ? aggregates : share.record;
   if (part !== undefined) return parts[part] ?? {};
   if (id !== null && id !== "aggregate") return record;
   if (entity === "search" && id === null) return searching;

@@ -6,6 +6,9 @@ export type World = { account: Record<string, Json>; env: Record<string, Json>; 
 
 type Truth = boolean | null; // null: cannot be evaluated
 
+/** What stands for a related record that its reader may not see. */
+export const HIDDEN = "?";
+
 const isUuid = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/;
 const isDate = /^\d{4}-\d{2}-\d{2}$/;
 const fits: Record<string, (value: Json) => boolean> = {
@@ -68,6 +71,7 @@ function compare(key: string, op: string, operand: Json, record: Record<string, 
     const flipped = op === "$contains" ? "$in" : op;
     return compare(reference.slice(8), flipped, key, record, world);
   }
+  if (key.includes(".") && record[key.split(".", 1)[0] as string] === HIDDEN) return null;
   const plain = (value: Json): Json =>
     value && typeof value === "object" && "$literal" in value ? (value.$literal as Json) : value;
   const value =
@@ -118,6 +122,7 @@ function holds(op: string, left: Json, right: Json): boolean {
 
 const networks: Record<string, RegExp> = {
   "10.0.0.0/8": /^(::ffff:)?10\./,
+  "127.0.0.0/8": /^(::ffff:)?127\./,
   "10.1.0.0/16": /^(::ffff:)?10\.1\./,
   "::/0": /^(?!::ffff:\d).*:/,
 };

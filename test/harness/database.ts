@@ -18,6 +18,8 @@ export interface TestDatabase {
   as<T>(site: string, email: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T>;
   /** Creates an account with a password hash that nobody knows; returns its id. */
   account(email: string): Promise<string>;
+  /** Creates an organization and a site of one name with the app crm, and accounts that are members of it by role. */
+  site(name: string, members?: Record<string, string>): Promise<void>;
   drop(): Promise<void>;
 }
 
@@ -35,12 +37,19 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
   const operatorUrl = cluster.operatorUrl.replace(/\/rowhouse$/, `/${name}`);
   await runOnce(
     operatorUrl,
-    `grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`,
+    `revoke create, temporary on database ${name} from public; grant create, connect, temporary on database ${name} to rowhouse_owner; grant connect on database ${name} to rowhouse_gateway`,
   );
   const pool = new pg.Pool({ connectionString: operatorUrl, max: 4 });
   pool.on("error", () => {});
   const query: TestDatabase["query"] = async (text, values) =>
     (await pool.query(text, values as unknown[])).rows as never;
+  const account: TestDatabase["account"] = async (email) => {
+    const [row] = await query<{ id: string }>(
+      "insert into auth.accounts (email) values ($1) on conflict (email) do update set email = excluded.email returning id",
+      [email],
+    );
+    return (row as { id: string }).id;
+  };
   return {
     name,
     ...logins(operatorUrl, { gateway: cluster.gatewayPassword, worker: cluster.workerPassword }),
@@ -58,12 +67,15 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
         );
       }
     },
-    async account(email) {
-      const [row] = await query<{ id: string }>(
-        "insert into auth.accounts (email) values ($1) on conflict (email) do update set email = excluded.email returning id",
-        [email],
-      );
-      return (row as { id: string }).id;
+    account,
+    async site(name, members = {}) {
+      await query("select tenancy.create_organization($1)", [name]);
+      await query("select tenancy.create_site($1, $1)", [name]);
+      await query("select tenancy.create_app($1, 'crm')", [name]);
+      for (const [email, role] of Object.entries(members)) {
+        await account(email);
+        await query("select tenancy.add_member($1, $2, $3)", [name, email, role]);
+      }
     },
     async drop() {
       await pool.end();

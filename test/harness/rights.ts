@@ -19,6 +19,9 @@ export type Account = {
   attributes: Record<string, Json>;
   roles: number[];
   inGroup: boolean;
+  /** What others handed on to it: permissions in which own means the delegator's records. */
+  delegated?: { by: string; permissions: Permission[] }[];
+  env?: Record<string, Json>;
 };
 export type Model = {
   roles: { permissions: Permission[]; parents: number[] }[];
@@ -50,7 +53,7 @@ export function may(model: Model, account: Account, action: Action, record: Reco
       roles: [...held].map((role) => `r${role}`).concat("authenticated", "anonymous"),
       groups: account.inGroup ? ["team"] : [],
     },
-    env: {},
+    env: account.env ?? {},
     action,
   };
   const concerns = (actions: string[]) => actions.includes(action) || actions.includes("*");
@@ -79,6 +82,14 @@ export function may(model: Model, account: Account, action: Action, record: Reco
         ({ action: permitted, own, condition }) =>
           concerns([permitted]) &&
           (!own || action === "create" || record.created_by === account.id) &&
+          (condition === null || evaluate(condition, record, world) === true),
+      ),
+    ) ||
+    (account.delegated ?? []).some(({ by, permissions }) =>
+      permissions.some(
+        ({ action: permitted, own, condition }) =>
+          concerns([permitted]) &&
+          (!own || record.created_by === by) &&
           (condition === null || evaluate(condition, record, world) === true),
       ),
     )

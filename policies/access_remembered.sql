@@ -1,0 +1,14 @@
+grant execute on function access.remember_roles(uuid, uuid) to rowhouse_gateway;
+grant select on access.known_roles to rowhouse_gateway;
+
+do $$
+declare
+  _table text;
+begin
+  foreach _table in array array['role_changes', 'remembered_roles'] loop
+    execute format('alter table access.%I enable row level security, force row level security', _table);
+    execute format('drop policy if exists owner_all on access.%I', _table);
+    execute format('create policy owner_all on access.%I to rowhouse_owner using (true) with check (true)', _table);
+  end loop;
+end
+$$;
