@@ -7,14 +7,16 @@ begin
   if resolve_entity.app ~ '/' then
     select a.schema_name, a.definition_version, e as entity into _found
     from tenancy.sites s join tenancy.apps a on a.site_id = s.id join data.entities e on e.app_id = a.id
-    where s.name = split_part(resolve_entity.app, '/', 1) and a.name = split_part(resolve_entity.app, '/', 2) and e.name = resolve_entity.entity
+    where s.name = split_part(resolve_entity.app, '/', 1) and a.name = split_part(resolve_entity.app, '/', 2)
+      and e.name = resolve_entity.entity
       and (auth.is_operator() or (s.id = tenancy.site_id() and exists (
         select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id()))
         or s.id = tenancy.site_id() and auth.account_id() is null);
   else
     select a.schema_name, a.definition_version, e as entity into _found
     from tenancy.apps a join data.entities e on e.app_id = a.id
-    where a.site_id = tenancy.site_id() and (a.name = resolve_entity.app or a.id::text = resolve_entity.app) and e.name = resolve_entity.entity;
+    where a.site_id = tenancy.site_id() and (a.name = resolve_entity.app or a.id::text = resolve_entity.app)
+      and e.name = resolve_entity.entity;
   end if;
   schema_name := _found.schema_name;
   version := _found.definition_version;
@@ -31,7 +33,8 @@ begin
       and (auth.is_operator() or s.id = tenancy.site_id() and exists (
         select from tenancy.site_members m where m.site_id = s.id and m.account_id = auth.account_id()));
     perform rowhouse.fail(404, format('There is no entity %L in this app', left(resolve_entity.entity, 60)),
-      coalesce('Entities of this app: ' || _names, 'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.'),
+      coalesce('Entities of this app: ' || _names,
+        'Entities are defined with data.define_entity(app, name, schema) and listed in data.entities.'),
       'not_found');
   end if;
 end
