@@ -307,7 +307,8 @@ test("a request opens with the roles that psql finds, however they are held", as
   );
   const held = async () => {
     const rows = await run(
-      `select array(select distinct unnest(coalesce(r.held_role_ids, access.remember_roles(r.site_id, r.account_id))) order by 1)::text as request, array(select unnest(access.roles_of(r.site_id, r.account_id)) order by 1)::text as psql
+      `select array(select distinct unnest(coalesce(r.held_role_ids, access.remember_roles(r.site_id, r.account_id))) order by 1)::text as request,
+         array(select unnest(access.roles_of(r.site_id, r.account_id)) order by 1)::text as psql
        from tenancy.open_requests r join auth.accounts a on a.id = r.account_id where a.email = 'pat@acme.test' and r.app_name = 'crm' and r.site_name = 'acme'`,
     );
     expect(rows.length).toBeGreaterThan(0);

@@ -159,7 +159,7 @@ test.each([
   "update access.remembered_roles set role_ids = '{}'",
   "delete from access.role_changes",
   "select access.remember_roles(uuidv7(), uuidv7())",
-  "select access.role_change_count(null)",
+  "select * from access.known_roles",
   "select held_role_ids from tenancy.open_requests",
 ])("a member may not: %s", async (sql) => {
   for (const email of ["vic@acme.test", "ann@acme.test", "bob@beta.test"]) {
@@ -168,8 +168,30 @@ test.each([
   }
 });
 
-test("another site's changes leave what is remembered alone, and a dropped site leaves nothing", async () => {
+test("who is no member any more has nothing remembered", async () => {
+  await run("select access.assign_role('acme', 'vic@acme.test', 'base')");
+  expect([await seen(), await remembered()]).toEqual([4, "yy"]);
+  const known = () =>
+    run("select role_ids from access.known_roles where account_id = $1 and site_id = $2", [vic, site]);
+  expect(await known()).toHaveLength(1);
+  await run("delete from tenancy.site_members where account_id = $1 and site_id = $2", [vic, site]);
+  expect(await known()).toEqual([]);
+  expect(
+    await run(
+      "select array(select r.name from access.roles r where r.id = any (access.remember_roles($1, $2))) as roles",
+      [site, vic],
+    ),
+  ).toEqual([{ roles: ["anonymous"] }]);
+  expect(await seen()).toBe(404);
+  await run("select tenancy.add_member('acme', 'vic@acme.test', 'viewer')");
+  expect([await seen(), await remembered()]).toEqual([4, "yy"]);
+});
+
+test("what others are given, and another site's changes, leave what is remembered alone; a dropped site leaves nothing", async () => {
   await remembered();
+  await run("select access.revoke_role('acme', 'ann@acme.test', 'base')");
+  await run("select access.assign_role('acme', 'ann@acme.test', 'base')");
+  expect(await remembered()).toBe("yy");
   await run("select tenancy.create_site('acme', 'gone')");
   await run(
     "select tenancy.create_app('gone', 'crm'), tenancy.add_member('gone', 'vic@acme.test', 'viewer')",

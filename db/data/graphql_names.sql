@@ -4,11 +4,12 @@
 create or replace function data.singular(name text) returns text
 language sql immutable parallel safe set search_path = '' as $$
   select coalesce(
-    (select regexp_replace(singular.name, i.plural || '$', i.singular)
+    -- Its last word, compared: 17 expressions did not fit into the 32 that PostgreSQL keeps compiled, and took 0.3 ms.
+    (select left(singular.name, -length(i.plural)) || i.singular
       from (values ('people', 'person'), ('children', 'child'), ('women', 'woman'), ('men', 'man'), ('mice', 'mouse'), ('feet', 'foot'),
         ('teeth', 'tooth'), ('geese', 'goose'), ('movies', 'movie'), ('cookies', 'cookie'), ('quizzes', 'quiz'), ('indices', 'index'),
         ('matrices', 'matrix'), ('vertices', 'vertex'), ('criteria', 'criterion'), ('analyses', 'analysis'), ('crises', 'crisis')) i (plural, singular)
-      where singular.name ~ ('(^|_)' || i.plural || '$')),
+      where i.plural = split_part(singular.name, '_', -1)),
     case
       when singular.name ~ '(^|_)(news|series|species|means|data|media|sms|gps|bus|gas|lens|alias|atlas|canvas|bonus|virus)$'
         or singular.name ~ '(ss|us|is)$' then singular.name

@@ -123,8 +123,10 @@ begin
       case when shape->'cursor' = 'true' then format('$%s::text', last) else quote_literal(shape->>'cursor') end, sort, _keys));
   end if;
   -- One more row than asked for tells whether there is a next page.
-  meta := case when row_limit ~ '^\d+$' and row_offset ~ '^\d+$' then format(''',"meta":{"limit":%s,"offset":%s,"next_cursor":''', row_limit, row_offset)
-    else format($sql$',"meta":{"limit":' || %s || ',"offset":' || %s || ',"next_cursor":'$sql$, row_limit, row_offset) end
+  meta := case
+      when row_limit ~ '^\d+$' and row_offset ~ '^\d+$'
+        then format(''',"meta":{"limit":%s,"offset":%s,"next_cursor":''', row_limit, row_offset)
+      else format($sql$',"meta":{"limit":' || %s || ',"offset":' || %s || ',"next_cursor":'$sql$, row_limit, row_offset) end
     || case when _keys = 0 then ' || ''null''' else format(
       $sql$ || case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(json_build_array(%2$L, %3$s)) || '"' else 'null' end$sql$,
       row_limit, md5(sort::text), (select string_agg(format('(array_agg(%s))[%s]', k, row_limit), ', ' order by o) from unnest(outer_keys) with ordinality u (k, o))) end;

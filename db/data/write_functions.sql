@@ -53,6 +53,7 @@ declare
   _role name;
   _function text;
   _defaults jsonb := data.default_values(entity.id);
+  _list_check text := data.list_check(entity);
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
   perform data.build_unseen(entity, schema_name);
@@ -96,7 +97,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
     data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)),
-    data.insert_list_statement(entity, schema_name, data.records_source('_records')), data.sees_function(entity, schema_name),
+    data.insert_list_statement(entity, schema_name, data.records_source('_records'), _list_check), data.sees_function(entity, schema_name),
     format('%I.%I', schema_name, entity.name || '_insert_unseen'));
 
   perform rowhouse.create_function($sql$
@@ -182,7 +183,7 @@ begin
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
 
-  perform data.build_insert_ids(entity, build_write_functions.schema_name);
+  perform data.build_insert_ids(entity, build_write_functions.schema_name, _list_check);
   for _function in
     select format('%I.%I(%s)', schema_name, entity.name || s.suffix, s.arguments)
     from (values ('_insert', 'jsonb'), ('_insert_ids', 'jsonb'), ('_update', 'uuid, jsonb, int, boolean'), ('_delete', 'uuid, int'), ('_write_through', '')) s (suffix, arguments)

@@ -1,15 +1,17 @@
 --! Previous: sha1:ededfc80cdb6f7ecf707341b0717c06540448686
---! Hash: sha1:1a70eaa84220c7c133b817f6a8244e8a5a635cbe
+--! Hash: sha1:2640677916cdc4e34f033d899791b27e5b58b913
 --! Message: remembered-roles
 
 set local role rowhouse_owner;
 
--- How often the roles that members of a site hold have changed: the sum over slots, so that nobody waits to count.
+-- How often what an account holds in a site has changed, and (the nil UUID) what concerns all of its accounts: sums over slots, so that
+-- nobody waits to count.
 create table access.role_changes (
   site_id uuid not null references tenancy.sites on delete cascade,
+  account_id uuid not null,
   slot uuid not null default uuidv7(),
   count int not null default 1,
-  primary key (site_id, slot)
+  primary key (site_id, account_id, slot)
 );
 comment on table access.role_changes is 'Not audited.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1a70eaa84220c7c133b817f6a8244e8a5a635cbe
---! Hash: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
+--! Previous: sha1:2640677916cdc4e34f033d899791b27e5b58b913
+--! Hash: sha1:e79259d9f56c68311b8fcfcbd24262a07fa6fe28
 --! Message: shares-everywhere
 
 set local role rowhouse_owner;

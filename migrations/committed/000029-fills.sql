@@ -1,5 +1,5 @@
---! Previous: sha1:5db4640becff67985ffffcd9dce41d9fbab2c1cc
---! Hash: sha1:aa1fb972efb8b3ae5cab03abaa938423998ce4be
+--! Previous: sha1:e79259d9f56c68311b8fcfcbd24262a07fa6fe28
+--! Hash: sha1:1b0aa7154ae2525b73a99d805cbb609898e5c87a
 --! Message: fills
 
 set local role rowhouse_owner;

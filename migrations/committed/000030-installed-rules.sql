@@ -1,5 +1,5 @@
---! Previous: sha1:aa1fb972efb8b3ae5cab03abaa938423998ce4be
---! Hash: sha1:9f003a5425de625e9758b5856776770666304dc0
+--! Previous: sha1:1b0aa7154ae2525b73a99d805cbb609898e5c87a
+--! Hash: sha1:f2fcd50d56d22d0291d742fb1b24ad5f254f68a7
 --! Message: installed rules
 
 set local role rowhouse_owner;

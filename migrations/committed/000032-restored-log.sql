@@ -1,5 +1,5 @@
---! Previous: sha1:9f003a5425de625e9758b5856776770666304dc0
---! Hash: sha1:8c0729efc92cd9e757c5fb684dca1de8c2d10a24
+--! Previous: sha1:f2fcd50d56d22d0291d742fb1b24ad5f254f68a7
+--! Hash: sha1:b4997640f90918033108b49f8327acef7c3576a6
 --! Message: restored-log
 
 set local role rowhouse_auditor;
