@@ -191,6 +191,30 @@ describe.each(storages)("in %s storage", (storage) => {
   });
 });
 
+test("lists of links are shared as ids, follow a conversion of their target, and go with their relation", async () => {
+  const tags = { type: "object", properties: { name: { type: "string" } } };
+  const title = { type: "string" };
+  const many = { type: "array", "x-relation": { entity: "labels", many: true } };
+  const define = (name: string, schema: object) =>
+    run("select data.define_entity('acme/crm', $1, $2)", [name, schema]);
+  await define("labels", tags);
+  await define("linked_posts", { type: "object", properties: { title, labels: many } });
+  const [label] = await run(`select data.insert('acme/crm/labels', '{"name": "x"}')->>'id' as id`);
+  await run("select data.insert('acme/crm/linked_posts', $1)", [{ title: "t", labels: [label?.id] }]);
+  await share("linked_posts", { condition: null, fields: ["title", "labels"] });
+  const shown = () => rita(`select title, labels from ${view}`);
+  expect(await shown()).toEqual([{ title: "t", labels: [label?.id] }]);
+  await run("select data.convert_storage('acme/crm/labels', 'flat')");
+  await run("call data.run_operations()");
+  expect(await shown()).toEqual([{ title: "t", labels: [label?.id] }]);
+  const [plan] = await run("select data.plan('acme/crm/linked_posts', $1)->>'plan' as id", [
+    { type: "object", properties: { title } },
+  ]);
+  await run("select data.apply($1, true)", [plan?.id]);
+  expect(await rita(`select title from ${view}`)).toEqual([{ title: "t" }]);
+  expect((await refusal(shown())).code).toBe("42703");
+});
+
 const entity = "posts_jsonb_kind";
 test.each<[string, Record<string, unknown>, string]>([
   ["a site that is not there", { to: "ghost" }, "RH404"],

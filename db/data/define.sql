@@ -125,12 +125,12 @@ comment on function data.refuse_misfits(data.entities, jsonb) is 'Raises RH409 w
 create or replace function data.drop_front(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
+  perform access.drop_share_views(entity);
   perform data.drop_kept_front(entity, schema_name);
   perform data.drop_write_functions(entity, schema_name);
   perform data.drop_batch_functions(entity, schema_name);
   perform data.drop_link_views(entity, schema_name);
   perform access.drop_seen_views(entity, drop_front.schema_name);
-  perform access.drop_share_views(entity);
   execute format('drop view if exists %I.%I', schema_name, entity.name);
   perform data.drop_rollups(entity, schema_name);
   perform data.drop_policies(data.storage_table(entity, schema_name));
