@@ -24,7 +24,8 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   execute format('alter table audit.%I enable row level security, force row level security', protect.partition);
   -- The row trigger comes from the parent, one for truncate does not.
-  execute format('create or replace trigger before_truncate before truncate on audit.%I for each statement execute function audit.refuse_change()', protect.partition);
+  execute format('create or replace trigger before_truncate before truncate on audit.%I for each statement execute function audit.refuse_change()',
+    protect.partition);
 end
 $$;
 comment on function audit.protect(name) is 'Protects a new partition as its parent is. Internal.';
@@ -43,14 +44,16 @@ begin
     perform audit.protect('entries_others');
   end if;
   for _p in
-    select k.keep, m at time zone 'UTC' as month, (m + interval '1 month') at time zone 'UTC' as until, format('entries_%s_%s', k.keep, to_char(m, 'YYYY_MM')) as name
+    select k.keep, m at time zone 'UTC' as month, (m + interval '1 month') at time zone 'UTC' as until,
+      format('entries_%s_%s', k.keep, to_char(m, 'YYYY_MM')) as name
     from unnest(audit.kept_months()) k (keep), date_trunc('month', now() at time zone 'UTC') this,
       generate_series(this, this + make_interval(months => least(create_partitions.months, 24)), '1 month') m
   loop
     continue when to_regclass('audit.' || _p.name) is not null;
     begin
       execute format('create table audit.%I (like audit.entries including defaults including constraints)', _p.name);
-      execute format('alter table audit.entries attach partition audit.%I for values from (%L, %L) to (%2$L, %4$L)', _p.name, _p.keep, _p.month, _p.until);
+      execute format('alter table audit.entries attach partition audit.%I for values from (%L, %L) to (%2$L, %4$L)', _p.name, _p.keep,
+        _p.month, _p.until);
       perform audit.protect(_p.name);
       _made := _made + 1;
     exception when check_violation then
@@ -102,14 +105,19 @@ comment on function audit.chain(uuid, uuid) is 'The chain an entry belongs to: o
 -- Of texts that no setting of a session changes. A column that comes later may not be added here: digests stay what they are.
 create or replace function audit.digest(entry audit.entries) returns bytea
 language sql stable parallel safe as $$
-  select sha256(convert_to(row((entry).id, (extract(epoch from (entry).at) * 1000000)::int8, (entry).keep, (entry).tx, (entry).site_id, (entry).organization_id,
-    (entry).account_id, (entry).login, (entry).env, (entry).action, (entry).object, (entry).record, (entry).old, (entry).new, (entry).outcome, (entry).reason)::text, 'UTF8'))
+  select sha256(convert_to(row((entry).id, (extract(epoch from (entry).at) * 1000000)::int8, (entry).keep, (entry).tx, (entry).site_id,
+    (entry).organization_id,
+    (entry).account_id, (entry).login, (entry).env, (entry).action, (entry).object, (entry).record, (entry).old, (entry).new,
+    (entry).outcome, (entry).reason)::text, 'UTF8'))
 $$;
 comment on function audit.digest(audit.entries) is 'The SHA-256 digest of an entry, over all that it says.';
 
-create or replace function audit.seal_hash(previous bytea, chain uuid, n bigint, keep smallint, month date, entries int, content bytea) returns bytea
+create or replace function audit.seal_hash(previous bytea, chain uuid, n bigint, keep smallint, month date, entries int, content bytea)
+  returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
-  select sha256(seal_hash.previous || convert_to(concat_ws('/', seal_hash.chain, seal_hash.n, seal_hash.keep, (seal_hash.month - '2000-01-01'::date), seal_hash.entries), 'UTF8') || seal_hash.content)
+  select sha256(seal_hash.previous
+    || convert_to(concat_ws('/', seal_hash.chain, seal_hash.n, seal_hash.keep, (seal_hash.month - '2000-01-01'::date), seal_hash.entries),
+    'UTF8') || seal_hash.content)
 $$;
 comment on function audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea) is 'The hash of a seal: of the seal before it, its place and what it covers.';
 
@@ -155,15 +163,21 @@ begin
   select s.sealed_to, s.doubtful_to into _from, _doubtful from audit.sealing s;
   _restored := _from > _below;
   if not _restored then
-    select e.tx into _last from audit.entries e where e.tx >= _from and e.tx < _below order by e.tx offset greatest(seal_step.most, 1) - 1 limit 1;
+    select e.tx into _last
+    from audit.entries e
+    where e.tx >= _from and e.tx < _below
+    order by e.tx offset greatest(seal_step.most, 1) - 1
+    limit 1;
     _below := coalesce((_last::text::int8 + 1)::text::xid8, _below);
   end if;
   for _part in
-    select n.chain, n.keep, n.month, array_agg(n.id order by n.place) as ids, array_agg(n.digest order by n.place) as digests, min(n.tx) as first
+    select n.chain, n.keep, n.month, array_agg(n.id order by n.place) as ids, array_agg(n.digest order by n.place) as digests,
+      min(n.tx) as first
     from (
       select audit.chain(e.site_id, e.organization_id) as chain, e.keep, m.month, e.id, e.tx, audit.digest(e) as digest,
         row_number() over (partition by audit.chain(e.site_id, e.organization_id), e.keep, m.month order by e.tx, e.at, e.id) as place
-      from audit.unsealed(_from, _below, _restored, _doubtful) e, lateral (select date_trunc('month', e.at at time zone 'UTC')::date) m (month)
+      from audit.unsealed(_from, _below, _restored, _doubtful) e,
+        lateral (select date_trunc('month', e.at at time zone 'UTC')::date) m (month)
     ) n
     group by n.chain, n.keep, n.month, (n.place - 1) / 10000
     order by min(n.tx), min(n.place)
@@ -174,7 +188,8 @@ begin
     _hash := audit.seal_hash(_head.hash, _part.chain, _head.n + 1, _part.keep, _part.month, cardinality(_part.ids), _content);
     insert into audit.seals (chain, n, keep, month, entries, content, previous, hash)
     values (_part.chain, _head.n + 1, _part.keep, _part.month, cardinality(_part.ids), _content, _head.hash, _hash);
-    insert into audit.sealed (chain, n, keep, month, ids, digests) values (_part.chain, _head.n + 1, _part.keep, _part.month, _part.ids, _part.digests);
+    insert into audit.sealed (chain, n, keep, month, ids, digests) values (_part.chain, _head.n + 1, _part.keep, _part.month, _part.ids,
+      _part.digests);
     update audit.heads h set n = _head.n + 1, hash = _hash where h.chain = _part.chain;
     _sealed := _sealed + cardinality(_part.ids);
   end loop;
@@ -192,9 +207,11 @@ grant usage on schema audit to rowhouse_account, rowhouse_data, rowhouse_gateway
 grant select, insert on audit.entries to rowhouse_owner;
 grant select on audit.seals, audit.sealed, audit.heads, audit.sealing to rowhouse_owner;
 revoke all on function audit.refuse_change(), audit.kept_months(), audit.protect(name), audit.create_partitions(int),
-  audit.drop_expired(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]), audit.seal_step(int),
+  audit.drop_expired(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]),
+  audit.seal_step(int),
   audit.unsealed(xid8, xid8, boolean, xid8), audit.chain(uuid, uuid), audit.digest(audit.entries) from public;
-grant execute on function audit.kept_months(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]), audit.chain(uuid, uuid), audit.digest(audit.entries) to rowhouse_owner;
+grant execute on function audit.kept_months(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea),
+  audit.content_hash(uuid[], bytea[]), audit.chain(uuid, uuid), audit.digest(audit.entries) to rowhouse_owner;
 grant execute on function audit.create_partitions(int), audit.drop_expired(), audit.seal_step(int) to rowhouse_worker;
 
 do $$

@@ -18,7 +18,8 @@ begin
   for _function in
     select p.oid from pg_catalog.pg_proc p
     where p.pronamespace = 'pg_catalog'::regnamespace
-      and (p.proname ~ '^pg_(try_)?advisory_(xact_)?lock' or p.proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message'))
+      and (p.proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+        or p.proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message'))
   loop
     execute format('revoke execute on function %s from public', _function);
     execute format('grant execute on function %s to rowhouse_owner, rowhouse_data, rowhouse_worker', _function);

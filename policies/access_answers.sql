@@ -1,7 +1,8 @@
 grant execute on function
   access.define_test(text, jsonb), access.drop_test(text, text), access.test(text),
   access.history_of(text, text, text), access.diff(text, text, text, int, int), access.rollback(text, text, text, int, boolean),
-  access.simulate(text, jsonb, int, int), access.usage(text), access.export_rules(text), access.import_rules(text, jsonb, boolean, boolean, text)
+  access.simulate(text, jsonb, int, int), access.usage(text), access.export_rules(text),
+  access.import_rules(text, jsonb, boolean, boolean, text)
 to rowhouse_account;
 grant execute on function access.note_used(jsonb) to rowhouse_gateway;
 grant select on access.tests to rowhouse_account;

@@ -1,8 +1,10 @@
-grant execute on function access.set_attribute_schema(text, jsonb), access.attribute_schema(text), access.set_attributes(text, text, jsonb), access.attributes(text, text),
+grant execute on function access.set_attribute_schema(text, jsonb), access.attribute_schema(text), access.set_attributes(text, text, jsonb),
+  access.attributes(text, text),
   access.account(), access.parse_condition(text), access.condition_text(jsonb, int, text)
 to rowhouse_account;
 -- What predicates of row-level security call.
-grant execute on function access.account(), access.account_value(text[]), access.env(), access.value_as(jsonb, text), access.values_as(jsonb, text, boolean), access.ip_in(text, text[])
+grant execute on function access.account(), access.account_value(text[]), access.env(), access.value_as(jsonb, text),
+  access.values_as(jsonb, text, boolean), access.ip_in(text, text[])
 to rowhouse_data, rowhouse_account;
 grant select on access.attribute_schemas, access.account_attributes to rowhouse_account;
 

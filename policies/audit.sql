@@ -5,13 +5,15 @@ declare
   _function regprocedure;
 begin
   -- Those of rowhouse_auditor are not ours to grant.
-  for _function in select p.oid from pg_catalog.pg_proc p where p.pronamespace = 'audit'::regnamespace and p.proowner = 'rowhouse_owner'::regrole loop
+  for _function in select p.oid from pg_catalog.pg_proc p
+    where p.pronamespace = 'audit'::regnamespace and p.proowner = 'rowhouse_owner'::regrole loop
     execute format('revoke all on function %s from public', _function);
   end loop;
 end
 $$;
 
-grant execute on function audit.search(text, jsonb), audit.search_organization(text, jsonb), audit.verify(text, text), audit.verify_organization(text, text),
+grant execute on function audit.search(text, jsonb), audit.search_organization(text, jsonb), audit.verify(text, text),
+  audit.verify_organization(text, text),
   audit.note_read(uuid), audit.note_kept(uuid, text, uuid), audit.note_seen(uuid, uuid[], text), audit.note_share(uuid, text, uuid[], text),
   audit.reads_are_on(jsonb), audit.seen_sql(data.entities, jsonb, text, text)
 to rowhouse_account;

@@ -7,7 +7,8 @@ do $$
 declare
   _table name;
 begin
-  for _table in select c.relname from pg_class c where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind = 'r' and c.relname <> 'migrations' loop
+  for _table in select c.relname from pg_class c
+    where c.relnamespace = 'graphile_worker'::regnamespace and c.relkind = 'r' and c.relname <> 'migrations' loop
     execute format('grant select, insert, update, delete on graphile_worker.%I to rowhouse_worker', _table);
     execute format('alter table graphile_worker.%I enable row level security', _table);
     execute format('drop policy if exists worker_all on graphile_worker.%I', _table);

@@ -5,7 +5,8 @@ grant execute on function rowhouse.fail(int, text, text, text, jsonb) to rowhous
 grant execute on function rowhouse.env() to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function tenancy.site_id() to rowhouse_account, rowhouse_data, rowhouse_gateway;
 grant execute on function
-  tenancy.create_organization(text, text), tenancy.add_organization_member(text, text, text), tenancy.remove_organization_member(text, text),
+  tenancy.create_organization(text, text), tenancy.add_organization_member(text, text, text),
+  tenancy.remove_organization_member(text, text),
   tenancy.drop_organization(text, text),
   tenancy.create_site(text, text, text), tenancy.drop_site(text, text), tenancy.update_site_settings(text, jsonb, jsonb),
   tenancy.add_member(text, text, text), tenancy.set_member_role(text, text, text), tenancy.remove_member(text, text),
@@ -52,4 +53,5 @@ create policy member_read on tenancy.organizations for select to rowhouse_accoun
 using (id = any ((select tenancy.my_organization_ids())::uuid[]));
 create policy member_read on tenancy.organization_members for select to rowhouse_account
 using (organization_id = any ((select tenancy.my_organization_ids())::uuid[]));
-grant execute on function tenancy.my_site_ids(), tenancy.open_site_ids(), tenancy.refuse_stranger(), tenancy.my_administered_site_ids(), tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;
+grant execute on function tenancy.my_site_ids(), tenancy.open_site_ids(), tenancy.refuse_stranger(), tenancy.my_administered_site_ids(),
+  tenancy.my_organization_ids(), tenancy.my_fellow_ids() to rowhouse_account;

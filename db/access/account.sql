@@ -29,7 +29,8 @@ create or replace function access.subject(site_id uuid, account_id uuid) returns
 language sql stable security definer parallel safe set search_path = '' as $$
   select jsonb_build_object('id', subject.account_id,
     'email', (select a.email from auth.accounts a where a.id = subject.account_id),
-    'attributes', coalesce((select a.attributes from access.account_attributes a where a.site_id = subject.site_id and a.account_id = subject.account_id), '{}'),
+    'attributes', coalesce((select a.attributes from access.account_attributes a
+      where a.site_id = subject.site_id and a.account_id = subject.account_id), '{}'),
     'groups', access.group_names(subject.site_id, subject.account_id))
 $$;
 comment on function access.subject(uuid, uuid) is
@@ -57,9 +58,12 @@ begin
     _given := jsonb_build_object('ip', host(inet_client_addr()));
   end if;
   -- Nothing may fail here, and a block that catches would end parallel plans: "Mon" could stand behind a time, too.
-  _local := now() at time zone case when _zone ~ '^[A-Za-z]+/|^(GMT|CET|EET|WET|MET|EST|MST|HST)$' and pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
-  return (select coalesce(jsonb_object_agg(k, _given->k), '{}') from unnest(array['ip', 'user_agent', 'origin']) k where jsonb_typeof(_given->k) = 'string')
-    || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'today', to_char(_local, 'YYYY-MM-DD'), 'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
+  _local := now() at time zone case when _zone ~ '^[A-Za-z]+/|^(GMT|CET|EET|WET|MET|EST|MST|HST)$'
+    and pg_input_is_valid('2026-01-01 00:00:00 ' || _zone, 'timestamptz') then _zone else 'UTC' end;
+  return (select coalesce(jsonb_object_agg(k, _given->k), '{}') from unnest(array['ip', 'user_agent', 'origin']) k
+    where jsonb_typeof(_given->k) = 'string')
+    || jsonb_build_object('now', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'today', to_char(_local, 'YYYY-MM-DD'),
+      'time', to_char(_local, 'HH24:MI'), 'weekday', extract(isodow from _local)::int);
 end
 $$;
 comment on function access.env() is

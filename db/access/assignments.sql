@@ -20,7 +20,8 @@ begin
     perform rowhouse.fail(404, format('%s is not a member of site %L', assign_role.email, assign_role.site),
       'Add them first: tenancy.add_member(site, email, role).', 'not_found');
   end if;
-  perform access.save_assignment(_site.id, _account, null, access.require_role(_site.id, assign_role.role), assign_role.valid_from, assign_role.valid_until, assign_role.condition);
+  perform access.save_assignment(_site.id, _account, null, access.require_role(_site.id, assign_role.role), assign_role.valid_from,
+    assign_role.valid_until, assign_role.condition);
 end
 $$;
 comment on function access.assign_role(text, text, text, timestamptz, timestamptz, jsonb) is
@@ -40,15 +41,20 @@ begin
   perform access.require_holding(save_assignment.site_id, _role.id);
   perform access.refuse_own_assignment(save_assignment.site_id, save_assignment.account_id, save_assignment.group_id, _role.id);
   if save_assignment.valid_until <= coalesce(save_assignment.valid_from, now()) then
-    perform rowhouse.fail(400, 'The assignment would end before it begins', 'valid_until is later than valid_from and than now.', 'invalid_assignment');
+    perform rowhouse.fail(400, 'The assignment would end before it begins', 'valid_until is later than valid_from and than now.',
+      'invalid_assignment');
   elsif _role.system and _role.name in ('authenticated', 'anonymous') then
-    perform rowhouse.fail(409, format('%s is held without being assigned', _role.name), 'Give it permissions: access.grant_permission(site, role, permission).', 'system_role');
-  elsif _condition is not null and (access.condition_uses(_condition) && '{record,action}' or _condition::text ~ '\$account\.(roles|groups)') then
+    perform rowhouse.fail(409, format('%s is held without being assigned', _role.name),
+      'Give it permissions: access.grant_permission(site, role, permission).', 'system_role');
+  elsif _condition is not null
+    and (access.condition_uses(_condition) && '{record,action}' or _condition::text ~ '\$account\.(roles|groups)') then
     perform rowhouse.fail(400, 'An assignment cannot depend on records, on the action or on roles and groups',
-      'Its condition speaks of $account.attributes, $account.email and $env; put the rest into the role''s permissions.', 'invalid_condition');
+      'Its condition speaks of $account.attributes, $account.email and $env; put the rest into the role''s permissions.',
+      'invalid_condition');
   end if;
   insert into access.assignments (site_id, account_id, group_id, role_id, valid_from, valid_until, condition, condition_sql, granted_by)
-  values (save_assignment.site_id, save_assignment.account_id, save_assignment.group_id, _role.id, save_assignment.valid_from, save_assignment.valid_until, _condition,
+  values (save_assignment.site_id, save_assignment.account_id, save_assignment.group_id, _role.id, save_assignment.valid_from,
+    save_assignment.valid_until, _condition,
     case when _condition is not null then access.compile_condition(null, _condition, null, '$1', '$2') end, auth.account_id())
   on conflict (account_id, group_id, site_id, role_id) do update set valid_from = excluded.valid_from, valid_until = excluded.valid_until,
     condition = excluded.condition, condition_sql = excluded.condition_sql, granted_by = excluded.granted_by;

@@ -13,23 +13,28 @@ declare
   _schema jsonb := set_attribute_schema.schema;
   _errors jsonb;
 begin
-  if jsonb_typeof(_schema) is distinct from 'object' or coalesce(_schema->>'type', 'object') <> 'object' or jsonb_typeof(_schema->'properties') is distinct from 'object' or length(_schema::text) > 100000 then
-    perform rowhouse.fail(400, 'A schema of attributes is a JSON Schema of an object, with properties', '{"type": "object", "properties": {"region": {"type": "string"}}}', 'invalid_schema');
+  if jsonb_typeof(_schema) is distinct from 'object' or coalesce(_schema->>'type', 'object') <> 'object'
+    or jsonb_typeof(_schema->'properties') is distinct from 'object' or length(_schema::text) > 100000 then
+    perform rowhouse.fail(400, 'A schema of attributes is a JSON Schema of an object, with properties',
+      '{"type": "object", "properties": {"region": {"type": "string"}}}', 'invalid_schema');
   end if;
   _errors := data.unsupported_keywords(_schema, true);
   if _errors <> '[]' then
-    perform rowhouse.fail(400, format('The schema cannot be used: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'errors lists every problem by JSON pointer.', 'invalid_schema', _errors);
+    perform rowhouse.fail(400, format('The schema cannot be used: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'errors lists every problem by JSON pointer.', 'invalid_schema', _errors);
   end if;
   insert into access.attribute_schemas as s (site_id, schema, updated_by) values (_site.id, _schema, auth.account_id())
   on conflict (site_id) do update set schema = excluded.schema, updated_at = now(), updated_by = excluded.updated_by;
   select jsonb_agg(x.e) into _errors
   from (
     select jsonb_build_object('pointer', '/' || data.pointer_part(c.email) || (e->>'pointer'), 'message', e->'message') as e
-    from access.account_attributes a join auth.accounts c on c.id = a.account_id, jsonb_array_elements(access.attribute_errors(_schema, a.attributes)) e
+    from access.account_attributes a
+    join auth.accounts c on c.id = a.account_id, jsonb_array_elements(access.attribute_errors(_schema, a.attributes)) e
     where a.site_id = _site.id
     order by c.email, e->>'pointer' limit 20) x;
   if _errors is not null then
-    perform rowhouse.fail(409, 'Attributes that accounts have do not fit this schema', 'errors names up to 20 of them, by account. Change these with access.set_attributes(site, email, attributes) first.',
+    perform rowhouse.fail(409, 'Attributes that accounts have do not fit this schema',
+      'errors names up to 20 of them, by account. Change these with access.set_attributes(site, email, attributes) first.',
       'attributes_violate', _errors);
   end if;
   return _schema;
@@ -56,7 +61,8 @@ begin
   select m.account_id into _account from tenancy.site_members m join auth.accounts a on a.id = m.account_id
   where m.site_id = site.id and a.email = lower(require_member.email);
   if _account is null then
-    perform rowhouse.fail(404, format('%s is not a member of site %L', left(require_member.email, 80), site.name), 'Add them first: tenancy.add_member(site, email, role).', 'not_found');
+    perform rowhouse.fail(404, format('%s is not a member of site %L', left(require_member.email, 80), site.name),
+      'Add them first: tenancy.add_member(site, email, role).', 'not_found');
   end if;
   return _account;
 end
@@ -76,13 +82,16 @@ begin
   end if;
   select s.schema into _schema from access.attribute_schemas s where s.site_id = _site.id for share;
   if _schema is null then
-    perform rowhouse.fail(409, format('Site %L has not declared which attributes its accounts have', _site.name), 'access.set_attribute_schema(site, schema) does.', 'no_attribute_schema');
+    perform rowhouse.fail(409, format('Site %L has not declared which attributes its accounts have', _site.name),
+      'access.set_attribute_schema(site, schema) does.', 'no_attribute_schema');
   end if;
   _errors := access.attribute_errors(_schema, set_attributes.attributes);
   if _errors <> '[]' then
-    perform rowhouse.fail(422, 'The attributes do not fit the site''s schema of attributes', 'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
+    perform rowhouse.fail(422, 'The attributes do not fit the site''s schema of attributes', 'errors lists every problem by JSON pointer.',
+      'validation_failed', _errors);
   end if;
-  insert into access.account_attributes (site_id, account_id, attributes, updated_by) values (_site.id, _account, set_attributes.attributes, auth.account_id())
+  insert into access.account_attributes (site_id, account_id, attributes, updated_by) values (_site.id, _account, set_attributes.attributes,
+    auth.account_id())
   on conflict (site_id, account_id) do update set attributes = excluded.attributes, updated_at = now(), updated_by = excluded.updated_by;
   return set_attributes.attributes;
 end

@@ -26,7 +26,9 @@ create or replace function access.subject_sql(subject jsonb, role_ids uuid[], ac
 language sql stable set search_path = '' as $$
   select array_to_string(array_remove(array[
     case when subject_sql.role_ids is not null then format('_roles && %L::uuid[]', subject_sql.role_ids) end,
-    case when subject_sql.subject is not null then '(' || access.compile_condition(null, subject_sql.subject, null, '_account', '_env', subject_sql.action, subject_sql.effect) || ')' end], null), ' and ')
+    case when subject_sql.subject is not null then '('
+      || access.compile_condition(null, subject_sql.subject, null, '_account', '_env', subject_sql.action, subject_sql.effect) || ')' end],
+      null), ' and ')
 $$;
 comment on function access.subject_sql(jsonb, uuid[], text, text) is 'What a rule asks of the account and its circumstances, as SQL over _roles, _account and _env; empty for nothing.';
 
@@ -35,14 +37,17 @@ create or replace function access.account_sql(branches text, site_id uuid) retur
 language sql immutable set search_path = '' as $$
   select case
     when branches !~ '_account' then ''
-    when regexp_replace(branches, '_account #> ''\{(id|email|attributes|roles|groups)[,}]', '', 'g') ~ '_account' then '_account := access.account();'
+    when regexp_replace(branches, '_account #> ''\{(id|email|attributes|roles|groups)[,}]', '', 'g') ~ '_account'
+      then '_account := access.account();'
     else '_account := jsonb_build_object(' || (
       select string_agg(format('%L, %s', p.name, format(p.sql, account_sql.site_id)), ', ' order by p.name)
       from (values
         ('id', 'auth.account_id()'),
         ('email', '(select a.email from auth.accounts a where a.id = auth.account_id())'),
-        ('attributes', 'coalesce((select a.attributes from access.account_attributes a where a.site_id = %L and a.account_id = auth.account_id()), ''{}'')'),
-        ('roles', '(select coalesce(jsonb_agg(r.name order by r.name), ''[]'') from access.roles r where r.id = any (_roles) and not r.is_internal)'),
+        ('attributes',
+          'coalesce((select a.attributes from access.account_attributes a where a.site_id = %L and a.account_id = auth.account_id()), ''{}'')'),
+        ('roles',
+          '(select coalesce(jsonb_agg(r.name order by r.name), ''[]'') from access.roles r where r.id = any (_roles) and not r.is_internal)'),
         ('groups', 'access.group_names(%L, auth.account_id())')) p (name, sql)
       where branches ~ ('_account #> ''\{' || p.name || '[,}]')) || ');' end
 $$;
@@ -63,7 +68,8 @@ create or replace function access.row_bits(entity data.entities, action text, ef
 language sql stable set search_path = '' as $$
   select concat_ws(' | ', coalesce(bit_or(access.bit(r.number)) filter (where r.row_condition is null), 0)::text || '::bigint',
     string_agg(format('case when %s then %s::bigint else 0 end',
-      access.compile_condition((entity).id, r.row_condition, row_bits.alias, action => row_bits.action, effect => row_bits.effect), access.bit(r.number)), ' | ' order by r.number) filter (where r.row_condition is not null))
+      access.compile_condition((entity).id, r.row_condition, row_bits.alias, action => row_bits.action, effect => row_bits.effect),
+      access.bit(r.number)), ' | ' order by r.number) filter (where r.row_condition is not null))
   from (
     select 1 as number, null::jsonb as row_condition where row_bits.effect = 'allow' and row_bits.word = 1
     union all
@@ -129,7 +135,8 @@ language sql stable set search_path = '' as $$
   select case
     when not access.is_special(entity) then format('(select access.%s(%s, %L))', case when must_hold then 'require' else 'allows' end,
       data.access_arguments(entity), right_predicate.action)
-    when must_hold then format('(select access.require_bits(%s, ''{}'', %L, %L) <> 0)', f.bits, access.entity_path(entity), right_predicate.action)
+    when must_hold then format('(select access.require_bits(%s, ''{}'', %L, %L) <> 0)', f.bits, access.entity_path(entity),
+      right_predicate.action)
     else format('(select %s <> 0)', f.bits) end
   from (select string_agg(format('%s(%L, %s)', access.rights_function(entity), right_predicate.action, w), ' | ' order by w)
     from unnest(access.words(entity, right_predicate.action, 'allow')) w) f (bits)

@@ -30,9 +30,12 @@ begin
     _out := format('access.value_as(%s, ''jsonb'') is %s null', _source, case when (leaf->>'negated')::boolean then '' else 'not' end);
   else
     _value := access.compared_value(_name, _operator, _operand, _kind, coalesce(_term.item_kind, 'string'), _sql_type,
-      case when _reference is not null then access.term_source(_other.scope, _other.path, context->>'account', context->>'env', context->>'action') end, (leaf->>'negated')::boolean);
+      case when _reference is not null
+        then access.term_source(_other.scope, _other.path, context->>'account', context->>'env', context->>'action') end,
+        (leaf->>'negated')::boolean);
     _out := case when _operator = '$cidr' then format('access.ip_in(%s, %s)', _left, _value)
-      else data.comparison(_left, _kind, coalesce(_term.item_kind, 'string'), case _sql_type when 'array' then 'jsonb' else _sql_type end, _name, _operator, _value) end;
+      else data.comparison(_left, _kind, coalesce(_term.item_kind, 'string'), case _sql_type when 'array' then 'jsonb' else _sql_type end,
+        _name, _operator, _value) end;
     if (leaf->>'negated')::boolean then
       _out := format('not (%s)', _out); -- null, and so not true, where either side is unknown
     end if;
@@ -43,7 +46,8 @@ end
 $$;
 comment on function access.compile_value_leaf(jsonb, jsonb) is 'A comparison of $account.…, $env.… or $action with a value or with another of these, as SQL. RH400.';
 
-create or replace function access.compared_kind(name text, kind text, operator text, operand jsonb, other_kind text, strict boolean) returns text
+create or replace function access.compared_kind(name text, kind text, operator text, operand jsonb, other_kind text, strict boolean)
+  returns text
 language plpgsql immutable set search_path = '' as $$
 declare
   _value jsonb := case when jsonb_typeof(operand) = 'object' and operand ? '$literal' then operand->'$literal'
@@ -51,7 +55,8 @@ declare
   _operand_kind text := case when access.is_reference(operand) then case when operator = '$in' then null else other_kind end
     else case jsonb_typeof(_value) when 'number' then 'decimal' when 'boolean' then 'boolean' when 'object' then 'string'
       -- Moments are not in the order of their texts: 12:00Z is before 13:30+01:00.
-      when 'string' then case when _value #>> '{}' ~ '^\d{4}-\d\d-\d\d[T ]\d\d:' and data.time_literal(_value #>> '{}', 'date-time') is not null then 'date-time' else 'string' end end end;
+      when 'string' then case when _value #>> '{}' ~ '^\d{4}-\d\d-\d\d[T ]\d\d:'
+        and data.time_literal(_value #>> '{}', 'date-time') is not null then 'date-time' else 'string' end end end;
 begin
   if operator = '$cidr' and name <> '$env.ip' and strict then
     perform rowhouse.fail(400, '$cidr is asked of $env.ip', '{"$env.ip": {"$cidr": "10.0.0.0/8"}}', 'invalid_condition');
@@ -60,13 +65,17 @@ begin
   elsif operator = '$contains' then
     return case when coalesce(kind, 'array') = 'array' then 'array' else 'string' end;
   elsif kind in ('array', 'object') and operator <> '$exists' then
-    perform rowhouse.fail(400, format('%s is a list, and %s compares one value', name, operator), '{"$account.roles": {"$contains": "editor"}}', 'invalid_condition');
-  elsif kind in ('integer', 'number', 'decimal') and _operand_kind in ('integer', 'number', 'decimal') or kind = 'boolean' and _operand_kind = 'boolean'
-    or kind in ('string', 'email', 'date', 'date-time', 'uuid') and _operand_kind in ('string', 'email', 'date', 'date-time', 'uuid') or kind is not null and _operand_kind is null
+    perform rowhouse.fail(400, format('%s is a list, and %s compares one value', name, operator),
+      '{"$account.roles": {"$contains": "editor"}}', 'invalid_condition');
+  elsif kind in ('integer', 'number', 'decimal') and _operand_kind in ('integer', 'number', 'decimal') or kind = 'boolean'
+    and _operand_kind = 'boolean'
+    or kind in ('string', 'email', 'date', 'date-time', 'uuid') and _operand_kind in ('string', 'email', 'date', 'date-time', 'uuid')
+      or kind is not null and _operand_kind is null
   then
     return case when kind = 'any' then 'string' else kind end;
   elsif kind is not null and kind <> 'any' and strict then
-    perform rowhouse.fail(400, format('%s is %s and cannot be compared with %s', name, kind, left(operand::text, 80)), null, 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is %s and cannot be compared with %s', name, kind, left(operand::text, 80)), null,
+      'invalid_condition');
   end if;
   return case when _operand_kind in ('array', 'object', 'any') or _operand_kind is null then 'string' else _operand_kind end;
 end
@@ -74,7 +83,8 @@ $$;
 comment on function access.compared_kind(text, text, text, jsonb, text, boolean) is
   'As which kind $account.… and the like is compared: its own, or, where no schema declares it, that of the operand. RH400, when strict also for kinds that do not go together.';
 
-create or replace function access.compared_value(name text, operator text, operand jsonb, kind text, item_kind text, sql_type text, source text, whole boolean) returns text
+create or replace function access.compared_value(name text, operator text, operand jsonb, kind text, item_kind text, sql_type text,
+  source text, whole boolean) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
   _type text := data.comparison_type(operator, kind, item_kind, case sql_type when 'array' then 'jsonb' else sql_type end);
@@ -84,17 +94,23 @@ declare
 begin
   if operator = '$cidr' then
     if source is not null then
-      return format('case jsonb_typeof(%1$s) when ''string'' then array[%1$s #>> ''{}''] else access.values_as(%1$s, ''text'', true) end', source);
-    elsif _list = '[]' or exists (select from jsonb_array_elements(_list) n where jsonb_typeof(n) <> 'string' or not pg_input_is_valid(n #>> '{}', 'cidr')) then
-      perform rowhouse.fail(400, format('%s is no network', left(operand::text, 80)), '{"$env.ip": {"$cidr": ["10.0.0.0/8", "2001:db8::/32"]}}', 'invalid_condition');
+      return format('case jsonb_typeof(%1$s) when ''string'' then array[%1$s #>> ''{}''] else access.values_as(%1$s, ''text'', true) end',
+        source);
+    elsif _list = '[]' or exists (select from jsonb_array_elements(_list) n
+      where jsonb_typeof(n) <> 'string' or not pg_input_is_valid(n #>> '{}', 'cidr')) then
+      perform rowhouse.fail(400, format('%s is no network', left(operand::text, 80)),
+        '{"$env.ip": {"$cidr": ["10.0.0.0/8", "2001:db8::/32"]}}', 'invalid_condition');
     end if;
     return format('%L::text[]', array(select jsonb_array_elements_text(_list)));
   elsif source is not null then
-    return format(case operator when '$in' then 'access.values_as(%1$s, %2$L, %3$L)::%4$s' else 'access.value_as(%1$s, %2$L)::%4$s' end, source, _item, whole, _type);
+    return format(case operator when '$in' then 'access.values_as(%1$s, %2$L, %3$L)::%4$s' else 'access.value_as(%1$s, %2$L)::%4$s' end,
+      source, _item, whole, _type);
   elsif name = '$env.time' and exists (select from jsonb_array_elements(_list) t where t #>> '{}' !~ '^([01]\d|2[0-3]):[0-5]\d$') then
-    perform rowhouse.fail(400, format('%s is no time of day', left(operand::text, 80)), '{"$env.time": {"$gte": "09:00", "$lt": "17:30"}}', 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is no time of day', left(operand::text, 80)), '{"$env.time": {"$gte": "09:00", "$lt": "17:30"}}',
+      'invalid_condition');
   elsif name = '$env.weekday' and exists (select from jsonb_array_elements(_list) d where d not in ('1', '2', '3', '4', '5', '6', '7')) then
-    perform rowhouse.fail(400, format('%s is no weekday', left(operand::text, 80)), '$env.weekday is 1 (Monday) to 7 (Sunday).', 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is no weekday', left(operand::text, 80)), '$env.weekday is 1 (Monday) to 7 (Sunday).',
+      'invalid_condition');
   end if;
   return access.operand_sql(operand, operator, case when _number then 'jsonb' else _type end, name);
 end

@@ -7,7 +7,9 @@ language sql immutable set search_path = '' as $$
     when name_text.name like '$env.%' or name_text.name = '$action' then substr(name_text.name, 2)
     else (
       select string_agg(case
-        when p ~ '^[A-Za-z_][A-Za-z0-9_]*$' and not lower(p) = any (array['and', 'or', 'not', 'in', 'is', 'like', 'ilike', 'between', 'null', 'true', 'false', 'contains', 'cidr', 'date'])
+        when p ~ '^[A-Za-z_][A-Za-z0-9_]*$'
+          and not lower(p) = any (array['and', 'or', 'not', 'in', 'is', 'like', 'ilike', 'between', 'null', 'true', 'false', 'contains',
+          'cidr', 'date'])
           and not (n = 1 and lower(p) = any (array['action', 'env', 'current_user'])) then p
         else '"' || replace(p, '"', '""') || '"' end, '.' order by n)
       from unnest(string_to_array(regexp_replace(name_text.name, '^\$record\.', ''), '.')) with ordinality x (p, n)) end
@@ -17,9 +19,11 @@ comment on function access.name_text(text) is 'How the text of a condition names
 create or replace function access.operand_text(operand jsonb) returns text
 language sql immutable set search_path = '' as $$
   select case
-    when jsonb_typeof(operand) = 'array' then '(' || (select string_agg(access.operand_text(o), ', ' order by n) from jsonb_array_elements(operand) with ordinality x (o, n)) || ')'
+    when jsonb_typeof(operand) = 'array' then '('
+      || (select string_agg(access.operand_text(o), ', ' order by n) from jsonb_array_elements(operand) with ordinality x (o, n)) || ')'
     when operand ? '$literal' and jsonb_typeof(operand) = 'object' then '''' || replace(operand->>'$literal', '''', '''''') || ''''
-    when jsonb_typeof(operand) = 'string' and operand #>> '{}' ~ '^\$(account\.|env\.|record\.|action$)' then access.name_text(operand #>> '{}')
+    when jsonb_typeof(operand) = 'string'
+      and operand #>> '{}' ~ '^\$(account\.|env\.|record\.|action$)' then access.name_text(operand #>> '{}')
     when jsonb_typeof(operand) = 'string' then '''' || replace(operand #>> '{}', '''', '''''') || ''''
     else operand #>> '{}' end
 $$;
@@ -28,12 +32,15 @@ comment on function access.operand_text(jsonb) is 'An operand of a condition as 
 create or replace function access.comparison_text(name text, operator text, operand jsonb) returns text
 language sql immutable set search_path = '' as $$
   select case
-    when operator in ('$eq', '$ne') and operand = 'null' then access.name_text(name) || case operator when '$eq' then ' is null' else ' is not null' end
+    when operator in ('$eq', '$ne')
+      and operand = 'null' then access.name_text(name) || case operator when '$eq' then ' is null' else ' is not null' end
     when operator = '$exists' then access.name_text(name) || case operand when 'true' then ' is not null' else ' is null' end
     when operator = '$cidr' and jsonb_typeof(operand) = 'array' then '(' || (
-      select string_agg(access.comparison_text(name, operator, o), ' or ' order by n) from jsonb_array_elements(operand) with ordinality x (o, n)) || ')'
+      select string_agg(access.comparison_text(name, operator, o), ' or ' order by n)
+      from jsonb_array_elements(operand) with ordinality x (o, n)) || ')'
     when operator = '$cidr' then format('%s in cidr %s', access.name_text(name), access.operand_text(operand))
-    else format('%s %s %s', access.name_text(name), case operator when '$eq' then '=' when '$ne' then '<>' when '$gt' then '>' when '$gte' then '>=' when '$lt' then '<'
+    else format('%s %s %s', access.name_text(name),
+      case operator when '$eq' then '=' when '$ne' then '<>' when '$gt' then '>' when '$gte' then '>=' when '$lt' then '<'
       when '$lte' then '<=' when '$nin' then 'not in' else substr(operator, 2) end, access.operand_text(operand)) end
 $$;
 comment on function access.comparison_text(text, text, jsonb) is 'One comparison of a condition as text.';
@@ -52,7 +59,8 @@ begin
     _parts := _parts || case
       when _key in ('$and', '$or') then (
         select case when _around > case _key when '$or' then 1 else 2 end then '(' || t || ')' else t end
-        from (select string_agg(access.condition_text(c, case _key when '$and' then 2 else 1 end, prefix), ' ' || substr(_key, 2) || ' ' order by n)
+        from (select string_agg(access.condition_text(c, case _key when '$and' then 2 else 1 end, prefix), ' ' || substr(_key, 2) || ' '
+          order by n)
           from jsonb_array_elements(_value) with ordinality x (c, n)) y (t))
       when _key = '$not' then 'not ' || access.condition_text(_value, 3, prefix)
       when jsonb_typeof(_value) = 'object' and not _value ? '$literal' then access.operators_text(prefix || _key, _value, _around)
@@ -69,7 +77,10 @@ comment on function access.condition_text(jsonb, int, text) is
 create or replace function access.operators_text(name text, operators jsonb, strength int) returns text
 language sql immutable set search_path = '' as $$
   select case
-    when operators ?& array['$gte', '$lte'] and operators - '$gte' - '$lte' = '{}' then format('%s between %s and %s', access.name_text(name), access.operand_text(operators->'$gte'), access.operand_text(operators->'$lte'))
+    when operators ?& array['$gte', '$lte']
+      and operators - '$gte' - '$lte' = '{}'
+      then format('%s between %s and %s', access.name_text(name), access.operand_text(operators->'$gte'),
+      access.operand_text(operators->'$lte'))
     when count(*) > 1 and operators_text.strength > 2 then '(' || string_agg(t, ' and ' order by k) || ')'
     else string_agg(t, ' and ' order by k) end
   from jsonb_each(operators) o (k, v), lateral (select case

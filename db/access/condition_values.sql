@@ -13,7 +13,8 @@ begin
     when 'numeric' then return case when jsonb_typeof(value) = 'number' then value #>> '{}' end;
     when 'float8' then return case when jsonb_typeof(value) = 'number' then data.float8_or_null(value::numeric)::text end;
     when 'int8' then
-      return case when jsonb_typeof(value) = 'number' then case when value::numeric = trunc(value::numeric) then data.int8_or_null(value::numeric)::text end end;
+      return case when jsonb_typeof(value) = 'number'
+        then case when value::numeric = trunc(value::numeric) then data.int8_or_null(value::numeric)::text end end;
     else
       return case when jsonb_typeof(value) = 'string' and sql_type in ('timestamptz', 'date', 'uuid')
         then data.time_literal(value #>> '{}', case sql_type when 'timestamptz' then 'date-time' else sql_type end) end;
@@ -34,7 +35,8 @@ comment on function access.numeric_of(jsonb) is 'A JSON number as text, as acces
 
 create or replace function access.values_as(list jsonb, sql_type text, whole boolean default false) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
-  select case when jsonb_typeof(list) = 'array' and not (whole and exists (select from jsonb_array_elements(list) v where access.value_as(v, sql_type) is null))
+  select case when jsonb_typeof(list) = 'array'
+    and not (whole and exists (select from jsonb_array_elements(list) v where access.value_as(v, sql_type) is null))
     then array(select access.value_as(v, sql_type) from jsonb_array_elements(list) v where access.value_as(v, sql_type) is not null) end
 $$;
 comment on function access.values_as(jsonb, text, boolean) is
@@ -58,7 +60,8 @@ $$;
 comment on function access.is_pattern(jsonb) is 'Whether an operand is a text that LIKE takes: one that ends within an escape makes a statement fail.';
 
 -- kind is null for an attribute that no schema declares: then what it is compared with says its type.
-create or replace function access.term(name text, attributes jsonb, out scope text, out path text[], out kind text, out item_kind text, out is_declared boolean)
+create or replace function access.term(name text, attributes jsonb, out scope text, out path text[], out kind text, out item_kind text,
+  out is_declared boolean)
 language plpgsql immutable set search_path = '' as $$
 declare
   _schema jsonb;
@@ -72,7 +75,9 @@ begin
   scope := substring(name from '^\$(account|env)\.');
   is_declared := true;
   if scope = 'env' then
-    kind := case when cardinality(path) = 1 then case path[1] when 'now' then 'date-time' when 'today' then 'date' when 'weekday' then 'integer' when 'time' then 'string' when 'ip' then 'string' when 'user_agent' then 'string'
+    kind := case when cardinality(path) = 1
+      then case path[1] when 'now' then 'date-time' when 'today' then 'date' when 'weekday' then 'integer' when 'time' then 'string'
+      when 'ip' then 'string' when 'user_agent' then 'string'
       when 'origin' then 'string' end end;
   elsif scope = 'account' and path[1] = 'attributes' and cardinality(path) between 2 and 8 and not '' = any (path) then
     _schema := attributes;
@@ -89,7 +94,8 @@ begin
   end if;
   if kind is null then
     perform rowhouse.fail(400, format('%L is not known', left(name, 80)),
-      'There are $account.id, .email, .roles, .groups and .attributes.x, $env.ip, .time, .today, .weekday, .now, .user_agent and .origin, $action, and $record.field.', 'invalid_condition');
+      'There are $account.id, .email, .roles, .groups and .attributes.x, $env.ip, .time, .today, .weekday, .now, .user_agent and .origin, $action, and $record.field.',
+      'invalid_condition');
   end if;
 end
 $$;
@@ -113,13 +119,15 @@ declare
 begin
   if operator <> '$in' then
     if access.value_as(_value, _item) is null or jsonb_typeof(_value) = 'object' and _item <> 'jsonb' then
-      perform rowhouse.fail(400, format('%s cannot be compared with %s', name, left(_value::text, 80)), format('What stands there must be of the type %s.', _item), 'invalid_condition');
+      perform rowhouse.fail(400, format('%s cannot be compared with %s', name, left(_value::text, 80)),
+        format('What stands there must be of the type %s.', _item), 'invalid_condition');
     end if;
     return format('%L::%s', access.value_as(_value, _item), _item);
   end if;
   select jsonb_agg(case when jsonb_typeof(v) = 'object' and v ? '$literal' then v->'$literal' else v end) into _list
   from jsonb_array_elements(case jsonb_typeof(_value) when 'array' then _value else '[]' end) v where not access.is_reference(v);
-  if jsonb_typeof(_value) is distinct from 'array' or _value = '[]' or coalesce(jsonb_array_length(_list), 0) <> jsonb_array_length(_value) or access.values_as(_list, _item, true) is null then
+  if jsonb_typeof(_value) is distinct from 'array' or _value = '[]' or coalesce(jsonb_array_length(_list), 0) <> jsonb_array_length(_value)
+    or access.values_as(_list, _item, true) is null then
     perform rowhouse.fail(400, format('%s can be $in a list of values of its type (%s), or in an attribute', name, _item),
       '{"status": {"$in": ["draft", "review"]}}, {"region": {"$in": "$account.attributes.regions"}}', 'invalid_condition');
   end if;

@@ -4,7 +4,8 @@ create or replace function access.check_declared(name text, term record) returns
 language plpgsql immutable set search_path = '' as $$
 begin
   if not term.is_declared then
-    perform rowhouse.fail(400, format('%s is not an attribute of accounts here', name), 'Declare it with access.set_attribute_schema(site, schema).', 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is not an attribute of accounts here', name),
+      'Declare it with access.set_attribute_schema(site, schema).', 'invalid_condition');
   end if;
 end
 $$;
@@ -15,7 +16,8 @@ language plpgsql immutable set search_path = '' as $$
 declare
   _kind text := case when operator = '$in' then term.item_kind else term.kind end;
   _item text := regexp_replace(sql_type, '\[\]$', '');
-  _has text := case when _kind is null or _kind = 'any' then null when _kind in ('string', 'email') then 'text' when _kind in ('integer', 'number', 'decimal') then 'number'
+  _has text := case when _kind is null
+    or _kind = 'any' then null when _kind in ('string', 'email') then 'text' when _kind in ('integer', 'number', 'decimal') then 'number'
     when _kind = 'date-time' then 'timestamptz' when _kind in ('array', 'object') then 'jsonb' else _kind end;
   _wanted text := case when _item in ('int8', 'float8', 'numeric') then 'number' else _item end;
 begin
@@ -28,7 +30,8 @@ begin
     -- In JSON dates and ids are texts, and a text may be one.
     and not ('text' in (_has, _wanted) and array[_has, _wanted] <@ '{text,date,timestamptz,uuid}')
   then
-    perform rowhouse.fail(400, format('%s is %s, and what it is compared with is %s', name, _kind, _item), 'Compare what is of one type.', 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is %s, and what it is compared with is %s', name, _kind, _item), 'Compare what is of one type.',
+      'invalid_condition');
   end if;
 end
 $$;

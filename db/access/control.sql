@@ -5,7 +5,8 @@ create or replace function access.may_control(site_id uuid, resource text, actio
 language sql stable security definer set search_path = '' as $$
   select auth.is_operator()
     or coalesce(tenancy.site_id() = may_control.site_id, true) and (
-      exists (select from tenancy.site_members m where m.site_id = may_control.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
+      exists (select from tenancy.site_members m
+        where m.site_id = may_control.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
       or exists (
         select from access.permissions p
         where p.role_id = any (access.roles_of(may_control.site_id, auth.account_id())) and p.site_id = may_control.site_id and p.is_plain
@@ -23,13 +24,15 @@ comment on function access.my_control_site_ids(text) is 'The sites in which the 
 
 create or replace function access.my_assigner_site_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
-  select array(select unnest(access.my_control_site_ids('@roles:assign')) union select unnest(access.my_control_site_ids('@members:manage')))
+  select array(select unnest(access.my_control_site_ids('@roles:assign'))
+    union select unnest(access.my_control_site_ids('@members:manage')))
 $$;
 comment on function access.my_assigner_site_ids() is 'The sites in which the current account sees who holds which role: as an owner or admin, or by @roles:assign or @members:manage.';
 
 create or replace function access.my_group_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
-  select array(select g.group_id from access.group_members g where g.account_id = auth.account_id() and g.site_id = any (tenancy.my_site_ids()))
+  select array(select g.group_id from access.group_members g
+    where g.account_id = auth.account_id() and g.site_id = any (tenancy.my_site_ids()))
 $$;
 comment on function access.my_group_ids() is 'The groups that the current account is in; inside a site only its.';
 
@@ -46,8 +49,10 @@ declare
   _site tenancy.sites := tenancy.require_site(require_control.site);
 begin
   if not access.may_control(_site.id, split_part(permission, ':', 1), split_part(permission, ':', 2), require_control.app) then
-    perform rowhouse.fail(403, format('Only its owners and admins may do this in site %L, or who has the permission %s', _site.name, permission),
-      format('You are %s there.', (select m.role from tenancy.site_members m where m.site_id = _site.id and m.account_id = auth.account_id())), 'forbidden');
+    perform rowhouse.fail(403,
+      format('Only its owners and admins may do this in site %L, or who has the permission %s', _site.name, permission),
+      format('You are %s there.',
+        (select m.role from tenancy.site_members m where m.site_id = _site.id and m.account_id = auth.account_id())), 'forbidden');
   end if;
   return _site;
 end

@@ -1,7 +1,8 @@
 -- A member hands on a part of what they hold, for a time: an internal role with copies of those permissions, assigned for as long
 -- as the delegator holds the role it was taken from. A copy goes with the permission it was made of, so it is never more.
 
-create or replace function access.delegate(site text, email text, role text, until timestamptz, permissions text[] default null) returns uuid
+create or replace function access.delegate(site text, email text, role text, until timestamptz, permissions text[] default null)
+  returns uuid
 language plpgsql security definer set search_path = '' as $$
 declare
   _site tenancy.sites := tenancy.require_site(delegate.site);
@@ -15,33 +16,44 @@ declare
 begin
   if auth.account_id() is null or not access.holds_itself(_site.id, auth.account_id(), _source) then
     perform rowhouse.fail(403, format('You do not hold the role %s yourself', delegate.role),
-      'Hand on a role that was assigned to you or to a group of yours, without a condition; what was delegated to you cannot be handed on.', 'forbidden');
-  elsif _account = auth.account_id() or not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
-    perform rowhouse.fail(404, format('%s is not another member of site %L', delegate.email, _site.name), 'Delegate to somebody who is a member.', 'not_found');
+      'Hand on a role that was assigned to you or to a group of yours, without a condition; what was delegated to you cannot be handed on.',
+      'forbidden');
+  elsif _account = auth.account_id()
+    or not exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account) then
+    perform rowhouse.fail(404, format('%s is not another member of site %L', delegate.email, _site.name),
+      'Delegate to somebody who is a member.', 'not_found');
   elsif delegate.until is null or delegate.until <= now() or delegate.until > now() + interval '366 days' then
     perform rowhouse.fail(400, 'A delegation ends', 'until is a time within the next year.', 'invalid_assignment');
   end if;
   perform access.lock_model(_site.id);
   insert into access.roles (site_id, app_id, name, description, is_internal)
-  values (_site.id, (select r.app_id from access.roles r where r.id = _source), 'delegated-' || uuidv7(), format('%s, delegated', delegate.role), true)
+  values (_site.id, (select r.app_id from access.roles r where r.id = _source), 'delegated-' || uuidv7(),
+    format('%s, delegated', delegate.role), true)
   returning * into _role;
   insert into access.held_roles (role_id, held_id, site_id) values (_role.id, _role.id, _site.id);
   select string_agg(access.permission_text(p), ', ') into _dependent
   from access.held_roles h join access.permissions p on p.role_id = h.held_id
-  where h.role_id = _source and (delegate.permissions is null or access.permission_text(p) = any (delegate.permissions)) and p.condition::text ~ '\$account';
+  where h.role_id = _source and (delegate.permissions is null or access.permission_text(p) = any (delegate.permissions))
+    and p.condition::text ~ '\$account';
   if _dependent is not null then
-    perform rowhouse.fail(409, format('What these permissions allow depends on who has them: %s', _dependent), 'Delegate others.', 'not_delegable');
+    perform rowhouse.fail(409, format('What these permissions allow depends on who has them: %s', _dependent), 'Delegate others.',
+      'not_delegable');
   end if;
   select p into _missing from unnest(delegate.permissions) p
-  where not exists (select from access.held_roles h join access.permissions x on x.role_id = h.held_id where h.role_id = _source and access.permission_text(x) = p) limit 1;
+  where not exists (select from access.held_roles h join access.permissions x on x.role_id = h.held_id
+    where h.role_id = _source and access.permission_text(x) = p)
+  limit 1;
   if _missing is not null then
-    perform rowhouse.fail(403, format('The role %s has no permission %s', delegate.role, left(_missing, 80)), 'Delegate permissions exactly as the role has them.', 'forbidden');
+    perform rowhouse.fail(403, format('The role %s has no permission %s', delegate.role, left(_missing, 80)),
+      'Delegate permissions exactly as the role has them.', 'forbidden');
   end if;
   insert into access.permissions (site_id, role_id, entity, action, own, condition, fields, source_id)
   select p.site_id, _role.id, p.entity, p.action, false,
-    case when p.own then access.both_conditions(p.condition, jsonb_build_object('created_by', auth.account_id())) else p.condition end, p.fields, p.id
+    case when p.own then access.both_conditions(p.condition, jsonb_build_object('created_by', auth.account_id())) else p.condition end,
+      p.fields, p.id
   from access.held_roles h join access.permissions p on p.role_id = h.held_id
-  where h.role_id = _source and p.entity !~ '(^|/)@' and (delegate.permissions is null or access.permission_text(p) = any (delegate.permissions))
+  where h.role_id = _source and p.entity !~ '(^|/)@'
+    and (delegate.permissions is null or access.permission_text(p) = any (delegate.permissions))
   on conflict do nothing;
   get diagnostics _copied = row_count;
   if _copied = 0 then
@@ -93,7 +105,8 @@ declare
   _a access.assignments;
 begin
   select a.* into _a from access.assignments a where a.id = revoke_delegation.id and a.delegator_id is not null;
-  if _a.id is null or not (auth.is_operator() or auth.account_id() in (_a.delegator_id, _a.account_id) or access.may_control(_a.site_id, '@roles', 'assign'))
+  if _a.id is null or not (auth.is_operator() or auth.account_id() in (_a.delegator_id, _a.account_id)
+    or access.may_control(_a.site_id, '@roles', 'assign'))
     or tenancy.site_id() <> _a.site_id
   then
     perform rowhouse.fail(404, 'There is no such delegation that you may end', 'access.assignments lists them.', 'not_found');

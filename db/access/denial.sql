@@ -13,7 +13,8 @@ begin
   end if;
   _o := access.outcome(_entity, auth.account_id(), denial.action, to_jsonb(denial.record));
   return jsonb_build_object('entity', denial.entity, 'action', denial.action, 'outcome', _o.outcome, 'because', _o.because,
-    'roles', access.role_names(_entity.site_id, auth.account_id()), 'rules', jsonb_path_query_array(_o.rules, '$[*] ? (@.concerns == true)'));
+    'roles', access.role_names(_entity.site_id, auth.account_id()), 'rules',
+    jsonb_path_query_array(_o.rules, '$[*] ? (@.concerns == true)'));
 end
 $$;
 comment on function access.denial(text, text, uuid) is
@@ -23,7 +24,8 @@ create or replace function access.deny(entity text, action text, record uuid, me
 language plpgsql stable set search_path = '' as $$
 begin
   raise exception using errcode = 'RH403', message = deny.message, hint = deny.hint,
-    detail = jsonb_strip_nulls(jsonb_build_object('code', 'forbidden', 'explanation', access.denial(deny.entity, deny.action, deny.record)))::text;
+    detail = jsonb_strip_nulls(jsonb_build_object('code', 'forbidden',
+      'explanation', access.denial(deny.entity, deny.action, deny.record)))::text;
 end
 $$;
 comment on function access.deny(text, text, uuid, text, text) is
@@ -46,7 +48,8 @@ comment on function access.refuse(text, text) is 'Raises RH403 with the caller''
 create or replace function access.refuse_row(entity text, action text) returns boolean
 language plpgsql set search_path = '' as $$
 begin
-  perform access.deny(refuse_row.entity, refuse_row.action, null, format('You may not %s this record of %s', refuse_row.action, refuse_row.entity),
+  perform access.deny(refuse_row.entity, refuse_row.action, null,
+    format('You may not %s this record of %s', refuse_row.action, refuse_row.entity),
     'Your rights cover other records, or not what this one would become: a condition of your roles or a policy of the site does not hold for it.');
   return false;
 end
@@ -56,7 +59,8 @@ comment on function access.refuse_row(text, text) is 'Raises RH403: rules hold f
 create or replace function access.refuse_record(entity text, action text, record uuid) returns void
 language plpgsql set search_path = '' as $$
 begin
-  perform access.deny(refuse_record.entity, refuse_record.action, refuse_record.record, format('You may see this record of %s, but not %s it', refuse_record.entity, refuse_record.action),
+  perform access.deny(refuse_record.entity, refuse_record.action, refuse_record.record,
+    format('You may see this record of %s, but not %s it', refuse_record.entity, refuse_record.action),
     'Your rights to change records do not cover it.');
 end
 $$;
@@ -65,7 +69,8 @@ comment on function access.refuse_record(text, text, uuid) is 'Raises RH403: the
 create or replace function access.refuse_unseen(entity text, action text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  perform access.deny(refuse_unseen.entity, 'read', null, format('You may not %s a record of %s that you may not read', refuse_unseen.action, refuse_unseen.entity),
+  perform access.deny(refuse_unseen.entity, 'read', null,
+    format('You may not %s a record of %s that you may not read', refuse_unseen.action, refuse_unseen.entity),
     'Who may create and not read inserts records (POST), and is told no more than their ids.');
 end
 $$;

@@ -39,12 +39,15 @@ begin
       perform data.write_error(404, _entity.name, explain.record);
     elsif not _asks and _o.outcome <> 'allow' then
       -- No more than a refused request tells: neither whether there is such a record nor which rule hides it.
-      return jsonb_build_object('outcome', 'deny', 'because', 'nothing allows it, or there is no such record', 'roles', access.role_names(_entity.site_id, _account));
+      return jsonb_build_object('outcome', 'deny', 'because', 'nothing allows it, or there is no such record',
+        'roles', access.role_names(_entity.site_id, _account));
     end if;
   end if;
   return jsonb_build_object('outcome', _o.outcome,
-      'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end, 'roles', access.role_names(_entity.site_id, _account))
-    || case when _asks then jsonb_build_object('account', explain.account, 'entity', explain.entity, 'action', explain.action, 'rules', _o.rules) else '{}' end;
+      'because', case when _asks then _o.because else access.plain_reason(_o.outcome, _o.rules) end, 'roles',
+      access.role_names(_entity.site_id, _account))
+    || case when _asks then jsonb_build_object('account', explain.account, 'entity', explain.entity, 'action', explain.action,
+      'rules', _o.rules) else '{}' end;
 end
 $$;
 comment on function access.explain(text, text, text, uuid) is
@@ -54,7 +57,8 @@ create or replace function access.check_action(action text) returns void
 language plpgsql immutable set search_path = '' as $$
 begin
   if check_action.action is null or not check_action.action = any (array['create', 'read', 'update', 'delete']) then
-    perform rowhouse.fail(400, format('%L is not an action', left(check_action.action, 40)), 'Actions: create, read, update, delete.', 'invalid_action');
+    perform rowhouse.fail(400, format('%L is not an action', left(check_action.action, 40)), 'Actions: create, read, update, delete.',
+      'invalid_action');
   end if;
 end
 $$;
@@ -80,7 +84,8 @@ $$;
 comment on function access.plain_reason(text, jsonb) is
   'Why something is allowed, or not, for those who are not told conditions and policies; rules as access.outcome gives them.';
 
-create or replace function access.who_can(entity text, action text, record uuid default null, max int default 100, after text default '') returns jsonb
+create or replace function access.who_can(entity text, action text, record uuid default null, max int default 100, after text default '')
+  returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _entity data.entities := data.require_entity(who_can.entity);
@@ -90,7 +95,8 @@ declare
 begin
   perform access.check_action(who_can.action);
   if not access.may_ask(_entity.site_id) then
-    perform rowhouse.fail(403, 'Only owners, admins and who has @policies:define may ask who can', 'Ask about yourself: access.explain(email, entity, action).', 'forbidden');
+    perform rowhouse.fail(403, 'Only owners, admins and who has @policies:define may ask who can',
+      'Ask about yourself: access.explain(email, entity, action).', 'forbidden');
   elsif who_can.max not between 1 and 1000 then
     perform rowhouse.fail(400, 'max is from 1 to 1000', null, 'invalid_max');
   end if;

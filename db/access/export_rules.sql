@@ -17,9 +17,11 @@ language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'roles', (select coalesce(jsonb_object_agg(access.role_path(r), access.readable(access.role_definition(r))), '{}') from access.roles r
       where r.site_id = rules_document.site_id and not r.is_internal and not (r.system and r.name = 'admin')),
-    'policies', (select coalesce(jsonb_object_agg(access.policy_path(p), access.readable(access.policy_definition(p))), '{}') from access.policies p
+    'policies', (select coalesce(jsonb_object_agg(access.policy_path(p), access.readable(access.policy_definition(p))), '{}')
+      from access.policies p
       where p.site_id = rules_document.site_id and p.entity_id is null),
-    'groups', (select coalesce(jsonb_object_agg(g.name, access.group_definition(g)), '{}') from access.groups g where g.site_id = rules_document.site_id),
+    'groups', (select coalesce(jsonb_object_agg(g.name, access.group_definition(g)), '{}') from access.groups g
+      where g.site_id = rules_document.site_id),
     'tests', (select coalesce(jsonb_object_agg(x.app, x.tests), '{}') from (
       select a.name as app, jsonb_agg(access.test_definition(t) order by t.name) as tests
       from access.tests t join tenancy.apps a on a.id = t.app_id where t.site_id = rules_document.site_id group by a.name) x))
@@ -28,10 +30,12 @@ comment on function access.rules_document(uuid) is 'What access.export_rules ret
 
 create or replace function access.group_definition(grp access.groups) returns jsonb
 language sql stable set search_path = '' as $$
-  select jsonb_build_object('name', (grp).name) || access.member('description', to_jsonb((grp).description)) || jsonb_build_object('roles', coalesce((
+  select jsonb_build_object('name', (grp).name) || access.member('description', to_jsonb((grp).description))
+    || jsonb_build_object('roles', coalesce((
     select jsonb_agg(case when t.terms = '{}' then to_jsonb(t.role) else jsonb_build_object('role', t.role) || t.terms end order by t.role)
     from (
-      select access.role_path(r) as role, access.member('valid_from', to_jsonb(a.valid_from)) || access.member('valid_until', to_jsonb(a.valid_until))
+      select access.role_path(r) as role,
+        access.member('valid_from', to_jsonb(a.valid_from)) || access.member('valid_until', to_jsonb(a.valid_until))
         || access.member('condition', access.readable_condition(a.condition)) as terms
       from access.assignments a join access.roles r on r.id = a.role_id where a.group_id = (grp).id) t), '[]'))
 $$;

@@ -15,11 +15,13 @@ language sql stable set search_path = '' as $$
     select r.effect, r.number, r.fields->'writable' from access.rules r
     where r.entity_id = (entity).id and r.action = closed_fields.action and (r.effect = 'allow' or r.fields is not null)
   ), x as (
-    select f.name, r.effect, r.number, case r.effect when 'allow' then r.writable is null or r.writable ?| n.names else coalesce(r.writable ?| n.names, false) end as says
+    select f.name, r.effect, r.number,
+      case r.effect when 'allow' then r.writable is null or r.writable ?| n.names else coalesce(r.writable ?| n.names, false) end as says
     from data.fields f, rule r, lateral (select access.field_names(entity, f.name) || '{*}'::text[]) n (names)
     where f.entity_id = (entity).id and not f.schema ?| array['x-alias', 'x-computed']
   )
-  select x.name, coalesce(array_agg(x.number order by x.number) filter (where x.effect = 'allow' and x.says), '{}'), array_agg(x.number order by x.number) filter (where x.effect = 'deny' and x.says)
+  select x.name, coalesce(array_agg(x.number order by x.number) filter (where x.effect = 'allow' and x.says), '{}'),
+    array_agg(x.number order by x.number) filter (where x.effect = 'deny' and x.says)
   from x group by x.name having bool_or(x.says = (x.effect = 'deny'))
 $$;
 comment on function access.closed_fields(data.entities, text) is
@@ -35,7 +37,8 @@ create or replace function access.closed_sql(entity data.entities, action text, 
 language sql stable set search_path = '' as $$
   select coalesce('array_remove(array[' || string_agg(format('case when (%s)%s then null else %L end',
       access.bits_sql(entity, closed_sql.action, 'allow', c.allowing, closed_sql.alias, true),
-      coalesce(' and (' || access.bits_sql(entity, closed_sql.action, 'deny', c.denying, closed_sql.alias) || ') is not true', ''), c.field), ', ' order by c.field) || ']::text[], null)',
+      coalesce(' and (' || access.bits_sql(entity, closed_sql.action, 'deny', c.denying, closed_sql.alias) || ') is not true', ''),
+      c.field), ', ' order by c.field) || ']::text[], null)',
     '''{}''::text[]')
   from access.closed_fields(entity, closed_sql.action) c
 $$;
@@ -49,27 +52,36 @@ comment on function access.own_names(text[], jsonb) is 'Names of fields, other n
 
 create or replace function access.refuse_fields(entity text, fields text[], action text) returns void
 language sql set search_path = '' as $$
-  select rowhouse.fail(403, format('You may not write %s of %s', (select string_agg('/' || f, ', ' order by f) from unnest(refuse_fields.fields) f), refuse_fields.entity),
-    case refuse_fields.action when 'update' then 'Send only what you change; what you leave out stays as it is.' else 'Leave these fields out.' end, 'field_not_writable',
-    (select jsonb_agg(jsonb_build_object('pointer', '/' || f, 'message', 'is not yours to write') order by f) from unnest(refuse_fields.fields) f))
+  select rowhouse.fail(403,
+    format('You may not write %s of %s', (select string_agg('/' || f, ', ' order by f) from unnest(refuse_fields.fields) f),
+    refuse_fields.entity),
+    case refuse_fields.action when 'update' then 'Send only what you change; what you leave out stays as it is.'
+      else 'Leave these fields out.' end, 'field_not_writable',
+    (select jsonb_agg(jsonb_build_object('pointer', '/' || f, 'message', 'is not yours to write') order by f)
+      from unnest(refuse_fields.fields) f))
 $$;
 comment on function access.refuse_fields(text, text[], text) is 'Raises RH403 for fields that the caller may not write, by JSON pointer.';
 
-create or replace function access.checked_change(entity text, new jsonb, old jsonb, names text[], closed text[], unseen text[], shown jsonb) returns jsonb
+create or replace function access.checked_change(entity text, new jsonb, old jsonb, names text[], closed text[], unseen text[], shown jsonb)
+  returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _refused text[] := array(select n from unnest(names) n
     where n = any (closed) and (n = any (unseen) or coalesce(new->n, 'null') <> coalesce(old->n, 'null')));
-  _masks text[] := array(select n from unnest(names) n where n = any (unseen) and n <> all (closed) and coalesce(new->n, 'null') = coalesce(shown->n, 'null')
+  _masks text[] := array(select n from unnest(names) n
+    where n = any (unseen) and n <> all (closed) and coalesce(new->n, 'null') = coalesce(shown->n, 'null')
     and coalesce(new->n, 'null') <> coalesce(old->n, 'null'));
   _kept text[] := array(select k from unnest(closed || unseen) k where k <> all (names));
 begin
   if _refused <> '{}' then
     perform access.refuse_fields(checked_change.entity, _refused, 'update');
   elsif _masks <> '{}' then
-    perform rowhouse.fail(422, format('What was sent for %s of %s is its mask, not a value', (select string_agg('/' || m, ', ' order by m) from unnest(_masks) m), checked_change.entity),
+    perform rowhouse.fail(422,
+      format('What was sent for %s of %s is its mask, not a value', (select string_agg('/' || m, ', ' order by m) from unnest(_masks) m),
+      checked_change.entity),
       'You see these fields masked or hidden. Leave them out to keep them.', 'masked_value',
-      (select jsonb_agg(jsonb_build_object('pointer', '/' || m, 'message', 'is what you see in place of the value') order by m) from unnest(_masks) m));
+      (select jsonb_agg(jsonb_build_object('pointer', '/' || m, 'message', 'is what you see in place of the value') order by m)
+        from unnest(_masks) m));
   end if;
   return new - _kept || coalesce((select jsonb_object_agg(k, old->k) from unnest(_kept) k where old ? k), '{}');
 end
@@ -88,7 +100,8 @@ begin
     return '';
   end if;
   _shows := access.field_shows(entity);
-  select string_agg(format('case when %s then null else %L end', access.seen_sql(entity, _shows, r.bases, 'old'), r.field), ', ' order by r.field),
+  select string_agg(format('case when %s then null else %L end', access.seen_sql(entity, _shows, r.bases, 'old'), r.field), ', '
+    order by r.field),
     string_agg(format('%L, %s', r.field, access.shown_sql(entity, _shows, r.field, r.bases, 'old', c.expression)), ', ' order by r.field)
   into _unseen, _shown
   from access.restricted(entity, _shows) r join data.view_columns(entity, 'old') c on c.name = r.field
@@ -110,7 +123,9 @@ create or replace function access.compile_new_check(entity data.entities, part t
 language sql stable set search_path = '' as $$
   select case
     when not access.is_special(entity) or not exists (select from access.closed_fields(entity, 'create')) then ''
-    when part = 'names' then format('_names := access.own_names(array(select n.key from jsonb_each(new.data) n where n.value <> ''null''), %L);', data.aliases((entity).schema))
+    when part = 'names'
+      then format('_names := access.own_names(array(select n.key from jsonb_each(new.data) n where n.value <> ''null''), %L);',
+      data.aliases((entity).schema))
     else format($sql$
       if tg_op = 'INSERT' and _names is not null then
         select %s into _closed;

@@ -4,14 +4,16 @@
 create or replace function access.fields_for(action text, fields jsonb, schema jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
   select nullif(case
-    when fields_for.action = 'read' then fields_for.fields - 'writable' - case when access.protects_fields(fields_for.schema) then '' else 'unmasked' end
+    when fields_for.action = 'read'
+      then fields_for.fields - 'writable' - case when access.protects_fields(fields_for.schema) then '' else 'unmasked' end
     when fields_for.action in ('create', 'update') then fields_for.fields - array['readable', 'masked', 'unmasked'] end, '{}')
 $$;
 comment on function access.fields_for(text, jsonb, jsonb) is 'Those of a rule''s field rules that concern an action on an entity with this schema; null for none.';
 
 create or replace function access.field_names(entity data.entities, field text) returns text[]
 language sql immutable parallel safe set search_path = '' as $$
-  select field_names.field || array(select p.key from jsonb_each(entity.schema->'properties') p where p.value->>'x-alias' = field_names.field order by p.key)
+  select field_names.field
+    || array(select p.key from jsonb_each(entity.schema->'properties') p where p.value->>'x-alias' = field_names.field order by p.key)
 $$;
 comment on function access.field_names(data.entities, text) is 'A field''s name and its other names (x-alias).';
 
@@ -49,13 +51,16 @@ begin
     from (
       select 'allow', null::jsonb, 1
       union all
-      select r.effect, r.fields, r.number from access.rules r where r.entity_id = entity.id and r.action = 'read' and (r.effect = 'allow' or r.fields is not null)
+      select r.effect, r.fields, r.number
+      from access.rules r
+      where r.entity_id = entity.id and r.action = 'read' and (r.effect = 'allow' or r.fields is not null)
     ) x (effect, fields, number)
     group by x.effect, x.fields
   ), shows (field, shown, numbers) as (
     select f.name, s.shown, jsonb_agg(n order by n)
     from data.fields f, lateral (select access.field_names(entity, f.name)) a (names), rule r,
-      lateral (select case when r.effect = 'allow' then access.shown_as(r.fields, a.names, f.schema) when r.fields->'readable' ?| (a.names || '{*}'::text[]) then 'denied' end) s (shown),
+      lateral (select case when r.effect = 'allow' then access.shown_as(r.fields, a.names, f.schema)
+        when r.fields->'readable' ?| (a.names || '{*}'::text[]) then 'denied' end) s (shown),
       jsonb_array_elements(r.numbers) n
     where f.entity_id = entity.id and not f.schema ? 'x-alias' and s.shown is not null
     group by f.name, s.shown
@@ -83,7 +88,8 @@ language sql stable set search_path = '' as $$
     select coalesce(p.value->>'x-alias', n) from base b
     join jsonb_each((entity).schema->'properties') p on p.key = b.name,
       unnest(case when p.value ? 'x-alias' then array[p.value->>'x-alias']
-        when p.value ? 'x-computed' and not p.value ? 'x-rollup' then data.expression_names(data.parse_expression(data.computed_expression(p.value))) end) n
+        when p.value ? 'x-computed'
+          and not p.value ? 'x-rollup' then data.expression_names(data.parse_expression(data.computed_expression(p.value))) end) n
   )
   select array(select b.name from base b where b.name <> bases.field order by b.name)
 $$;
@@ -106,19 +112,24 @@ comment on function access.restricted(data.entities, jsonb) is
   'The fields that some readers of an entity do not see in full, each with the fields whose rules decide: itself, and those it is computed from; shows is access.field_shows.';
 
 -- Rules that hold (their bits) and whose condition the row fulfils. 1 << 60 is a bit that only the operator has.
-create or replace function access.bits_sql(entity data.entities, action text, effect text, numbers int[], alias text, operator boolean default false) returns text
+create or replace function access.bits_sql(entity data.entities, action text, effect text, numbers int[], alias text,
+  operator boolean default false) returns text
 language sql stable set search_path = '' as $$
   select string_agg(case
       when w.conditions is null then format('(select %s(%L, %s) & %s <> 0)', w.f, bits_sql.action, w.sign * w.word, w.constant)
-      else format('((select %s(%L, %s)) & (%s | %s)) <> 0', w.f, bits_sql.action, w.sign * w.word, w.constant, w.conditions) end, ' or ' order by w.word)
+      else format('((select %s(%L, %s)) & (%s | %s)) <> 0', w.f, bits_sql.action, w.sign * w.word, w.constant, w.conditions) end, ' or '
+        order by w.word)
   from (
     select access.rights_function(entity) as f, case bits_sql.effect when 'deny' then -1 else 1 end as sign, access.word(n.number) as word,
-      (coalesce(bit_or(access.bit(n.number)) filter (where r.row_condition is null and n.number > 0), 0) | case when bits_sql.operator and access.word(n.number) = 1 then 1::bigint << 60 else 0 end)::text || '::bigint' as constant,
+      (coalesce(bit_or(access.bit(n.number)) filter (where r.row_condition is null and n.number > 0), 0) | case when bits_sql.operator
+        and access.word(n.number) = 1 then 1::bigint << 60 else 0 end)::text || '::bigint' as constant,
       string_agg(format('case when %s then %s::bigint else 0 end',
-        access.compile_condition((entity).id, r.row_condition, bits_sql.alias, action => bits_sql.action, effect => bits_sql.effect), access.bit(n.number)), ' | ' order by n.number)
+        access.compile_condition((entity).id, r.row_condition, bits_sql.alias, action => bits_sql.action, effect => bits_sql.effect),
+        access.bit(n.number)), ' | ' order by n.number)
         filter (where r.row_condition is not null) as conditions
     from (select unnest(bits_sql.numbers) union select 0 where bits_sql.operator) n (number)
-    left join access.rules r on r.entity_id = (entity).id and r.action = bits_sql.action and r.effect = bits_sql.effect and r.number = n.number
+    left join access.rules r on r.entity_id = (entity).id and r.action = bits_sql.action and r.effect = bits_sql.effect
+      and r.number = n.number
     group by access.word(n.number)
   ) w
 $$;
@@ -128,7 +139,8 @@ comment on function access.bits_sql(data.entities, text, text, int[], text, bool
 create or replace function access.seen_sql(entity data.entities, shows jsonb, fields text[], alias text) returns text
 language sql stable set search_path = '' as $$
   select string_agg(format('(%s)', access.bits_sql(entity, 'read', 'allow', access.shown_by(shows, f, 'full'), seen_sql.alias, true))
-    || coalesce(' and (' || access.bits_sql(entity, 'read', 'deny', access.shown_by(shows, f, 'denied'), seen_sql.alias) || ') is not true', ''), ' and ' order by f)
+    || coalesce(' and (' || access.bits_sql(entity, 'read', 'deny', access.shown_by(shows, f, 'denied'), seen_sql.alias) || ') is not true',
+      ''), ' and ' order by f)
   from unnest(seen_sql.fields) f
 $$;
 comment on function access.seen_sql(data.entities, jsonb, text[], text) is 'Whether the caller sees these fields of a storage row (alias) in full, as SQL.';
@@ -143,7 +155,8 @@ comment on function access.seen_field_sql(data.entities, text, text) is
   'Whether the caller sees a field of a storage row (alias) in full, as SQL; null where everybody does.';
 
 -- Of a row that is visible, some rule holds: where none hides the field, the last mask needs no condition of its own.
-create or replace function access.shown_sql(entity data.entities, shows jsonb, field text, bases text[], alias text, expression text) returns text
+create or replace function access.shown_sql(entity data.entities, shows jsonb, field text, bases text[], alias text, expression text)
+  returns text
 language plpgsql stable set search_path = '' as $$
 declare
   _type text := (select f.sql_type from data.fields f where f.entity_id = (entity).id and f.name = shown_sql.field);
@@ -162,8 +175,10 @@ begin
       from jsonb_object_keys(shows->_own) k where k not in ('full', 'hidden', 'denied') window w as (order by access.mask_rank(k), k)
     ) m;
     _out := format('case%s when %s then %s%s end',
-      coalesce(' when ' || access.bits_sql(entity, 'read', 'deny', access.shown_by(shows, _own, 'denied'), shown_sql.alias) || ' then null', ''),
-      access.bits_sql(entity, 'read', 'allow', access.shown_by(shows, _own, 'full'), shown_sql.alias, true), shown_sql.expression, coalesce(_masks, ''));
+      coalesce(' when ' || access.bits_sql(entity, 'read', 'deny', access.shown_by(shows, _own, 'denied'), shown_sql.alias) || ' then null',
+        ''),
+      access.bits_sql(entity, 'read', 'allow', access.shown_by(shows, _own, 'full'), shown_sql.alias, true), shown_sql.expression,
+      coalesce(_masks, ''));
   end if;
   if _out ~ '\mrelated_\d' then
     perform rowhouse.fail(409, format('Who sees %s.%s would depend on related records', (entity).name, shown_sql.field),
@@ -175,12 +190,15 @@ $$;
 comment on function access.shown_sql(data.entities, jsonb, text, text[], text, text) is
   'A column of an entity''s view as its readers may see it: in full, masked or null, as SQL over the storage row (alias). RH409 when that depended on related records.';
 
-create or replace function access.shown_columns(entity data.entities, source text, links text default 'linked') returns table ("position" int, name text, expression text)
+create or replace function access.shown_columns(entity data.entities, source text, links text default 'linked')
+  returns table ("position" int, name text, expression text)
 language sql stable set search_path = '' as $$
   with shows (shows) as materialized (select access.field_shows(entity))
   select c.position, c.name, case when r.field is null then c.expression
     else access.shown_sql(entity, s.shows, c.name, r.bases, shown_columns.source, c.expression) end
-  from shows s cross join data.view_columns(entity, shown_columns.source, shown_columns.links) c left join access.restricted(entity, (select x.shows from shows x)) r on r.field = c.name
+  from shows s
+  cross join data.view_columns(entity, shown_columns.source, shown_columns.links) c
+  left join access.restricted(entity, (select x.shows from shows x)) r on r.field = c.name
 $$;
 comment on function access.shown_columns(data.entities, text, text) is 'The columns of an entity''s view as each reader may see them, with the SQL that reads them out of a storage row (alias source). RH409.';
 
@@ -208,7 +226,8 @@ declare
   _shows jsonb := access.field_shows(entity);
   _fields text;
 begin
-  select string_agg(format('%1$L, case when %2$s then (%3$s)->%1$L else to_jsonb(%4$s) end', r.field, access.seen_sql(entity, _shows, r.bases, shown_data.alias), shown_data.data,
+  select string_agg(format('%1$L, case when %2$s then (%3$s)->%1$L else to_jsonb(%4$s) end', r.field,
+    access.seen_sql(entity, _shows, r.bases, shown_data.alias), shown_data.data,
     access.shown_sql(entity, _shows, r.field, r.bases, shown_data.alias, c.expression)), ', ' order by r.field)
   into _fields
   from access.restricted(entity, _shows) r

@@ -7,7 +7,8 @@ declare
 begin
   if _id is null then
     perform rowhouse.fail(404, format('This site has no group %L', left(require_group.name, 80)),
-      coalesce('Groups of this site: ' || (select string_agg(g.name, ', ' order by g.name) from access.groups g where g.site_id = require_group.site_id),
+      coalesce('Groups of this site: '
+        || (select string_agg(g.name, ', ' order by g.name) from access.groups g where g.site_id = require_group.site_id),
         'This site has no groups yet: access.create_group(site, name).'), 'not_found');
   end if;
   return _id;
@@ -37,7 +38,8 @@ begin
   insert into access.groups (site_id, name, description) values (_site.id, create_group.name, create_group.description)
   on conflict do nothing returning * into _group;
   if _group.id is null then
-    perform rowhouse.fail(409, format('Site %L already has a group %L', _site.name, create_group.name), 'Choose another name.', 'name_taken');
+    perform rowhouse.fail(409, format('Site %L already has a group %L', _site.name, create_group.name), 'Choose another name.',
+      'name_taken');
   end if;
   return _group;
 end
@@ -100,7 +102,8 @@ declare
   _site tenancy.sites := access.require_control(assign_role_to_group.site, '@roles:assign');
   _failing jsonb := access.failing_tests(_site.id);
 begin
-  perform access.save_assignment(_site.id, null, access.require_group(_site.id, assign_role_to_group.name), access.require_role(_site.id, assign_role_to_group.role),
+  perform access.save_assignment(_site.id, null, access.require_group(_site.id, assign_role_to_group.name),
+    access.require_role(_site.id, assign_role_to_group.role),
     assign_role_to_group.valid_from, assign_role_to_group.valid_until, assign_role_to_group.condition);
   perform access.refuse_broken(_site.id, _failing, false);
 end

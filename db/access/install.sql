@@ -43,7 +43,8 @@ declare
 begin
   perform data.drop_policies(build_policies.table_name);
   for _p in
-    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable from jsonb_each(build_policies.predicates)
+    select key as name, value->>'for' as command, value->>'using' as visible, value->>'check' as writable
+    from jsonb_each(build_policies.predicates)
   loop
     execute format('create policy %I on %s for %s to rowhouse_data%s%s', _p.name, build_policies.table_name, _p.command,
       coalesce(' using (' || _p.visible || ')', ''), coalesce(' with check (' || _p.writable || ')', ''));

@@ -4,7 +4,8 @@ create or replace function access.refuse_members(body jsonb, known text[]) retur
 language plpgsql immutable set search_path = '' as $$
 begin
   if jsonb_typeof(body) is distinct from 'object' or exists (select from jsonb_object_keys(body) k where k <> all (known)) then
-    perform rowhouse.fail(400, 'The body is not as it should be', format('An object with %s.', array_to_string(known, ', ')), 'invalid_body');
+    perform rowhouse.fail(400, 'The body is not as it should be', format('An object with %s.', array_to_string(known, ', ')),
+      'invalid_body');
   end if;
 end
 $$;
@@ -60,9 +61,12 @@ declare
   _app text := nullif(left(put_role.role, greatest(length(put_role.role) - length(_name) - 1, 0)), '');
 begin
   if coalesce(definition->>'name', _name) <> _name or coalesce(definition->>'app', _app) is distinct from _app then
-    perform rowhouse.fail(400, 'The role in the body is another than the one in the address', 'Leave name and app out, or repeat them.', 'id_mismatch');
+    perform rowhouse.fail(400, 'The role in the body is another than the one in the address', 'Leave name and app out, or repeat them.',
+      'id_mismatch');
   end if;
-  perform access.define_role(put_role.site, case jsonb_typeof(definition) when 'object' then definition || jsonb_build_object('name', _name) || access.member('app', to_jsonb(_app)) else definition end);
+  perform access.define_role(put_role.site,
+    case jsonb_typeof(definition) when 'object' then definition || jsonb_build_object('name', _name) || access.member('app', to_jsonb(_app))
+    else definition end);
   return access.get_role(put_role.site, put_role.role);
 end
 $$;
@@ -70,7 +74,8 @@ comment on function access.put_role(text, text, jsonb) is 'Creates or replaces t
 
 create or replace function access.described_policy(policy access.policies) returns jsonb
 language sql stable set search_path = '' as $$
-  select access.policy_definition(policy) || jsonb_build_object('policy', access.policy_path(policy), 'version', (policy).version, 'ready_made', (policy).entity_id is not null)
+  select access.policy_definition(policy)
+    || jsonb_build_object('policy', access.policy_path(policy), 'version', (policy).version, 'ready_made', (policy).entity_id is not null)
 $$;
 comment on function access.described_policy(access.policies) is 'A policy as access.define_policy takes it, with what it is called, its version, and whether an entity''s definition asked for it.';
 
@@ -81,7 +86,8 @@ declare
 begin
   return jsonb_build_object('data', (
     select coalesce(jsonb_agg(access.described_policy(p) order by p.scope, p.name), '[]') from access.policies p
-    where p.site_id = _site.id and (list_policies.entity is null or p.id in (select x.id from access.effective_policies(_site.id, list_policies.entity) x))));
+    where p.site_id = _site.id
+      and (list_policies.entity is null or p.id in (select x.id from access.effective_policies(_site.id, list_policies.entity) x))));
 end
 $$;
 comment on function access.list_policies(text, text) is
@@ -91,10 +97,12 @@ create or replace function access.get_policy(site text, policy text) returns jso
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_control(get_policy.site, '@policies:define');
-  _policy jsonb := (select access.described_policy(p) from access.policies p where p.site_id = _site.id and access.policy_path(p) = get_policy.policy);
+  _policy jsonb := (select access.described_policy(p) from access.policies p
+    where p.site_id = _site.id and access.policy_path(p) = get_policy.policy);
 begin
   if _policy is null then
-    perform rowhouse.fail(404, format('Site %L has no policy %L', _site.name, left(get_policy.policy, 80)), 'access.list_policies lists them.', 'not_found');
+    perform rowhouse.fail(404, format('Site %L has no policy %L', _site.name, left(get_policy.policy, 80)),
+      'access.list_policies lists them.', 'not_found');
   end if;
   return _policy;
 end
@@ -108,9 +116,11 @@ declare
   _scope text := left(put_policy.policy, greatest(length(put_policy.policy) - length(_name) - 1, 0));
 begin
   if coalesce(definition->>'name', _name) <> _name or coalesce(definition->>'scope', _scope) <> _scope then
-    perform rowhouse.fail(400, 'The policy in the body is another than the one in the address', 'Leave name and scope out, or repeat them.', 'id_mismatch');
+    perform rowhouse.fail(400, 'The policy in the body is another than the one in the address', 'Leave name and scope out, or repeat them.',
+      'id_mismatch');
   end if;
-  perform access.define_policy(put_policy.site, case jsonb_typeof(definition) when 'object' then definition || jsonb_build_object('name', _name, 'scope', _scope) else definition end);
+  perform access.define_policy(put_policy.site,
+    case jsonb_typeof(definition) when 'object' then definition || jsonb_build_object('name', _name, 'scope', _scope) else definition end);
   return access.get_policy(put_policy.site, put_policy.policy);
 end
 $$;
@@ -135,11 +145,13 @@ begin
   end if;
   return jsonb_build_object('data', (
     select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', a.id, 'account', c.email, 'group', g.name,
-        'role', case when r.is_internal then r.description else access.role_path(r) end, 'valid_from', a.valid_from, 'valid_until', a.valid_until, 'condition', a.condition,
+        'role', case when r.is_internal then r.description else access.role_path(r) end, 'valid_from', a.valid_from, 'valid_until',
+        a.valid_until, 'condition', a.condition,
         'delegated_by', (select d.email from auth.accounts d where d.id = a.delegator_id))) order by c.email, g.name, r.name, a.id), '[]')
     from access.assignments a join access.roles r on r.id = a.role_id
     left join auth.accounts c on c.id = a.account_id left join access.groups g on g.id = a.group_id
-    where a.site_id = _site.id and (_account is null or a.account_id = _account or a.group_id = any (access.member_groups(_site.id, _account)))));
+    where a.site_id = _site.id
+      and (_account is null or a.account_id = _account or a.group_id = any (access.member_groups(_site.id, _account)))));
 end
 $$;
 comment on function access.list_assignments(text, text) is
@@ -152,8 +164,10 @@ declare
 begin
   return jsonb_build_object('data', (
     select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', g.name, 'description', g.description,
-        'members', (select coalesce(jsonb_agg(a.email order by a.email), '[]') from access.group_members m join auth.accounts a on a.id = m.account_id where m.group_id = g.id),
-        'roles', (select coalesce(jsonb_agg(access.role_path(r) order by access.role_path(r)), '[]') from access.assignments s join access.roles r on r.id = s.role_id where s.group_id = g.id))) order by g.name), '[]')
+        'members', (select coalesce(jsonb_agg(a.email order by a.email), '[]') from access.group_members m
+          join auth.accounts a on a.id = m.account_id where m.group_id = g.id),
+        'roles', (select coalesce(jsonb_agg(access.role_path(r) order by access.role_path(r)), '[]') from access.assignments s
+          join access.roles r on r.id = s.role_id where s.group_id = g.id))) order by g.name), '[]')
     from access.groups g where g.site_id = _site.id));
 end
 $$;

@@ -43,7 +43,8 @@ language sql immutable strict parallel safe set search_path = '' as $$
       when 'last' then case when length(value) >= 2 * m[3]::int then right(value, m[3]::int) else '' end
       when 'domain' then case when value ~ '^[^@]+@[^@]+$' then split_part(value, '@', 2) else '' end
     end, m[1]), '' order by n)
-  from regexp_matches(template, '((?:\{(?=first[1-9]\}|last[1-9]\}|domain\})(first|last|domain)([1-9]?)\})|[^{]+|\{)', 'g') with ordinality r (m, n)
+  from regexp_matches(template, '((?:\{(?=first[1-9]\}|last[1-9]\}|domain\})(first|last|domain)([1-9]?)\})|[^{]+|\{)',
+    'g') with ordinality r (m, n)
 $$;
 comment on function access.mask_template(text, text) is
   'A mask by a template: ***-{last4}, {first1}. ***, ***@{domain}. {first1} to {first9} and {last1} to {last9} are as many characters, of a text at least twice as long; {domain} is what follows the @ of an address.';
@@ -57,7 +58,8 @@ comment on function access.is_mask(text) is 'Whether a text names a mask or is a
 -- Of several masks that roles give, the one that says most is shown.
 create or replace function access.mask_rank(mask text) returns int
 language sql immutable parallel safe
-return case mask_rank.mask when 'email' then 2 when 'last_four' then 3 when 'year' then 4 when 'hash' then 5 when 'redact' then 6 when 'null' then 7 else 1 end;
+return case mask_rank.mask when 'email' then 2 when 'last_four' then 3 when 'year' then 4 when 'hash' then 5 when 'redact' then 6
+  when 'null' then 7 else 1 end;
 comment on function access.mask_rank(text) is 'The place of a mask among those that a reader has: templates, email, last_four, year, hash, redact, null. The first is shown.';
 
 -- A mask keeps the type of its column. The key stands in a table that only the view's owner reads: who may call a function
@@ -65,9 +67,12 @@ comment on function access.mask_rank(text) is 'The place of a mask among those t
 create or replace function access.mask_sql(mask text, sql_type text, expression text, site_id uuid) returns text
 language sql immutable parallel safe set search_path = '' as $$
   select case
-    when mask_sql.mask = 'year' and mask_sql.sql_type in ('date', 'timestamptz', 'text') then format('access.mask_year(%s)', mask_sql.expression)
+    when mask_sql.mask = 'year'
+      and mask_sql.sql_type in ('date', 'timestamptz', 'text') then format('access.mask_year(%s)', mask_sql.expression)
     when mask_sql.sql_type <> 'text' or mask_sql.mask = 'null' then 'null::' || mask_sql.sql_type
-    when mask_sql.mask = 'hash' then format('access.mask_hash(%s, (select k.key from access.mask_keys k where k.site_id = %L))', mask_sql.expression, mask_sql.site_id)
+    when mask_sql.mask = 'hash'
+      then format('access.mask_hash(%s, (select k.key from access.mask_keys k where k.site_id = %L))', mask_sql.expression,
+      mask_sql.site_id)
     when mask_sql.mask in ('redact', 'last_four', 'email') then format('access.mask_%s(%s)', mask_sql.mask, mask_sql.expression)
     else format('access.mask_template(%s, %L)', mask_sql.expression, mask_sql.mask)
   end
@@ -89,14 +94,17 @@ comment on function access.default_mask(jsonb) is 'How a property is masked for 
 create or replace function access.mask_violations(schema jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
   select coalesce(jsonb_agg(data.violation(format('/properties/%s/%s', p.key, x.keyword), x.message)->0 order by p.key, x.keyword), '[]')
-  from jsonb_each(case jsonb_typeof(mask_violations.schema->'properties') when 'object' then mask_violations.schema->'properties' else '{}' end) p,
+  from jsonb_each(case jsonb_typeof(mask_violations.schema->'properties') when 'object' then mask_violations.schema->'properties'
+    else '{}' end) p,
     lateral (
       select 'x-pii', 'must be true or false' where p.value ? 'x-pii' and jsonb_typeof(p.value->'x-pii') <> 'boolean'
       union all
       select 'x-mask', 'must be redact, hash, last_four, email, year, null, or a template such as ***-{last4}'
       where p.value ? 'x-mask' and not (jsonb_typeof(p.value->'x-mask') = 'string' and access.is_mask(p.value->>'x-mask'))
       union all
-      select k, 'goes with the property whose other name this is' from unnest(array['x-pii', 'x-mask']) k where p.value ? k and p.value ? 'x-alias'
+      select k, 'goes with the property whose other name this is'
+      from unnest(array['x-pii', 'x-mask']) k
+      where p.value ? k and p.value ? 'x-alias'
     ) x (keyword, message)
   where jsonb_typeof(p.value) = 'object'
 $$;

@@ -46,9 +46,13 @@ language sql immutable set search_path = '' as $$
     when count(*) = 1 then (array_agg(part))[1]
     else jsonb_build_object(case when negated then 'or' else 'and' end, jsonb_agg(part order by k)) end
   from jsonb_each(operators) o (k, v), lateral (select case
-    when k = '$not' then access.normal_condition(jsonb_build_object(normal_operators.name, v), not negated, normal_operators.pointer || '/$not', depth => depth + 1)
-    when name ~ '^\$' or k ~ '^\$' and k not in ('$and', '$or') then access.leaf(normal_operators.name, k, v, negated, normal_operators.pointer || '/' || data.pointer_part(k))
-    else access.normal_condition(jsonb_build_object(k, v), negated, normal_operators.pointer, normal_operators.name || '.', depth + 1) end) x (part)
+    when k = '$not' then access.normal_condition(jsonb_build_object(normal_operators.name, v), not negated,
+      normal_operators.pointer || '/$not', depth => depth + 1)
+    when name ~ '^\$' or k ~ '^\$'
+      and k not in ('$and', '$or')
+      then access.leaf(normal_operators.name, k, v, negated, normal_operators.pointer || '/' || data.pointer_part(k))
+    else access.normal_condition(jsonb_build_object(k, v), negated, normal_operators.pointer, normal_operators.name || '.',
+      depth + 1) end) x (part)
 $$;
 comment on function access.normal_operators(text, jsonb, boolean, text, int) is 'The comparisons of one field in normal form; what is no operator names a field of the object or relation.';
 
@@ -79,11 +83,13 @@ begin
     _negated := not _negated;
   end if;
   if _name ~ '^\$' and access.is_reference(_operand) and _operand #>> '{}' like '$record.%' then
-    _operator := case _operator when '$lt' then '$gt' when '$lte' then '$gte' when '$gt' then '$lt' when '$gte' then '$lte' when '$in' then '$contains' when '$contains' then '$in' else _operator end;
+    _operator := case _operator when '$lt' then '$gt' when '$lte' then '$gte' when '$gt' then '$lt' when '$gte' then '$lte'
+      when '$in' then '$contains' when '$contains' then '$in' else _operator end;
     _name := substr(_operand #>> '{}', 9);
     _operand := to_jsonb(leaf.name);
   end if;
-  return jsonb_build_object('leaf', jsonb_build_object('name', _name, 'operator', _operator, 'operand', _operand, 'negated', _negated, 'pointer', pointer));
+  return jsonb_build_object('leaf', jsonb_build_object('name', _name, 'operator', _operator, 'operand', _operand, 'negated', _negated,
+    'pointer', pointer));
 end
 $$;
 comment on function access.leaf(text, text, jsonb, boolean, text) is
@@ -110,7 +116,8 @@ comment on function access.condition_leaves(jsonb) is 'What each comparison of a
 
 create or replace function access.condition_uses(condition jsonb) returns text[]
 language sql immutable set search_path = '' as $$
-  select coalesce(array_agg(distinct case when n ~ '^\$(account|env)\.|^\$action$' then substring(n from '^\$([a-z]+)') else 'record' end), '{}')
+  select coalesce(array_agg(distinct case when n ~ '^\$(account|env)\.|^\$action$' then substring(n from '^\$([a-z]+)') else 'record' end),
+    '{}')
   from access.condition_leaves(condition) l, unnest(array[l.name, l.reference]) n
   where n is not null
 $$;

@@ -61,7 +61,8 @@ begin
   if coalesce(btrim(parse_condition.text, E' \t\r\n'), '') = '' then
     perform data.refuse_expression('expected a condition, found nothing', 1);
   elsif length(parse_condition.text) > 20000 then
-    perform data.refuse_expression(format('a condition has at most 20,000 characters, this one has %s', length(parse_condition.text)), 20001);
+    perform data.refuse_expression(format('a condition has at most 20,000 characters, this one has %s', length(parse_condition.text)),
+      20001);
   end if;
   _words := access.condition_tokens(parse_condition.text);
   _out := data.parse_operators(_words.tokens, _words.positions, 1, 1, 1);
@@ -78,10 +79,13 @@ create or replace function access.refuse_tree(tree jsonb, expected text) returns
 language plpgsql immutable set search_path = '' as $$
 begin
   perform data.refuse_expression(case
-      when tree->>'operator' in ('+', '-', '*', '/', '%', '||', 'negate') then format('%s computes, and a condition compares', replace(tree->>'operator', 'negate', '-'))
+      when tree->>'operator' in ('+', '-', '*', '/', '%', '||', 'negate')
+        then format('%s computes, and a condition compares', replace(tree->>'operator', 'negate', '-'))
       when tree ? 'function' then format('%s() cannot be used in a condition', left(tree->>'function', 40))
-      else format('expected %s, found %s', expected, case when tree ? 'operator' then 'a comparison' when tree ? 'field' then 'a field' else 'a value' end) end,
-    (tree->>'at')::int, 'Conditions compare fields with values: status in (''draft'', ''review'') and author_id = current_user.id. What has to be computed can be a computed field.');
+      else format('expected %s, found %s', expected,
+        case when tree ? 'operator' then 'a comparison' when tree ? 'field' then 'a field' else 'a value' end) end,
+    (tree->>'at')::int,
+    'Conditions compare fields with values: status in (''draft'', ''review'') and author_id = current_user.id. What has to be computed can be a computed field.');
 end
 $$;
 comment on function access.refuse_tree(jsonb, text) is 'Raises RH400 for a part of a syntax tree that cannot stand where it does, with its position.';
@@ -121,12 +125,14 @@ language plpgsql immutable set search_path = '' as $$
 declare
   _left jsonb := arguments->0;
   _right jsonb := arguments->1;
-  _operator text := case operator when '=' then '$eq' when '!=' then '$ne' when '<' then '$lt' when '<=' then '$lte' when '>' then '$gt' when '>=' then '$gte'
+  _operator text := case operator when '=' then '$eq' when '!=' then '$ne' when '<' then '$lt' when '<=' then '$lte' when '>' then '$gt'
+    when '>=' then '$gte'
     else '$' || operator end;
   _name text;
 begin
   if _left ? 'literal' and _right ? 'field' and operator not in ('in', 'between', 'like', 'ilike') then
-    return access.tree_comparison(case when operator ~ '^<' then replace(operator, '<', '>') else replace(operator, '>', '<') end, jsonb_build_array(_right, _left));
+    return access.tree_comparison(case when operator ~ '^<' then replace(operator, '<', '>') else replace(operator, '>', '<') end,
+      jsonb_build_array(_right, _left));
   elsif '{"type": "null"}' <@ any (array(select jsonb_array_elements(arguments))) then
     perform data.refuse_expression('a comparison with null is never true: write is null or is not null', (_left->>'at')::int);
   end if;
@@ -136,7 +142,8 @@ begin
   elsif operator in ('like', 'ilike') and _right->>'function' = 'contains' then
     return jsonb_build_object(_name, jsonb_build_object('$contains', access.tree_value(_right #> '{arguments,0}')));
   elsif operator <> 'in' then
-    return jsonb_build_object(_name, case _operator when '$eq' then access.tree_value(_right) else jsonb_build_object(_operator, access.tree_value(_right)) end);
+    return jsonb_build_object(_name, case _operator when '$eq' then access.tree_value(_right)
+      else jsonb_build_object(_operator, access.tree_value(_right)) end);
   elsif _right->>'function' = 'cidr' then
     return jsonb_build_object(_name, jsonb_build_object('$cidr', access.tree_value(_right #> '{arguments,0}')));
   elsif _right ? 'field' and jsonb_array_length(arguments) = 2 then
@@ -189,7 +196,8 @@ comment on function access.tree_literal(jsonb) is 'A literal of a syntax tree as
 
 create or replace function access.literal_operand(value jsonb) returns jsonb
 language sql immutable parallel safe
-return case when value #>> '{}' ~ '^\$[A-Za-z]' and jsonb_typeof(value) = 'string' then jsonb_build_object('$literal', value) else value end;
+return case when value #>> '{}' ~ '^\$[A-Za-z]'
+  and jsonb_typeof(value) = 'string' then jsonb_build_object('$literal', value) else value end;
 comment on function access.literal_operand(jsonb) is 'A value as an operand: a text that looks like a reference, $account.id, becomes {"$literal": "$account.id"}.';
 
 create or replace function access.tree_value(tree jsonb) returns jsonb

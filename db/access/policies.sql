@@ -33,22 +33,28 @@ declare
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The policy is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
-      '{"name": "office_hours", "effect": "deny", "entities": ["crm/*"], "actions": ["update"], "condition": "env.weekday in (''sat'', ''sun'')"}', 'invalid_policy', _errors);
+      '{"name": "office_hours", "effect": "deny", "entities": ["crm/*"], "actions": ["update"], "condition": "env.weekday in (''sat'', ''sun'')"}',
+      'invalid_policy', _errors);
   elsif _app is not null then
     perform tenancy.require_app((select s.name from tenancy.sites s where s.id = save_policy.site_id) || '/' || _app);
   end if;
   perform access.save_first_version(p.site_id, 'policy', access.policy_path(p), access.policy_definition(p))
   from access.policies p where p.site_id = save_policy.site_id and p.scope = _scope and p.name = definition->>'name';
   _before := access.policy_entities(save_policy.site_id, definition->>'name');
-  insert into access.policies as p (site_id, scope, name, description, effect, priority, entities, actions, condition, fields, enabled, entity_id)
-  values (save_policy.site_id, _scope, definition->>'name', definition->>'description', definition->>'effect', coalesce((definition->>'priority')::int, 0),
+  insert into access.policies as p (site_id, scope, name, description, effect, priority, entities, actions, condition, fields, enabled,
+    entity_id)
+  values (save_policy.site_id, _scope, definition->>'name', definition->>'description', definition->>'effect',
+    coalesce((definition->>'priority')::int, 0),
     case when strpos(_scope, '/') > 0 then array[_scope] else array(
-      select (access.parse_permission(e || ':read', _app)).entity from jsonb_array_elements_text(coalesce(definition->'entities', '["*"]')) e) end,
+      select (access.parse_permission(e || ':read', _app)).entity
+      from jsonb_array_elements_text(coalesce(definition->'entities', '["*"]')) e) end,
     array(select jsonb_array_elements_text(coalesce(definition->'actions', '["*"]'))),
     coalesce(access.condition_of(save_policy.site_id, definition->'condition', '/condition'), '{}'),
     access.fields_of(definition->'fields', '/fields'), coalesce((definition->>'enabled')::boolean, true), null)
-  on conflict (site_id, scope, name) do update set description = excluded.description, effect = excluded.effect, priority = excluded.priority,
-    entities = excluded.entities, actions = excluded.actions, condition = excluded.condition, fields = excluded.fields, enabled = excluded.enabled,
+  on conflict (site_id, scope, name) do update set description = excluded.description, effect = excluded.effect,
+  priority = excluded.priority,
+    entities = excluded.entities, actions = excluded.actions, condition = excluded.condition, fields = excluded.fields,
+    enabled = excluded.enabled,
     entity_id = excluded.entity_id, version = p.version + 1, updated_at = now()
   returning p.* into _policy;
   perform access.refuse_policy_gains(save_policy.site_id, array[_policy.name], _were);
@@ -81,10 +87,14 @@ declare
   _entities uuid[];
   _were access.policies[] := access.policies_called(remove_policy.site_id, array[remove_policy.name]);
 begin
-  select p.* into _policy from access.policies p where p.site_id = remove_policy.site_id and p.scope = remove_policy.scope and p.name = remove_policy.name;
+  select p.* into _policy
+  from access.policies p
+  where p.site_id = remove_policy.site_id and p.scope = remove_policy.scope and p.name = remove_policy.name;
   if _policy.id is null then
     perform rowhouse.fail(404, format('This site has no policy %L', left(remove_policy.name, 80)),
-      coalesce('Policies: ' || (select string_agg(access.policy_path(p), ', ' order by p.scope, p.name) from access.policies p where p.site_id = remove_policy.site_id), 'There are none yet.'), 'not_found');
+      coalesce('Policies: '
+        || (select string_agg(access.policy_path(p), ', ' order by p.scope, p.name) from access.policies p
+        where p.site_id = remove_policy.site_id), 'There are none yet.'), 'not_found');
   end if;
   perform access.save_first_version(_policy.site_id, 'policy', access.policy_path(_policy), access.policy_definition(_policy));
   _entities := access.policy_entities(_policy.site_id, _policy.name);
@@ -97,13 +107,15 @@ $$;
 comment on function access.remove_policy(uuid, text, text) is 'Deletes a policy and returns the entities for which that has to be put into effect. Internal. RH403 a denial that concerns the caller, RH404.';
 
 create or replace function access.policy_path(policy access.policies) returns text
-language sql immutable set search_path = '' as $$ select case (policy).scope when '' then '' else (policy).scope || '/' end || (policy).name $$;
+language sql immutable set search_path = '' as $$ select case (policy).scope when '' then '' else (policy).scope || '/' end
+  || (policy).name $$;
 comment on function access.policy_path(access.policies) is 'What a policy is called: office_hours, crm/office_hours or crm/posts/office_hours.';
 
 create or replace function access.policy_definition(policy access.policies) returns jsonb
 language sql immutable set search_path = '' as $$
   select jsonb_build_object('name', (policy).name, 'scope', (policy).scope, 'effect', (policy).effect, 'priority', (policy).priority,
-    'entities', to_jsonb((policy).entities), 'actions', to_jsonb((policy).actions), 'condition', (policy).condition, 'enabled', (policy).enabled)
+    'entities', to_jsonb((policy).entities), 'actions', to_jsonb((policy).actions), 'condition', (policy).condition, 'enabled',
+    (policy).enabled)
     || access.member('description', to_jsonb((policy).description)) || access.member('fields', (policy).fields)
 $$;
 comment on function access.policy_definition(access.policies) is 'A policy as access.define_policy takes it.';
@@ -112,7 +124,8 @@ create or replace function access.effective_policies(site_id uuid, entity text) 
 language sql stable set search_path = '' as $$
   select p.* from (
     select distinct on (p.name) p from access.policies p
-    where p.site_id = effective_policies.site_id and p.scope in ('', split_part(effective_policies.entity, '/', 1), effective_policies.entity)
+    where p.site_id = effective_policies.site_id
+      and p.scope in ('', split_part(effective_policies.entity, '/', 1), effective_policies.entity)
     order by p.name, length(p.scope) desc
   ) x (p), lateral (select (x.p).*) p
   where p.enabled and p.entities && access.patterns(effective_policies.entity)
@@ -135,11 +148,14 @@ language sql stable set search_path = '' as $$
   from (
     select '' as pointer, 'must be an object' as message where jsonb_typeof(definition) is distinct from 'object'
     union all
-    select '/' || k.key, 'is not known; a policy has name, scope, effect, priority, entities, actions, condition, fields, enabled and description'
+    select '/' || k.key,
+      'is not known; a policy has name, scope, effect, priority, entities, actions, condition, fields, enabled and description'
     from d, jsonb_object_keys(d) k (key)
     where k.key not in ('name', 'scope', 'effect', 'priority', 'entities', 'actions', 'condition', 'fields', 'enabled', 'description')
     union all
-    select '/name', 'must be up to 60 lower-case letters, digits, _ and -, beginning with a letter' from d where coalesce(d->>'name', '') !~ '^[a-z][a-z0-9_-]{0,60}$'
+    select '/name', 'must be up to 60 lower-case letters, digits, _ and -, beginning with a letter'
+    from d
+    where coalesce(d->>'name', '') !~ '^[a-z][a-z0-9_-]{0,60}$'
     union all
     select '/scope', 'must be empty (the site), an app or app/entity' from d
     where d ? 'scope' and coalesce(d->>'scope', '-') !~ '^([a-z][a-z0-9-]*(/[a-z][a-z0-9_]*)?)?$'
@@ -147,7 +163,8 @@ language sql stable set search_path = '' as $$
     select '/effect', 'must be allow or deny' from d where coalesce(d->>'effect', '') not in ('allow', 'deny')
     union all
     select '/fields/' || k, 'is for what a policy allows; one that denies takes "readable" (fields to hide) and "writable" (fields to lock)'
-    from d, jsonb_object_keys(case jsonb_typeof(d->'fields') when 'object' then d->'fields' else '{}' end) k where d->>'effect' = 'deny' and k in ('masked', 'unmasked')
+    from d, jsonb_object_keys(case jsonb_typeof(d->'fields') when 'object' then d->'fields' else '{}' end) k
+    where d->>'effect' = 'deny' and k in ('masked', 'unmasked')
     union all
     select '/priority', 'must be a whole number' from d where d ? 'priority' and not pg_input_is_valid(coalesce(d->>'priority', ''), 'int')
     union all
@@ -169,7 +186,8 @@ comment on function access.policy_violations(jsonb) is 'What is wrong with the f
 create or replace function access.save_version(site_id uuid, kind text, name text, definition jsonb) returns void
 language sql set search_path = '' as $$
   insert into access.versions (site_id, kind, name, version, definition, created_by)
-  select save_version.site_id, save_version.kind, save_version.name, coalesce(max(v.version), 0) + 1, save_version.definition, auth.account_id()
+  select save_version.site_id, save_version.kind, save_version.name, coalesce(max(v.version), 0) + 1, save_version.definition,
+    auth.account_id()
   from access.versions v where v.site_id = save_version.site_id and v.kind = save_version.kind and v.name = save_version.name
 $$;
 comment on function access.save_version(uuid, text, text, jsonb) is 'Keeps a definition of a role or policy as its next version; null for its end.';
@@ -177,6 +195,7 @@ comment on function access.save_version(uuid, text, text, jsonb) is 'Keeps a def
 create or replace function access.save_first_version(site_id uuid, kind text, name text, definition jsonb) returns void
 language sql set search_path = '' as $$
   select access.save_version(save_first_version.site_id, save_first_version.kind, save_first_version.name, save_first_version.definition)
-  where not exists (select from access.versions v where v.site_id = save_first_version.site_id and v.kind = save_first_version.kind and v.name = save_first_version.name)
+  where not exists (select from access.versions v
+    where v.site_id = save_first_version.site_id and v.kind = save_first_version.kind and v.name = save_first_version.name)
 $$;
 comment on function access.save_first_version(uuid, text, text, jsonb) is 'Keeps what a role or policy was before its first change, where nothing is kept of it yet.';

@@ -45,7 +45,8 @@ comment on function access.my_public_entities() is 'For a request without an acc
 create or replace function access.require_public(entity_id uuid) returns void
 language plpgsql stable security definer set search_path = '' as $$
 begin
-  if not (auth.is_operator() or auth.account_id() is not null or coalesce(require_public.entity_id = any (access.my_public_entities()), false)) then
+  if not (auth.is_operator() or auth.account_id() is not null
+    or coalesce(require_public.entity_id = any (access.my_public_entities()), false)) then
     perform tenancy.refuse_stranger();
   end if;
 end

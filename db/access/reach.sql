@@ -26,7 +26,8 @@ language sql stable set search_path = '' as $$
     and access.permission_conjuncts(held) <@ access.permission_conjuncts(wanted)
     and (held.fields is not distinct from wanted.fields or coalesce(held.fields - 'unmasked', '{}') = '{}' and (
       coalesce(held.fields->'unmasked' ? '*', false)
-      or not coalesce(wanted.fields ? 'masked', false) and coalesce(wanted.fields->'unmasked', '[]') <@ coalesce(held.fields->'unmasked', '[]')))
+      or not coalesce(wanted.fields ? 'masked', false)
+        and coalesce(wanted.fields->'unmasked', '[]') <@ coalesce(held.fields->'unmasked', '[]')))
 $$;
 comment on function access.covers_permission(access.permissions, access.permissions) is
   'Whether who holds one permission can do whatever another allows: the same or a wider one, under no condition that the other has not too.';
@@ -67,7 +68,8 @@ begin
     where r.role_id = role.id and not exists (select from unnest(refuse_escalation.held) h where access.covers_permission(h, p))
     order by p.entity, p.action limit 5) x (p);
   if _more is not null then
-    perform rowhouse.fail(403, format('The role %s would have permissions that you do not hold yourself: %s', access.role_path(role), _more),
+    perform rowhouse.fail(403,
+      format('The role %s would have permissions that you do not hold yourself: %s', access.role_path(role), _more),
       'Ask an owner or admin of the site.', 'forbidden');
   end if;
 end

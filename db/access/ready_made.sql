@@ -5,12 +5,18 @@ language sql immutable parallel safe as $$
   values
     ('public_read', '{"effect": "allow", "actions": ["read"], "description": "Everybody reads, also without logging in."}'::jsonb),
     ('public_create', '{"effect": "allow", "actions": ["create"], "description": "Everybody creates, also without logging in."}'),
-    ('authenticated_read', '{"effect": "allow", "actions": ["read"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site reads."}'),
-    ('authenticated_create', '{"effect": "allow", "actions": ["create"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates."}'),
-    ('authenticated_write', '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates, changes and deletes."}'),
-    ('owner_read', '{"effect": "allow", "actions": ["read"], "condition": {"created_by": "$account.id"}, "description": "Who created a record reads it."}'),
-    ('owner_write', '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"created_by": "$account.id"}, "description": "Every member creates, and changes and deletes what they created."}'),
-    ('owner_only', '{"effect": "deny", "actions": ["read", "update", "delete"], "condition": {"created_by": {"$ne": "$account.id"}}, "description": "Nobody but who created a record gets at it, whatever their roles."}')
+    ('authenticated_read',
+      '{"effect": "allow", "actions": ["read"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site reads."}'),
+    ('authenticated_create',
+      '{"effect": "allow", "actions": ["create"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates."}'),
+    ('authenticated_write',
+      '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates, changes and deletes."}'),
+    ('owner_read',
+      '{"effect": "allow", "actions": ["read"], "condition": {"created_by": "$account.id"}, "description": "Who created a record reads it."}'),
+    ('owner_write',
+      '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"created_by": "$account.id"}, "description": "Every member creates, and changes and deletes what they created."}'),
+    ('owner_only',
+      '{"effect": "deny", "actions": ["read", "update", "delete"], "condition": {"created_by": {"$ne": "$account.id"}}, "description": "Nobody but who created a record gets at it, whatever their roles."}')
 $$;
 comment on function access.ready_made_policies() is 'The rules that an entity''s definition may ask for by name, each as access.define_policy takes it.';
 
@@ -40,7 +46,8 @@ begin
   delete from access.policies p where p.entity_id = entity.id and not coalesce(entity.schema->'x-policies' ? p.name, false);
   insert into access.policies (site_id, scope, name, description, effect, entities, actions, condition, entity_id)
   select entity.site_id, access.entity_path(entity), m.name, m.definition->>'description', m.definition->>'effect',
-    array[access.entity_path(entity)], array(select jsonb_array_elements_text(m.definition->'actions')), coalesce(m.definition->'condition', '{}'), entity.id
+    array[access.entity_path(entity)], array(select jsonb_array_elements_text(m.definition->'actions')),
+    coalesce(m.definition->'condition', '{}'), entity.id
   from access.ready_made_policies() m where entity.schema->'x-policies' ? m.name
   on conflict (site_id, scope, name) do nothing;
   if _were = access.policies_called(entity.site_id, _names) then
@@ -52,7 +59,8 @@ begin
   select string_agg(distinct substring(g.policy from '[^/]*$'), ', ') into _changed
   from access.policy_gains(entity.site_id, _names, _were, true) g;
   if _changed is not null then
-    perform rowhouse.fail(403, format('This definition changes who may do more with records of %s: %s', access.entity_path(entity), _changed),
+    perform rowhouse.fail(403,
+      format('This definition changes who may do more with records of %s: %s', access.entity_path(entity), _changed),
       'Only owners and admins of the site may change x-policies so, or who has the permission @policies:define and what it allows.',
       'forbidden', data.violation('/x-policies', 'cannot be changed so by you'));
   end if;

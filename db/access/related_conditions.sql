@@ -12,7 +12,8 @@ language sql stable set search_path = '' as $$
     join data.entities o on o.id = r.id
     join tenancy.apps a on a.id = o.app_id
     join pg_catalog.pg_policy p on p.polrelid = to_regclass(data.storage_table(o, a.schema_name))
-    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+      and d.refclassid = 'pg_catalog.pg_class'::regclass
     join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'v'
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     join tenancy.apps b on b.schema_name = n.nspname
@@ -34,19 +35,24 @@ declare
   _inner text;
 begin
   if _name !~ '\.' then
-    perform rowhouse.fail(400, format('%s is a relation and is no value to compare with', _name), format('Name a field of the related record: {"%s.name": "…"}.', _name), 'invalid_condition');
+    perform rowhouse.fail(400, format('%s is a relation and is no value to compare with', _name),
+      format('Name a field of the related record: {"%s.name": "…"}.', _name), 'invalid_condition');
   elsif _level > 2 then
-    perform rowhouse.fail(400, 'A condition follows at most 2 relations', 'Keep what rules depend on with the record.', 'invalid_condition');
+    perform rowhouse.fail(400, 'A condition follows at most 2 relations', 'Keep what rules depend on with the record.',
+      'invalid_condition');
   end if;
   _r := data.path_relation(entity.id, _name);
   if access.reaches(_r.id, _root) then
-    perform rowhouse.fail(400, format('The rules of %s would lead back to themselves by %s', (select e.name from data.entities e where e.id = _root), _name),
+    perform rowhouse.fail(400,
+      format('The rules of %s would lead back to themselves by %s', (select e.name from data.entities e where e.id = _root), _name),
       'Records of related entities are read under their own rules: these must not depend on this entity again.', 'recursive_condition');
   end if;
   _key := case when _level > 1 then format('%s.%I', source, _r.own) else (access.stored_field(entity, _r.own, source)).expression end;
-  _inner := access.compile_leaf(leaf || jsonb_build_object('name', _r.rest), (select e from data.entities e where e.id = _r.id), _alias, context || jsonb_build_object('related', _level, 'root', _root));
+  _inner := access.compile_leaf(leaf || jsonb_build_object('name', _r.rest), (select e from data.entities e where e.id = _r.id), _alias,
+    context || jsonb_build_object('related', _level, 'root', _root));
   return (
-    select format('(%sexists (select from %I.%I %s where %s.%I = %s and %s))', case when (leaf->>'negated')::boolean then format('%s is null or ', _key) else '' end,
+    select format('(%sexists (select from %I.%I %s where %s.%I = %s and %s))',
+      case when (leaf->>'negated')::boolean then format('%s is null or ', _key) else '' end,
       a.schema_name, _r.entity, _alias, _alias, _r.other, _key, _inner)
     from tenancy.apps a where a.id = entity.app_id);
 end

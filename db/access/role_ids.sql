@@ -2,13 +2,16 @@
 
 create or replace function access.member_groups(site_id uuid, account_id uuid) returns uuid[]
 language sql stable set search_path = '' as $$
-  select array(select g.group_id from access.group_members g where g.account_id = member_groups.account_id and g.site_id = member_groups.site_id)
+  select array(select g.group_id from access.group_members g
+    where g.account_id = member_groups.account_id and g.site_id = member_groups.site_id)
 $$;
 comment on function access.member_groups(uuid, uuid) is 'The groups of a site that an account is in.';
 
 create or replace function access.group_names(site_id uuid, account_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg(g.name order by g.name), '[]') from access.groups g where g.id = any (access.member_groups(group_names.site_id, group_names.account_id))
+  select coalesce(jsonb_agg(g.name order by g.name), '[]')
+  from access.groups g
+  where g.id = any (access.member_groups(group_names.site_id, group_names.account_id))
 $$;
 comment on function access.group_names(uuid, uuid) is 'The names of the groups of a site that an account is in, as a JSON array.';
 
@@ -50,7 +53,8 @@ comment on function access.roles_of(uuid, uuid) is
 -- asked. An expression, so that it becomes a part of what calls it.
 create or replace function access.role_ids() returns uuid[]
 language sql stable parallel safe
-return case when session_user = 'rowhouse_gateway' and current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
+return case when session_user = 'rowhouse_gateway'
+  and current_setting('rowhouse.roles', true) <> '' then current_setting('rowhouse.roles')::uuid[]
   else access.roles_of(tenancy.site_id(), auth.account_id()) end;
 comment on function access.role_ids() is 'The roles that the account of the claims holds in the site of the claims at this moment.';
 
@@ -59,7 +63,8 @@ language plpgsql stable set search_path = '' as $$
 declare
   _holds boolean;
 begin
-  execute format('select %s', assignment_holds.condition_sql) into _holds using access.subject(assignment_holds.site_id, assignment_holds.account_id), access.env();
+  execute format('select %s', assignment_holds.condition_sql) into _holds
+    using access.subject(assignment_holds.site_id, assignment_holds.account_id), access.env();
   return coalesce(_holds, false);
 end
 $$;

@@ -56,7 +56,8 @@ begin
     perform rowhouse.fail(409, format('Site %L already has a role %L', _site.name, left(create_role.name, 80)),
       'Choose another name, or change it: access.define_role(site, definition).', 'name_taken');
   end if;
-  return access.define_role(create_role.site, jsonb_build_object('name', create_role.name, 'permissions', to_jsonb(create_role.permissions)));
+  return access.define_role(create_role.site,
+    jsonb_build_object('name', create_role.name, 'permissions', to_jsonb(create_role.permissions)));
 end
 $$;
 comment on function access.create_role(text, text, text[]) is
@@ -86,11 +87,16 @@ declare
   _by text;
 begin
   select r.* into _role from access.roles r where r.id = _id;
-  select string_agg(access.role_path(r), ', ') into _by from access.role_parents p join access.roles r on r.id = p.role_id where p.parent_id = _id;
+  select string_agg(access.role_path(r), ', ') into _by
+  from access.role_parents p
+  join access.roles r on r.id = p.role_id
+  where p.parent_id = _id;
   if _role.system then
-    perform rowhouse.fail(409, format('%s is a role that every site has', _role.name), 'Take its permissions or its assignments away instead.', 'system_role');
+    perform rowhouse.fail(409, format('%s is a role that every site has', _role.name),
+      'Take its permissions or its assignments away instead.', 'system_role');
   elsif _by is not null then
-    perform rowhouse.fail(409, format('Other roles inherit from %s: %s', remove_role.role, _by), 'Define them without it first.', 'still_referenced');
+    perform rowhouse.fail(409, format('Other roles inherit from %s: %s', remove_role.role, _by), 'Define them without it first.',
+      'still_referenced');
   end if;
   if _id = any (access.own_roles(remove_role.site_id)) then
     perform access.refuse_own_names(remove_role.site_id, 'roles', format('you hold the role %s', remove_role.role));

@@ -25,7 +25,8 @@ comment on function access.is_of_record(jsonb) is 'Whether a condition of one ke
 
 create or replace function access.conjunction(conditions jsonb[]) returns jsonb
 language sql immutable set search_path = '' as $$
-  select case cardinality(conditions) when 0 then null when 1 then conditions[1] else jsonb_build_object('$and', to_jsonb(array(select c from unnest(conditions) c order by c::text))) end
+  select case cardinality(conditions) when 0 then null when 1 then conditions[1]
+    else jsonb_build_object('$and', to_jsonb(array(select c from unnest(conditions) c order by c::text))) end
 $$;
 comment on function access.conjunction(jsonb[]) is 'The condition that all conditions hold; null for none.';
 
@@ -34,7 +35,8 @@ language sql stable set search_path = '' as $$ select a.name || '/' || (entity).
 comment on function access.entity_path(data.entities) is 'An entity as permissions name it, app/entity.';
 
 create or replace function access.rules_of(entity data.entities)
-returns table (action text, effect text, row_condition jsonb, fields jsonb, subject jsonb, role_ids uuid[], permission_ids uuid[], policy_id uuid)
+returns table (action text, effect text, row_condition jsonb, fields jsonb, subject jsonb, role_ids uuid[], permission_ids uuid[],
+  policy_id uuid)
 language sql stable set search_path = '' as $$
   with path (path) as (select access.entity_path(entity)),
   given as (
@@ -47,13 +49,16 @@ language sql stable set search_path = '' as $$
     from path, access.effective_policies(entity.site_id, path) p, unnest(p.actions) a
   ),
   each as (
-    select x.action, g.effect, case when g.own and x.action <> 'create' then access.both_conditions(g.condition, '{"created_by": "$account.id"}') else g.condition end as condition,
+    select x.action, g.effect,
+      case when g.own and x.action <> 'create' then access.both_conditions(g.condition, '{"created_by": "$account.id"}')
+      else g.condition end as condition,
       access.fields_for(x.action, g.fields, entity.schema) as fields, g.role_id, g.permission_id, g.policy_id, g.is_plain
     from given g, unnest(case g.actions when '*' then array['create', 'read', 'update', 'delete'] else array[g.actions] end) x (action)
     -- A deny of fields says nothing of the record.
     where g.effect = 'allow' or g.fields is null or access.fields_for(x.action, g.fields, entity.schema) is not null
   )
-  select e.action, e.effect, access.conjunction(s.of_row), e.fields, access.conjunction(s.of_subject), array_agg(distinct e.role_id) filter (where e.role_id is not null),
+  select e.action, e.effect, access.conjunction(s.of_row), e.fields, access.conjunction(s.of_subject),
+    array_agg(distinct e.role_id) filter (where e.role_id is not null),
     array_agg(e.permission_id) filter (where e.permission_id is not null), e.policy_id
   from each e, lateral (
     select coalesce(array_agg(c.value order by c.value::text) filter (where c.is_of_row), '{}') as of_row,
@@ -68,7 +73,8 @@ comment on function access.rules_of(data.entities) is
 
 create or replace function access.protects_fields(schema jsonb) returns boolean
 language sql immutable set search_path = '' as $$
-  select jsonb_path_exists(protects_fields.schema, '$.properties.*."x-pii" ? (@ == true)') or jsonb_path_exists(protects_fields.schema, '$.properties.*."x-mask"')
+  select jsonb_path_exists(protects_fields.schema, '$.properties.*."x-pii" ? (@ == true)')
+    or jsonb_path_exists(protects_fields.schema, '$.properties.*."x-mask"')
 $$;
 comment on function access.protects_fields(jsonb) is 'Whether an entity''s schema marks a property with x-pii or x-mask.';
 
@@ -85,12 +91,15 @@ begin
     return true;
   end if;
   select coalesce(
-    (select format('the policy %s', access.policy_path(p)) from access.policies p where p.id = applies_to.policy_id and _path = any (p.entities)),
+    (select format('the policy %s', access.policy_path(p)) from access.policies p
+      where p.id = applies_to.policy_id and _path = any (p.entities)),
     (select format('the role %s', access.role_path(r)) from access.permissions p join access.roles r on r.id = p.role_id
       where p.id = any (applies_to.permission_ids) and p.entity = _path limit 1)) into _by;
   if _by is not null then
-    perform rowhouse.fail(409, format('%s of %s has a condition that does not fit %s: %s %s', upper(left(_by, 1)) || substr(_by, 2), 'this site', _path,
-      _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'Change that condition, or keep the field.', 'condition_does_not_fit', _errors);
+    perform rowhouse.fail(409,
+      format('%s of %s has a condition that does not fit %s: %s %s', upper(left(_by, 1)) || substr(_by, 2), 'this site', _path,
+      _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'Change that condition, or keep the field.', 'condition_does_not_fit',
+      _errors);
   end if;
   return false;
 end
@@ -112,7 +121,9 @@ begin
     and exists (select from access.rule_sources s where s.entity_id = entity.id and s.policy_id = p.id)
   limit 1;
   if found then
-    perform rowhouse.fail(409, format('The policy %s would no longer protect %s: %s %s', _policy, access.entity_path(entity), _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+    perform rowhouse.fail(409,
+      format('The policy %s would no longer protect %s: %s %s', _policy, access.entity_path(entity), _errors #>> '{0,pointer}',
+      _errors #>> '{0,message}'),
       'Keep the field, or first define a policy of the same name in the scope of this entity.', 'condition_does_not_fit', _errors);
   end if;
 end
@@ -149,7 +160,8 @@ begin
   ),
   rules as (
     insert into access.rules (entity_id, site_id, action, effect, number, row_condition, fields)
-    select distinct on (f.action, f.effect, f.number) entity.id, entity.site_id, f.action, f.effect, f.number, f.row_condition, f.fields from found f
+    select distinct on (f.action, f.effect, f.number) entity.id, entity.site_id, f.action, f.effect, f.number, f.row_condition, f.fields
+    from found f
   )
   insert into access.rule_sources (entity_id, site_id, action, effect, number, subject, role_ids, permission_ids, policy_id)
   select entity.id, entity.site_id, f.action, f.effect, f.number, f.subject, f.role_ids, f.permission_ids, f.policy_id from found f;

@@ -19,7 +19,8 @@ end
 $$;
 comment on function access.path_field(uuid, text) is 'The field that a path (company.city) ends in, and the entity that has it. RH400 for a relation to many.';
 
-create or replace function access.filter_fields(entity_id uuid, filter jsonb, depth int default 0) returns table (target_id uuid, field text)
+create or replace function access.filter_fields(entity_id uuid, filter jsonb, depth int default 0)
+  returns table (target_id uuid, field text)
 language plpgsql stable set search_path = '' as $$
 declare
   _key text;
@@ -35,7 +36,9 @@ begin
     _first := split_part(_key, '.', 1);
     _rest := substr(_key, length(_first) + 2);
     if _key in ('$and', '$or') then
-      return query select x.* from jsonb_array_elements(case jsonb_typeof(_value) when 'array' then _value else '[]' end) f, access.filter_fields(filter_fields.entity_id, f, depth + 1) x;
+      return query select x.*
+        from jsonb_array_elements(case jsonb_typeof(_value) when 'array' then _value else '[]' end) f,
+        access.filter_fields(filter_fields.entity_id, f, depth + 1) x;
     elsif _key in ('$not', '$some', '$every', '$none') then
       return query select * from access.filter_fields(filter_fields.entity_id, _value, depth + 1);
     elsif _key like '$%' then
@@ -49,7 +52,8 @@ begin
         return query values (filter_fields.entity_id, _r.own), (filter_fields.entity_id, _first), (_r.id, _r.other);
         return query select l.entity_id, l.field from data.links l join data.entities s on s.id = l.entity_id
           where l.entity_id in (filter_fields.entity_id, _r.id) and data.link_view(s.name, l.field) = _r.link;
-        return query select * from access.filter_fields(_r.id, case _rest when '' then _value else jsonb_build_object(_rest, _value) end, depth + 1);
+        return query select *
+          from access.filter_fields(_r.id, case _rest when '' then _value else jsonb_build_object(_rest, _value) end, depth + 1);
       end if;
     end if;
   end loop;
@@ -61,12 +65,14 @@ create or replace function access.query_fields(entity_id uuid, shape jsonb) retu
 language sql stable set search_path = '' as $$
   select f.* from access.filter_fields(query_fields.entity_id, shape->'filter') f
   union
-  select f.* from jsonb_array_elements(case when shape ?| array['group', 'aggregate'] then '[]' else data.normalize_sort(shape->'sort') end) s,
+  select f.*
+  from jsonb_array_elements(case when shape ?| array['group', 'aggregate'] then '[]' else data.normalize_sort(shape->'sort') end) s,
     access.path_field(query_fields.entity_id, s->>'field') f where s->>'field' not in ('_rank', 'entity')
   union
   select f.* from data.group_terms(shape->'group', null) g, access.path_field(query_fields.entity_id, g.path) f where g.path <> 'entity'
   union
-  select f.* from (select a.path from data.aggregate_terms(shape->'aggregate') a where shape->'aggregate' is not null and a.path is not null and a.path <> 'entity') a,
+  select f.* from (select a.path from data.aggregate_terms(shape->'aggregate') a
+    where shape->'aggregate' is not null and a.path is not null and a.path <> 'entity') a,
     access.path_field(query_fields.entity_id, a.path) f
 $$;
 comment on function access.query_fields(uuid, jsonb) is 'The fields that a valid query filters, sorts, groups and computes by, with the entities that have them. RH400.';
@@ -79,7 +85,8 @@ language sql stable security definer set search_path = '' as $$
     select q.target_id, array_agg(distinct r.field order by r.field) as fields
     from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
     join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
-    where not shape ? '_share' and r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
+    where not shape ? '_share' and r.field = q.field
+      and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
     group by q.target_id
   ) x
 $$;
@@ -90,14 +97,17 @@ comment on function access.seen_condition(uuid, jsonb, text) is
 -- the column itself, and which nobody can read who does not see that field in full.
 create or replace function access.seen_view(entity data.entities, schema_name text, field text) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select case when seen_view.field is not null then format('%I.%I', seen_view.schema_name, data.object_name(entity.name || '__seen', seen_view.field)) end
+  select case when seen_view.field is not null
+    then format('%I.%I', seen_view.schema_name, data.object_name(entity.name || '__seen', seen_view.field)) end
 $$;
 comment on function access.seen_view(data.entities, text, text) is 'The view of an entity for those who see a field in full, as SQL; null for no field.';
 
 create or replace function access.seen_view_fields(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
   select array(
-    select r.field from access.restricted(entity, access.field_shows(entity)) r join data.fields f on f.entity_id = (entity).id and f.name = r.field
+    select r.field
+    from access.restricted(entity, access.field_shows(entity)) r
+    join data.fields f on f.entity_id = (entity).id and f.name = r.field
     where not data.is_virtual(f.schema) and (f.is_unique or f.schema->'x-index' = 'true' or f.schema ? 'x-relation'
       or r.field in (select ltrim(n #>> '{}', '-') from jsonb_path_query((entity).schema, '$."x-unique"[*][*]') n)
       or r.field in (select ltrim(n #>> '{}', '-') from jsonb_path_query((entity).schema, '$."x-indexes"[*]."fields"[*]') n)) order by 1)
@@ -110,7 +120,8 @@ declare
   _view text;
 begin
   for _view in select c.oid::regclass::text from pg_catalog.pg_class c
-    where c.relnamespace = to_regnamespace(quote_ident(drop_seen_views.schema_name)) and c.relkind = 'v' and starts_with(c.relname, entity.name || '__seen_')
+    where c.relnamespace = to_regnamespace(quote_ident(drop_seen_views.schema_name)) and c.relkind = 'v'
+      and starts_with(c.relname, entity.name || '__seen_')
       and format('%I.%I', drop_seen_views.schema_name, c.relname) <> all (drop_seen_views.but)
   loop
     execute format('drop view %s', _view);
@@ -138,13 +149,15 @@ declare
   _field text;
   _view text;
 begin
-  perform access.drop_seen_views(entity, build_seen_views.schema_name, array(select access.seen_view(entity, build_seen_views.schema_name, f) from unnest(_fields) f));
+  perform access.drop_seen_views(entity, build_seen_views.schema_name,
+    array(select access.seen_view(entity, build_seen_views.schema_name, f) from unnest(_fields) f));
   foreach _field in array _fields loop
     _view := access.seen_view(entity, build_seen_views.schema_name, _field);
     -- Asked while it is planned, too: what EXPLAIN estimates tells of the values.
     execute format('create or replace view %s as select %s from %s t
       where (select access.require_seen(%4$L, %5$L)) and access.plan_seen(%4$L, %5$L)', _view, (
-      select string_agg(case x.name when _field then v.expression else x.expression end || ' as ' || quote_ident(x.name), ', ' order by x.place)
+      select string_agg(case x.name when _field then v.expression else x.expression end || ' as ' || quote_ident(x.name), ', '
+        order by x.place)
       from data.placed_columns(entity, 't', 'linked') x join data.view_columns(entity, 't') v using (name)),
       data.storage_table(entity, build_seen_views.schema_name), entity.id, array[_field]);
     execute format('alter view %s owner to rowhouse_data', _view);
@@ -160,7 +173,9 @@ language sql stable security definer set search_path = '' as $$
   select f
   from unnest(case when shape ? '_share' then '{}' else access.seen_view_fields(entity) end) f
   join lateral (
-    select 1 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
+    select 1
+    from data.filter_conditions(source_field.shape->'filter') c
+    where c.field = f and not c.is_alternative and c.operator in ('$eq', '$in')
     union all select 2 from data.filter_conditions(source_field.shape->'filter') c where c.field = f and not c.is_alternative
     union all select 3 from jsonb_array_elements(data.normalize_sort(source_field.shape->'sort')) s where s->>'field' = f
     order by 1 limit 1) p (place) on true
@@ -179,8 +194,12 @@ begin
     return true;
   end if;
   execute format('select (%s) and not (%s)', access.bits_sql(_entity, 'read', 'allow', array(
-      select 1 union select r.number from access.rules r where r.entity_id = _entity.id and r.action = 'read' and r.effect = 'allow' and r.row_condition is null), 't', true),
-    coalesce((select string_agg(format('%s(''read'', %s) <> 0', access.rights_function(_entity), -w), ' or ') from unnest(access.words(_entity, 'read', 'deny')) w), 'false'))
+      select 1
+      union select r.number
+      from access.rules r
+      where r.entity_id = _entity.id and r.action = 'read' and r.effect = 'allow' and r.row_condition is null), 't', true),
+    coalesce((select string_agg(format('%s(''read'', %s) <> 0', access.rights_function(_entity), -w), ' or ')
+      from unnest(access.words(_entity, 'read', 'deny')) w), 'false'))
   into _sees;
   return _sees;
 end

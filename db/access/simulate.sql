@@ -13,13 +13,15 @@ declare
   _failing_after jsonb;
   _entities uuid[];
 begin
-  if simulate.accounts is null or simulate.records is null or simulate.accounts not between 1 and 1000 or simulate.records not between 1 and 1000 then
+  if simulate.accounts is null or simulate.records is null or simulate.accounts not between 1 and 1000
+    or simulate.records not between 1 and 1000 then
     perform rowhouse.fail(400, 'accounts and records are from 1 to 1000', null, 'invalid_max');
   elsif jsonb_typeof(simulate.change) is distinct from 'object' or (select count(*) <> 1 from jsonb_object_keys(simulate.change))
     or not simulate.change ?| array['policy', 'role', 'drop_policy', 'drop_role', 'assign', 'revoke']
   then
     perform rowhouse.fail(400, 'A change is one of policy, role, drop_policy, drop_role, assign and revoke',
-      '{"policy": {…}}, {"role": {…}}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email": "ann@acme.test", "role": "editor"}}, {"revoke": {"email", "role"}}', 'invalid_change');
+      '{"policy": {…}}, {"role": {…}}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email": "ann@acme.test", "role": "editor"}}, {"revoke": {"email", "role"}}',
+      'invalid_change');
   end if;
   perform access.lock_model(_site.id);
   _subjects := access.sampled_accounts(_site.id, simulate.change, simulate.accounts);
@@ -27,7 +29,8 @@ begin
   begin
     _entities := access.make_change(_site.id, simulate.change);
     perform access.save_rules(e) from data.entities e where e.id = any (_entities) order by e.id;
-    _compared := array(select e.id from data.entities e where e.id = any (_compared || access.changed_entities(_site.id, simulate.change) || _entities) order by e.id limit 20);
+    _compared := array(select e.id from data.entities e
+      where e.id = any (_compared || access.changed_entities(_site.id, simulate.change) || _entities) order by e.id limit 20);
     _after := access.standing(_subjects, _compared, simulate.records);
     _failing_after := access.failing_tests(_site.id);
     raise exception 'taken back' using errcode = 'RH002'; -- as data.try_definition does
@@ -37,8 +40,10 @@ begin
   _failing := access.failing_tests(_site.id);
   _before := access.standing(_subjects, _compared, simulate.records);
   return jsonb_build_object('changes', access.standing_diff(_before, _after), 'fields', access.fields_diff(_before, _after),
-    'breaks', (select coalesce(jsonb_agg(t), '[]') from jsonb_array_elements(_failing_after) t where not exists (select from jsonb_array_elements(_failing) f where f->>'test' = t->>'test')),
-    'looked_at', jsonb_build_object('accounts', jsonb_array_length(_subjects), 'of_accounts', 1 + (select count(*) from tenancy.site_members m where m.site_id = _site.id),
+    'breaks', (select coalesce(jsonb_agg(t), '[]') from jsonb_array_elements(_failing_after) t
+      where not exists (select from jsonb_array_elements(_failing) f where f->>'test' = t->>'test')),
+    'looked_at', jsonb_build_object('accounts', jsonb_array_length(_subjects),
+      'of_accounts', 1 + (select count(*) from tenancy.site_members m where m.site_id = _site.id),
       'entities', cardinality(_compared), 'records_of_an_entity', simulate.records));
 end
 $$;
@@ -55,12 +60,14 @@ comment on function access.change_role(uuid, jsonb) is 'The role that a change i
 create or replace function access.changed_entities(site_id uuid, change jsonb) returns uuid[]
 language sql stable set search_path = '' as $$
   select case when change ?| array['policy', 'drop_policy']
-    then access.policy_entities(changed_entities.site_id, coalesce(change #>> '{policy,name}', regexp_replace(change->>'drop_policy', '^.*/', '')))
+    then access.policy_entities(changed_entities.site_id,
+      coalesce(change #>> '{policy,name}', regexp_replace(change->>'drop_policy', '^.*/', '')))
     else (
       select coalesce(array_agg(distinct e.id), '{}')
       from access.held_roles h join access.permissions p on p.role_id = h.held_id
       join tenancy.apps a on a.site_id = p.site_id join data.entities e on e.app_id = a.id
-      where h.role_id = access.change_role(changed_entities.site_id, change) and p.entity = any (access.patterns(a.name || '/' || e.name))) end
+      where h.role_id = access.change_role(changed_entities.site_id, change)
+        and p.entity = any (access.patterns(a.name || '/' || e.name))) end
 $$;
 comment on function access.changed_entities(uuid, jsonb) is 'The entities that a change of the rules may concern, as these are now.';
 
@@ -78,13 +85,15 @@ begin
   elsif change ? 'drop_role' then
     return access.remove_role(make_change.site_id, change->>'drop_role');
   elsif change ? 'drop_policy' then
-    return access.remove_policy(make_change.site_id, regexp_replace(change->>'drop_policy', '^.*/', ''), coalesce(substring(change->>'drop_policy' from '^(.*)/'), ''));
+    return access.remove_policy(make_change.site_id, regexp_replace(change->>'drop_policy', '^.*/', ''),
+      coalesce(substring(change->>'drop_policy' from '^(.*)/'), ''));
   end if;
   _account := access.require_member_account(make_change.site_id, _terms->>'email');
   _role := access.require_role(make_change.site_id, _terms->>'role');
   if change ? 'assign' then
     insert into access.assignments (site_id, account_id, role_id) values (make_change.site_id, _account, _role)
-    on conflict on constraint assignments_account_id_group_id_site_id_role_id_key do update set valid_from = null, valid_until = null, condition = null, condition_sql = null;
+    on conflict on constraint assignments_account_id_group_id_site_id_role_id_key do update set valid_from = null, valid_until = null,
+    condition = null, condition_sql = null;
   else
     delete from access.assignments a where a.site_id = make_change.site_id and a.account_id = _account and a.role_id = _role;
   end if;
@@ -100,7 +109,8 @@ declare
     where m.site_id = require_member_account.site_id and a.email = lower(require_member_account.email) and a.deleted_at is null);
 begin
   if _id is null then
-    perform rowhouse.fail(404, format('%s is not a member of this site', coalesce(left(require_member_account.email, 80), 'nobody')), 'Add them first: tenancy.add_member(site, email, role).', 'not_found');
+    perform rowhouse.fail(404, format('%s is not a member of this site', coalesce(left(require_member_account.email, 80), 'nobody')),
+      'Add them first: tenancy.add_member(site, email, role).', 'not_found');
   end if;
   return _id;
 end

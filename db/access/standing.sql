@@ -14,7 +14,8 @@ declare
   _account jsonb;
   _one jsonb;
 begin
-  select coalesce(jsonb_agg(jsonb_build_object('site', e.site_id, 'path', access.entity_path(e), 'sql', access.standing_sql(e, standing.records))), '[]') into _entities
+  select coalesce(jsonb_agg(jsonb_build_object('site', e.site_id, 'path', access.entity_path(e),
+    'sql', access.standing_sql(e, standing.records))), '[]') into _entities
   from data.entities e where e.id = any (standing.entity_ids);
   for _subject in select s.* from jsonb_to_recordset(standing.subjects) s (id uuid, email text) loop
     for _e in select e.* from jsonb_to_recordset(_entities) e (site uuid, path text, sql text) loop
@@ -44,13 +45,16 @@ create or replace function access.predicates(entity data.entities, actions text[
 returns table (action text, in_general text, of_row text)
 language sql stable set search_path = '' as $$
   with source as (
-    select s.action, s.effect, '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true' as holds,
-      case when r.row_condition is not null then format('(%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
+    select s.action, s.effect,
+      '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true' as holds,
+      case when r.row_condition is not null
+        then format('(%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
     from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
     where s.entity_id = (entity).id and s.action = any (predicates.actions) and (s.effect = 'allow' or r.fields is null)
   ),
   predicate as (
-    select a.action, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), a.action) as plain,
+    select a.action, format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity),
+      a.action) as plain,
       access.any_of(array_agg(s.holds || coalesce(' and ' || s.fits, '')) filter (where s.effect = 'allow')) as allows,
       access.any_of(array_agg(s.holds || coalesce(' and ' || s.fits, '')) filter (where s.effect = 'deny')) as denies,
       access.any_of(array_agg(s.holds) filter (where s.effect = 'allow')) as may,
@@ -60,7 +64,8 @@ language sql stable set search_path = '' as $$
     from unnest(predicates.actions) a (action) left join source s using (action) group by a.action
   )
   select p.action,
-    format('case when %s or not (%s or %s) then ''deny'' when %s then ''depends'' when %s or %s then ''allow'' else ''depends'' end', p.denies_all, p.plain, p.may, p.denies_some, p.plain, p.may_all),
+    format('case when %s or not (%s or %s) then ''deny'' when %s then ''depends'' when %s or %s then ''allow'' else ''depends'' end',
+      p.denies_all, p.plain, p.may, p.denies_some, p.plain, p.may_all),
     format('((%s or %s) and not %s)', p.plain, p.allows, p.denies)
   from predicate p
 $$;
@@ -126,9 +131,11 @@ comment on function access.standing_fields(data.entities) is
 drop function if exists access.standing_diff(jsonb, jsonb);
 create or replace function access.standing_diff(before jsonb, after jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(b.key, ' ', 1), ''), 'entity', split_part(b.key, ' ', 2), 'action', x.action)
+  select coalesce(jsonb_agg(jsonb_build_object('account', nullif(split_part(b.key, ' ', 1), ''), 'entity', split_part(b.key, ' ', 2),
+    'action', x.action)
     || case x.action when 'create' then jsonb_build_object('before', x.b, 'after', x.a) else jsonb_build_object(
-      'gained', (select count(*) from jsonb_array_elements(x.a) r where not x.b @> r), 'lost', (select count(*) from jsonb_array_elements(x.b) r where not x.a @> r)) end
+      'gained', (select count(*) from jsonb_array_elements(x.a) r where not x.b @> r), 'lost',
+      (select count(*) from jsonb_array_elements(x.b) r where not x.a @> r)) end
     order by b.key, x.action), '[]')
   from jsonb_each(standing_diff.before) b,
     lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value - 'fields') k) x

@@ -38,7 +38,8 @@ begin
   for _of in
     select e as entity, p.action, p.in_general, p.of_row
     from (select t.entity_id, array_agg(distinct t.action) as actions from access.tests t
-      where t.site_id = failing_tests.site_id and (failing_tests.entity_id is null or t.entity_id = failing_tests.entity_id) and (failing_tests.app_id is null or t.app_id = failing_tests.app_id)
+      where t.site_id = failing_tests.site_id and (failing_tests.entity_id is null or t.entity_id = failing_tests.entity_id)
+        and (failing_tests.app_id is null or t.app_id = failing_tests.app_id)
       group by t.entity_id) x
     join data.entities e on e.id = x.entity_id, lateral access.predicates(e, x.actions) p
   loop
@@ -46,7 +47,8 @@ begin
       if not access.passes(_test, _of.entity, _of.in_general, _of.of_row) then
         _r := access.run_test(_test);
         if _r.outcome <> _test.expected then
-          _out := _out || jsonb_build_object('test', access.test_path(_test), 'expected', _test.expected, 'outcome', _r.outcome, 'because', _r.because);
+          _out := _out || jsonb_build_object('test', access.test_path(_test), 'expected', _test.expected, 'outcome', _r.outcome,
+            'because', _r.because);
         end if;
       end if;
     end loop;
@@ -77,7 +79,8 @@ begin
         select string_agg(b->>'test', ', ') from (select b from jsonb_array_elements(_broken) b limit 10) x (b))),
       'Change the tests first, or force it: force => true; for definitions of entities and roles of groups set rowhouse.break_tests = ''on''.',
       'breaks_tests', (
-      select jsonb_agg(jsonb_build_object('pointer', '/tests/' || replace(b->>'test', '/', '~1'), 'message', format('expected %s, and it would be %s%s', b->>'expected', b->>'outcome',
+      select jsonb_agg(jsonb_build_object('pointer', '/tests/' || replace(b->>'test', '/', '~1'),
+        'message', format('expected %s, and it would be %s%s', b->>'expected', b->>'outcome',
         -- Who may define roles may not know policies.
         case when access.may_ask(refuse_broken.site_id) then ': ' || (b->>'because') else '' end))) from jsonb_array_elements(_broken) b));
   end if;

@@ -21,7 +21,8 @@ declare
 begin
   delete from access.tests t where t.app_id = _app.id and t.name = drop_test.name;
   if not found then
-    perform rowhouse.fail(404, format('The app %s has no test %L', _app.name, left(drop_test.name, 80)), 'access.tests lists them.', 'not_found');
+    perform rowhouse.fail(404, format('The app %s has no test %L', _app.name, left(drop_test.name, 80)), 'access.tests lists them.',
+      'not_found');
   end if;
 end
 $$;
@@ -35,7 +36,8 @@ declare
   _failing jsonb := access.failing_tests(_site.id, null, _app.id);
 begin
   return jsonb_build_object('passed', (select count(*) from access.tests t where t.app_id = _app.id) - jsonb_array_length(_failing),
-    'failed', (select coalesce(jsonb_agg((f - 'test') || jsonb_build_object('name', substr(f->>'test', length(_app.name) + 2)) order by f->>'test'), '[]') from jsonb_array_elements(_failing) f));
+    'failed', (select coalesce(jsonb_agg((f - 'test') || jsonb_build_object('name', substr(f->>'test', length(_app.name) + 2))
+      order by f->>'test'), '[]') from jsonb_array_elements(_failing) f));
 end
 $$;
 comment on function access.test(text) is
@@ -47,7 +49,8 @@ comment on function access.test_path(access.tests) is 'What a test is called wit
 
 create or replace function access.test_result(test access.tests) returns jsonb
 language sql set search_path = '' as $$
-  select jsonb_build_object('test', access.test_path(test), 'expected', (test).expected, 'outcome', r.outcome, 'because', r.because) from access.run_test(test) r
+  select jsonb_build_object('test', access.test_path(test), 'expected', (test).expected, 'outcome', r.outcome, 'because', r.because)
+  from access.run_test(test) r
 $$;
 comment on function access.test_result(access.tests) is 'What came of a test: {test, expected, outcome, because}. Internal.';
 
@@ -103,7 +106,8 @@ begin
   _roles := case when _subject is null then access.roles_of(entity.site_id, _id) else access.imagined_roles(entity.site_id, _subject) end;
   _account := case when _subject is null then access.account() else access.imagined_account(_roles, _subject) end;
   execute case when test.record is null then format('select %s from (select $1 as _roles, $2 as _account, $3 as _env) s', passes.in_general)
-    else format('select case when %s then ''allow'' else ''deny'' end from (select $1 as _roles, $2 as _account, $3 as _env) s, %s t', passes.of_row,
+    else format('select case when %s then ''allow'' else ''deny'' end from (select $1 as _roles, $2 as _account, $3 as _env) s, %s t',
+      passes.of_row,
       access.record_source(entity, access.record_of(test.record, _account))) end
   into _outcome using _roles, _account, access.env();
   perform access.claim(_before);
@@ -119,7 +123,8 @@ language sql immutable set search_path = '' as $$
   with t (t) as (select case jsonb_typeof(test) when 'object' then test else '{}' end)
   select coalesce(jsonb_agg(jsonb_build_object('pointer', x.pointer, 'message', x.message) order by x.pointer), '[]')
   from (
-    select '' as pointer, 'must be an object of at most 100,000 characters' as message where jsonb_typeof(test) is distinct from 'object' or length(test::text) > 100000
+    select '' as pointer, 'must be an object of at most 100,000 characters' as message
+    where jsonb_typeof(test) is distinct from 'object' or length(test::text) > 100000
     union all
     select '/' || left(k, 80), 'is not known; a test has name, account, entity, action, record and expected' from t, jsonb_object_keys(t) k
     where k not in ('name', 'account', 'entity', 'action', 'record', 'expected')
@@ -130,16 +135,22 @@ language sql immutable set search_path = '' as $$
     select '/account', 'must be an email, null, or {"roles": [names], "groups": [names], "attributes": {}, "email"}' from t
     where not case jsonb_typeof(coalesce(t->'account', 'null')) when 'null' then true when 'string' then true
       when 'object' then (t->'account') - 'roles' - 'groups' - 'attributes' - 'email' = '{}'
-        and not exists (select from unnest(array['roles', 'groups']) k where t->'account' ? k and (jsonb_typeof(t->'account'->k) <> 'array' or jsonb_path_exists(t->'account'->k, 'strict $[*] ? (@.type() != "string")')))
-        and coalesce(jsonb_typeof(t->'account'->'attributes'), 'object') = 'object' and coalesce(jsonb_typeof(t->'account'->'email'), 'string') = 'string'
+        and not exists (select from unnest(array['roles', 'groups']) k
+          where t->'account' ? k
+          and (jsonb_typeof(t->'account'->k) <> 'array' or jsonb_path_exists(t->'account'->k, 'strict $[*] ? (@.type() != "string")')))
+        and coalesce(jsonb_typeof(t->'account'->'attributes'), 'object') = 'object'
+          and coalesce(jsonb_typeof(t->'account'->'email'), 'string') = 'string'
       else false end
     union all
     select '/entity', 'must be the name of an entity of the app' from t where jsonb_typeof(t->'entity') is distinct from 'string'
     union all
-    select '/action', 'must be create, read, update or delete' from t where coalesce(t->>'action', '') not in ('create', 'read', 'update', 'delete')
+    select '/action', 'must be create, read, update or delete'
+    from t
+    where coalesce(t->>'action', '') not in ('create', 'read', 'update', 'delete')
     union all
     select '/record', 'must be an id, or an object of values' from t
-    where not case jsonb_typeof(coalesce(t->'record', 'null')) when 'null' then true when 'object' then true when 'string' then pg_input_is_valid(t->>'record', 'uuid') else false end
+    where not case jsonb_typeof(coalesce(t->'record', 'null')) when 'null' then true when 'object' then true
+      when 'string' then pg_input_is_valid(t->>'record', 'uuid') else false end
     union all
     select '/expected', 'must be allow or deny' from t where coalesce(t->>'expected', '') not in ('allow', 'deny')
   ) x
@@ -156,16 +167,20 @@ declare
 begin
   if _errors <> '[]' then
     perform rowhouse.fail(400, format('The test is not valid: %s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
-      '{"name": "authors see their drafts", "account": {"roles": ["author"]}, "entity": "posts", "action": "read", "record": {"status": "draft", "created_by": "$account.id"}, "expected": "allow"}', 'invalid_test', _errors);
+      '{"name": "authors see their drafts", "account": {"roles": ["author"]}, "entity": "posts", "action": "read", "record": {"status": "draft", "created_by": "$account.id"}, "expected": "allow"}',
+      'invalid_test', _errors);
   elsif _entity is null then
-    perform rowhouse.fail(404, format('The app %s has no entity %L', (save_test.app).name, left(save_test.test->>'entity', 80)), 'entity is its name without the app.', 'not_found');
+    perform rowhouse.fail(404, format('The app %s has no entity %L', (save_test.app).name, left(save_test.test->>'entity', 80)),
+      'entity is its name without the app.', 'not_found');
   elsif (select count(*) from access.tests t where t.app_id = (save_test.app).id and t.name <> save_test.test->>'name') >= 1000 then
     perform rowhouse.fail(409, 'An app has at most 1,000 tests', 'Drop some first: access.drop_test(app, name).', 'too_many');
   end if;
   insert into access.tests (site_id, app_id, entity_id, name, account, action, record, expected)
-  values ((save_test.app).site_id, (save_test.app).id, _entity, save_test.test->>'name', nullif(save_test.test->'account', 'null'), save_test.test->>'action',
+  values ((save_test.app).site_id, (save_test.app).id, _entity, save_test.test->>'name', nullif(save_test.test->'account', 'null'),
+    save_test.test->>'action',
     nullif(save_test.test->'record', 'null'), save_test.test->>'expected')
-  on conflict (app_id, name) do update set entity_id = excluded.entity_id, account = excluded.account, action = excluded.action, record = excluded.record, expected = excluded.expected
+  on conflict (app_id, name) do update set entity_id = excluded.entity_id, account = excluded.account, action = excluded.action,
+  record = excluded.record, expected = excluded.expected
   returning * into _test;
   return _test;
 end
@@ -174,7 +189,8 @@ comment on function access.save_test(tenancy.apps, jsonb) is 'Writes a test. Int
 
 create or replace function access.test_definition(test access.tests) returns jsonb
 language sql stable set search_path = '' as $$
-  select jsonb_build_object('name', (test).name, 'account', (test).account, 'entity', (select e.name from data.entities e where e.id = (test).entity_id), 'action', (test).action,
+  select jsonb_build_object('name', (test).name, 'account', (test).account,
+    'entity', (select e.name from data.entities e where e.id = (test).entity_id), 'action', (test).action,
     'expected', (test).expected) || access.member('record', (test).record)
 $$;
 comment on function access.test_definition(access.tests) is 'A test as access.define_test takes it.';

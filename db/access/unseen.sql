@@ -19,14 +19,17 @@ declare
   _function text := access.unseen_function(entity);
   _rights text := access.rights_function(entity);
   _shows jsonb := access.field_shows(entity);
-  _conditional int[] := array(select r.number from access.rules r where r.entity_id = entity.id and r.action = 'read' and r.effect = 'allow' and r.row_condition is not null);
+  _conditional int[] := array(select r.number from access.rules r
+    where r.entity_id = entity.id and r.action = 'read' and r.effect = 'allow' and r.row_condition is not null);
   _branches text;
 begin
   select string_agg(format('case when %s then null else %L end', x.seen, x.field), E',\n        ' order by x.field) into _branches
   from (
     select r.field, string_agg(format('(_allowed[1] & %s::bigint <> 0 or %s or (%s))%s', 1::bigint << 60,
-      coalesce(access.words_sql(array(select n from unnest(access.shown_by(_shows, b, 'full')) n where n <> all (_conditional)), '_allowed', '<>', ' or '), 'false'),
-      coalesce(access.words_sql(array(select n::int from jsonb_each(_shows->b) s, jsonb_array_elements_text(s.value) n where s.key not in ('full', 'denied')), '_allowed', '=', ' and '), 'true'),
+      coalesce(access.words_sql(array(select n from unnest(access.shown_by(_shows, b, 'full')) n where n <> all (_conditional)), '_allowed',
+        '<>', ' or '), 'false'),
+      coalesce(access.words_sql(array(select n::int from jsonb_each(_shows->b) s, jsonb_array_elements_text(s.value) n
+        where s.key not in ('full', 'denied')), '_allowed', '=', ' and '), 'true'),
       coalesce(' and ' || access.words_sql(access.shown_by(_shows, b, 'denied'), '_denied', '=', ' and '), '')), ' and ') as seen
     from access.restricted(entity, _shows) r, unnest(r.bases) b group by r.field
   ) x;
@@ -45,9 +48,11 @@ begin
     _rights, coalesce((
       select string_agg(format('_words[%s]', -w), ', ' order by w) from generate_series(1, access.last_word(entity, 'deny')) w), ''),
     coalesce(_branches, 'null'));
-  execute format('comment on function %s() is %L', _function, E'@behavior -*\nThe fields of ' || entity.name || ' that the caller does not see in full in every record.');
+  execute format('comment on function %s() is %L', _function,
+    E'@behavior -*\nThe fields of ' || entity.name || ' that the caller does not see in full in every record.');
   execute format('revoke all on function %s() from public', _function);
-  execute format('grant execute on function %s() to rowhouse_data, %I', _function, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
+  execute format('grant execute on function %s() to rowhouse_data, %I', _function,
+    (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   if _branches is not null then
     insert into access.mask_keys (site_id) values (entity.site_id) on conflict do nothing;
   end if;
@@ -83,7 +88,8 @@ declare
   _unseen text[] := array(select u from unnest(access.unseen(require_seen.entity_id)) u where u = any (require_seen.fields) order by u);
 begin
   if _unseen <> '{}' then
-    perform rowhouse.fail(403, format('You do not see %s of %s in full, and so cannot filter, sort, group or compute by it', array_to_string(_unseen, ', '),
+    perform rowhouse.fail(403,
+      format('You do not see %s of %s in full, and so cannot filter, sort, group or compute by it', array_to_string(_unseen, ', '),
         (select access.entity_path(e) from data.entities e where e.id = require_seen.entity_id)),
       'What you see of it is masked or hidden, in some records at least. A role that unmasks it is needed.', 'field_not_seen',
       (select jsonb_agg(jsonb_build_object('pointer', '/' || u, 'message', 'is masked or hidden for you')) from unnest(_unseen) u));

@@ -5,13 +5,15 @@
 create or replace function access.concerning_sql(entity data.entities, action text) returns text
 language sql stable set search_path = '' as $$
   select format('select array_remove(array[%s]::text[], null) from (select $1 as _roles, $2 as _account, $3 as _env) s',
-    coalesce(string_agg(format('case when (%s) is true then %L end', coalesce(nullif(access.subject_sql(s.subject, case when o.id is null then array[p.role_id] end, s.action, s.effect), ''), 'true'),
+    coalesce(string_agg(format('case when (%s) is true then %L end',
+      coalesce(nullif(access.subject_sql(s.subject, case when o.id is null then array[p.role_id] end, s.action, s.effect), ''), 'true'),
       case when o.id is not null then 'policy ' || access.policy_path(o) else 'permission ' || p.id end), ', '), ''))
   from access.rule_sources s
   left join lateral unnest(s.permission_ids) i (id) on true
   left join access.permissions p on p.id = i.id
   left join access.policies o on o.id = s.policy_id
-  where s.entity_id = (concerning_sql.entity).id and s.action = concerning_sql.action and (o.id is not null or p.id is not null and not p.is_plain)
+  where s.entity_id = (concerning_sql.entity).id and s.action = concerning_sql.action
+    and (o.id is not null or p.id is not null and not p.is_plain)
 $$;
 comment on function access.concerning_sql(data.entities, text) is
   'A statement that names the policies (policy path) and permissions (permission id) that concern an account doing action, over $1 (its roles), $2 (the account) and $3 (the environment), whatever the record.';
@@ -38,7 +40,8 @@ declare
 begin
   for _of in
     select e as entity, o.action, access.entity_path(e) as path, access.concerning_sql(e, o.action) as sql, jsonb_agg(u) as uses
-    from (select * from jsonb_to_recordset(note_used.used) as u (app uuid, entity text, operation text, account uuid, env text, requests int) limit 1000) u
+    from (select * from jsonb_to_recordset(note_used.used) as u (app uuid, entity text, operation text, account uuid, env text,
+      requests int) limit 1000) u
     join data.entities e on e.app_id = u.app and e.name = u.entity
     join auth.accounts a on a.id = u.account
     cross join lateral access.action_of(u.operation) o (action)
@@ -53,16 +56,26 @@ begin
       _found := _found || (
         with permission as (
           select p, p.role_id from access.permissions p
-          where p.role_id = any (_roles) and p.entity = any (access.patterns(_of.path)) and p.action in (_of.action, '*') and (p.is_plain or 'permission ' || p.id = any (_names))
+          where p.role_id = any (_roles) and p.entity = any (access.patterns(_of.path)) and p.action in (_of.action, '*')
+            and (p.is_plain or 'permission ' || p.id = any (_names))
         ),
         used (kind, name) as (
-          select 'permission', access.role_path(r) || ' ' || access.permission_text(m.p) from permission m join access.roles r on r.id = m.role_id where not r.is_internal
+          select 'permission', access.role_path(r) || ' ' || access.permission_text(m.p)
+          from permission m
+          join access.roles r on r.id = m.role_id
+          where not r.is_internal
           union
-          select 'role', access.role_path(r) from permission m join access.held_roles h on h.held_id = m.role_id join access.roles r on r.id = h.role_id where r.id = any (_roles) and not r.is_internal
+          select 'role', access.role_path(r)
+          from permission m
+          join access.held_roles h on h.held_id = m.role_id
+          join access.roles r on r.id = h.role_id
+          where r.id = any (_roles) and not r.is_internal
           union
           select 'policy', substr(n, 8) from unnest(_names) n where n like 'policy %'
         )
-        select coalesce(jsonb_agg(jsonb_build_object('site', (_of.entity).site_id, 'account', _u.account, 'kind', x.kind, 'name', x.name, 'requests', _u.requests)), '[]') from used x);
+        select coalesce(jsonb_agg(jsonb_build_object('site', (_of.entity).site_id, 'account', _u.account, 'kind', x.kind, 'name', x.name,
+          'requests', _u.requests)), '[]')
+        from used x);
     end loop;
   end loop;
   perform access.claim(_before);
@@ -86,26 +99,35 @@ begin
   return jsonb_build_object(
     'since', (select min(u.first_at) from access.used u where u.site_id = _site.id),
     'roles', (
-      select coalesce(jsonb_agg(jsonb_build_object('name', x.name, 'holders', x.holders, 'never_used_by', x.idle) || access.used_of(_site.id, 'role', x.name) order by x.name), '[]')
+      select coalesce(jsonb_agg(jsonb_build_object('name', x.name, 'holders', x.holders, 'never_used_by', x.idle)
+        || access.used_of(_site.id, 'role', x.name) order by x.name), '[]')
       from (
         select access.role_path(r) as name, count(distinct h.account_id) as holders,
           coalesce((array_agg(distinct a.email order by a.email) filter (where a.email is not null and not exists (
-            select from access.used u where u.site_id = _site.id and u.kind = 'role' and u.name = access.role_path(r) and u.account_id = a.id)))[:20], '{}') as idle
+            select
+            from access.used u
+            where u.site_id = _site.id and u.kind = 'role' and u.name = access.role_path(r) and u.account_id = a.id)))[:20], '{}') as idle
         from access.roles r
         left join lateral access.holders(r) h on true
         left join auth.accounts a on a.id = h.account_id
         where r.site_id = _site.id and not r.is_internal group by r.id, r) x),
     'permissions', (
-      select coalesce(jsonb_agg(jsonb_build_object('role', x.role, 'permission', x.permission) || access.used_of(_site.id, 'permission', x.role || ' ' || x.permission) order by x.role, x.permission), '[]')
+      select coalesce(jsonb_agg(jsonb_build_object('role', x.role, 'permission', x.permission)
+        || access.used_of(_site.id, 'permission', x.role || ' ' || x.permission) order by x.role, x.permission), '[]')
       from (select distinct access.role_path(r) as role, access.permission_text(p) as permission
-        from access.permissions p join access.roles r on r.id = p.role_id where r.site_id = _site.id and not r.is_internal and p.entity !~ '(^|/)@') x),
+        from access.permissions p
+        join access.roles r on r.id = p.role_id
+        where r.site_id = _site.id and not r.is_internal and p.entity !~ '(^|/)@') x),
     'policies', (
       select coalesce(jsonb_agg(jsonb_build_object('name', access.policy_path(p), 'effect', p.effect, 'enabled', p.enabled,
-        'in_effect', exists (select from access.rule_sources s where s.policy_id = p.id)) || access.used_of(_site.id, 'policy', access.policy_path(p)) order by access.policy_path(p)), '[]')
+        'in_effect', exists (select from access.rule_sources s where s.policy_id = p.id))
+          || access.used_of(_site.id, 'policy', access.policy_path(p)) order by access.policy_path(p)), '[]')
       from access.policies p where p.site_id = _site.id),
     'expired', (
-      select coalesce(jsonb_agg(jsonb_build_object('account', (select c.email from auth.accounts c where c.id = a.account_id), 'group', (select g.name from access.groups g where g.id = a.group_id),
-        'role', (select access.role_path(r) from access.roles r where r.id = coalesce(a.source_role_id, a.role_id)), 'valid_until', a.valid_until) order by a.valid_until), '[]')
+      select coalesce(jsonb_agg(jsonb_build_object('account', (select c.email from auth.accounts c where c.id = a.account_id),
+        'group', (select g.name from access.groups g where g.id = a.group_id),
+        'role', (select access.role_path(r) from access.roles r where r.id = coalesce(a.source_role_id, a.role_id)), 'valid_until',
+        a.valid_until) order by a.valid_until), '[]')
       from access.assignments a where a.site_id = _site.id and a.valid_until <= now()));
 end
 $$;
@@ -133,8 +155,11 @@ language sql stable set search_path = '' as $$
   join access.assignments a on a.role_id = h.role_id and a.site_id = (holders.role).site_id
   join tenancy.site_members m on m.site_id = a.site_id
     and (m.account_id = a.account_id or m.account_id in (select g.account_id from access.group_members g where g.group_id = a.group_id))
-  where h.held_id = (holders.role).id and (a.valid_from is null or a.valid_from <= now()) and (a.valid_until is null or a.valid_until > now())
+  where h.held_id = (holders.role).id and (a.valid_from is null or a.valid_from <= now())
+    and (a.valid_until is null or a.valid_until > now())
   union
-  select m.account_id from tenancy.site_members m where m.site_id = (holders.role).site_id and (holders.role).system and (holders.role).name in ('authenticated', 'anonymous')
+  select m.account_id
+  from tenancy.site_members m
+  where m.site_id = (holders.role).site_id and (holders.role).system and (holders.role).name in ('authenticated', 'anonymous')
 $$;
 comment on function access.holders(access.roles) is 'The members who were assigned a role, or one that inherits it, directly or by a group, and for whom that is valid now.';

@@ -22,7 +22,8 @@ begin
     from access.versions v
     where v.site_id = _site.id and v.kind = history_of.kind and v.name = history_of.name order by v.version desc limit 1000;
   if not found then
-    perform rowhouse.fail(404, format('There never was a %s %L here', history_of.kind, left(history_of.name, 80)), 'Names: editor, crm/author; of policies night, crm/night, crm/posts/night.', 'not_found');
+    perform rowhouse.fail(404, format('There never was a %s %L here', history_of.kind, left(history_of.name, 80)),
+      'Names: editor, crm/author; of policies night, crm/night, crm/posts/night.', 'not_found');
   end if;
 end
 $$;
@@ -33,9 +34,12 @@ create or replace function access.readable(definition jsonb) returns jsonb
 language sql stable set search_path = '' as $$
   select definition
     || case when jsonb_typeof(definition->'permissions') = 'array' then jsonb_build_object('permissions', (
-        select coalesce(jsonb_agg(case when p ? 'condition' and jsonb_typeof(p) = 'object' then jsonb_set(p, '{condition}', access.readable_condition(p->'condition')) else p end order by n), '[]')
+        select coalesce(jsonb_agg(case when p ? 'condition'
+          and jsonb_typeof(p) = 'object' then jsonb_set(p, '{condition}', access.readable_condition(p->'condition')) else p end order by n),
+          '[]')
         from jsonb_array_elements(definition->'permissions') with ordinality x (p, n))) else '{}' end
-    || case when definition ? 'condition' then jsonb_build_object('condition', access.readable_condition(definition->'condition')) else '{}' end
+    || case when definition ? 'condition' then jsonb_build_object('condition', access.readable_condition(definition->'condition'))
+      else '{}' end
 $$;
 comment on function access.readable(jsonb) is 'A definition of a role or policy with its conditions as text; null for null.';
 
@@ -65,9 +69,11 @@ declare
   _v access.versions;
 begin
   select v.* into _v from access.versions v
-  where v.site_id = require_version.site_id and v.kind = require_version.kind and v.name = require_version.name and v.version = require_version.version;
+  where v.site_id = require_version.site_id and v.kind = require_version.kind and v.name = require_version.name
+    and v.version = require_version.version;
   if _v.id is null then
-    perform rowhouse.fail(404, format('There is no version %s of the %s %L', require_version.version, require_version.kind, left(require_version.name, 80)),
+    perform rowhouse.fail(404,
+      format('There is no version %s of the %s %L', require_version.version, require_version.kind, left(require_version.name, 80)),
       'access.history_of(site, kind, name) lists the versions.', 'not_found');
   end if;
   return _v.definition;
@@ -80,7 +86,8 @@ language plpgsql stable security definer set search_path = '' as $$
 declare
   _site tenancy.sites := access.require_kind(diff.site, diff.kind);
 begin
-  return access.definition_diff(access.require_version(_site.id, diff.kind, diff.name, diff."from"), access.require_version(_site.id, diff.kind, diff.name, diff."to"));
+  return access.definition_diff(access.require_version(_site.id, diff.kind, diff.name, diff."from"),
+    access.require_version(_site.id, diff.kind, diff.name, diff."to"));
 end
 $$;
 comment on function access.diff(text, text, text, int, int) is
@@ -88,7 +95,8 @@ comment on function access.diff(text, text, text, int, int) is
 
 create or replace function access.definition_diff(old jsonb, new jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select jsonb_build_object('added', coalesce(jsonb_object_agg(k, n) filter (where o is null), '{}'), 'removed', coalesce(jsonb_object_agg(k, o) filter (where n is null), '{}'),
+  select jsonb_build_object('added', coalesce(jsonb_object_agg(k, n) filter (where o is null), '{}'),
+    'removed', coalesce(jsonb_object_agg(k, o) filter (where n is null), '{}'),
     'changed', coalesce(jsonb_object_agg(k, case when jsonb_typeof(o) = 'array' and jsonb_typeof(n) = 'array' then jsonb_build_object(
         'added', (select coalesce(jsonb_agg(e), '[]') from jsonb_array_elements(n) e where not o @> jsonb_build_array(e)),
         'removed', (select coalesce(jsonb_agg(e), '[]') from jsonb_array_elements(o) e where not n @> jsonb_build_array(e)))
@@ -111,7 +119,8 @@ declare
 begin
   perform access.lock_model(_site.id);
   _failing := access.failing_tests(_site.id);
-  _entities := access.put_definition(_site.id, rollback.kind, rollback.name, access.require_version(_site.id, rollback.kind, rollback.name, rollback.version));
+  _entities := access.put_definition(_site.id, rollback.kind, rollback.name,
+    access.require_version(_site.id, rollback.kind, rollback.name, rollback.version));
   perform access.take_effect(_site.id, _entities, _failing, rollback.force);
   return (
     select jsonb_build_object('version', v.version, 'definition', access.readable(v.definition)) from access.versions v
@@ -127,7 +136,8 @@ declare
   _exists boolean;
 begin
   _exists := case put_definition.kind when 'role' then (access.find_role(put_definition.site_id, put_definition.name)).id is not null
-    else exists (select from access.policies p where p.site_id = put_definition.site_id and access.policy_path(p) = put_definition.name) end;
+    else exists (select from access.policies p
+      where p.site_id = put_definition.site_id and access.policy_path(p) = put_definition.name) end;
   if put_definition.definition is not null then
     return case put_definition.kind when 'role' then (access.save_role(put_definition.site_id, put_definition.definition)).entities
       else (access.save_policy(put_definition.site_id, put_definition.definition)).entities end;
@@ -136,7 +146,8 @@ begin
   elsif put_definition.kind = 'role' then
     return access.remove_role(put_definition.site_id, put_definition.name);
   end if;
-  return access.remove_policy(put_definition.site_id, regexp_replace(put_definition.name, '^.*/', ''), coalesce(substring(put_definition.name from '^(.*)/'), ''));
+  return access.remove_policy(put_definition.site_id, regexp_replace(put_definition.name, '^.*/', ''),
+    coalesce(substring(put_definition.name from '^(.*)/'), ''));
 end
 $$;
 comment on function access.put_definition(uuid, text, text, jsonb) is

@@ -9,7 +9,8 @@ begin
   if holds.sql is null or holds.sql = '' then
     return true;
   end if;
-  execute format('select %s from (select $1 as _roles, $2 as _account, $3 as _env) s', holds.sql) into _holds using holds.roles, holds.account, holds.env;
+  execute format('select %s from (select $1 as _roles, $2 as _account, $3 as _env) s', holds.sql) into _holds
+    using holds.roles, holds.account, holds.env;
   return coalesce(_holds, false);
 end
 $$;
@@ -19,15 +20,18 @@ comment on function access.holds(text, uuid[], jsonb, jsonb) is 'Whether what a 
 create or replace function access.record_source(entity data.entities, record jsonb) returns text
 language sql stable set search_path = '' as $$
   select case jsonb_typeof(record_source.record)
-    when 'string' then format('(select * from %s where id = %L::uuid)', data.storage_table(entity, a.schema_name), record_source.record #>> '{}')
+    when 'string' then format('(select * from %s where id = %L::uuid)', data.storage_table(entity, a.schema_name),
+      record_source.record #>> '{}')
     else format('(select * from jsonb_populate_record(null::%s, %L::jsonb))', data.storage_table(entity, a.schema_name),
-      record_source.record || jsonb_build_object('_schema_version', (entity).version) || case (entity).storage when 'jsonb' then jsonb_build_object('data', data.record_data(record_source.record)) else '{}' end) end
+      record_source.record || jsonb_build_object('_schema_version', (entity).version)
+        || case (entity).storage when 'jsonb' then jsonb_build_object('data', data.record_data(record_source.record)) else '{}' end) end
   from tenancy.apps a where a.id = (entity).app_id
 $$;
 comment on function access.record_source(data.entities, jsonb) is 'A record, given by its id or by its values, as a subquery shaped like the entity''s storage.';
 
 drop function if exists access.fits(data.entities, jsonb, jsonb, text, text);
-create or replace function access.fits(entity data.entities, condition jsonb, record jsonb, action text, effect text, account jsonb) returns boolean
+create or replace function access.fits(entity data.entities, condition jsonb, record jsonb, action text, effect text, account jsonb)
+  returns boolean
 language plpgsql stable set search_path = '' as $$
 declare
   _fits boolean;
@@ -35,7 +39,9 @@ begin
   if fits.condition is null or fits.record is null then
     return fits.condition is null;
   end if;
-  execute format('select (%s) from %s t', access.compile_condition(entity.id, fits.condition, 't', format('(%L::jsonb)', fits.account), action => fits.action, effect => fits.effect),
+  execute format('select (%s) from %s t',
+    access.compile_condition(entity.id, fits.condition, 't', format('(%L::jsonb)', fits.account), action => fits.action,
+    effect => fits.effect),
     access.record_source(entity, fits.record)) into _fits;
   return coalesce(_fits, false);
 end
@@ -44,7 +50,8 @@ comment on function access.fits(data.entities, jsonb, jsonb, text, text, jsonb) 
 
 create or replace function access.claims() returns jsonb
 language sql stable set search_path = '' as $$
-  select jsonb_build_object('account', coalesce(current_setting('rowhouse.account', true), ''), 'site', coalesce(current_setting('rowhouse.site', true), ''),
+  select jsonb_build_object('account', coalesce(current_setting('rowhouse.account', true), ''),
+    'site', coalesce(current_setting('rowhouse.site', true), ''),
     'roles', coalesce(current_setting('rowhouse.roles', true), ''))
 $$;
 comment on function access.claims() is 'The claims of this transaction, for access.claim to put back.';
@@ -72,15 +79,20 @@ language sql stable set search_path = '' as $$
     select a.role_id from access.assignments a join access.groups g on g.id = a.group_id
     where g.site_id = imagined_roles.site_id and subject->'groups' ? g.name
     union all
-    select r.id from access.roles r where r.site_id = imagined_roles.site_id and r.app_id is null and r.system and r.name in ('authenticated', 'anonymous')
+    select r.id
+    from access.roles r
+    where r.site_id = imagined_roles.site_id and r.app_id is null and r.system and r.name in ('authenticated', 'anonymous')
   ) given join access.held_roles h on h.role_id = given.id
 $$;
 comment on function access.imagined_roles(uuid, jsonb) is 'The roles that a member with these roles and groups would hold. RH404.';
 
 create or replace function access.imagined_account(roles uuid[], subject jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select jsonb_build_object('id', '00000000-0000-7000-8000-000000000000', 'email', subject->'email', 'attributes', coalesce(subject->'attributes', '{}'),
-    'groups', coalesce(subject->'groups', '[]'), 'roles', (select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r where r.id = any (imagined_account.roles) and not r.is_internal))
+  select jsonb_build_object('id', '00000000-0000-7000-8000-000000000000', 'email', subject->'email',
+    'attributes', coalesce(subject->'attributes', '{}'),
+    'groups', coalesce(subject->'groups', '[]'), 'roles',
+    (select coalesce(jsonb_agg(r.name order by r.name), '[]') from access.roles r
+    where r.id = any (imagined_account.roles) and not r.is_internal))
 $$;
 comment on function access.imagined_account(uuid[], jsonb) is 'An account that is nobody in particular, as conditions see it.';
 
@@ -88,12 +100,14 @@ comment on function access.imagined_account(uuid[], jsonb) is 'An account that i
 create or replace function access.record_of(record jsonb, account jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
   select case jsonb_typeof(record) when 'object' then (
-    select coalesce(jsonb_object_agg(k.key, case k.value when '"$account.id"' then account->'id' else k.value end), '{}') from jsonb_each(record) k) else record end
+    select coalesce(jsonb_object_agg(k.key, case k.value when '"$account.id"' then account->'id' else k.value end), '{}')
+    from jsonb_each(record) k) else record end
 $$;
 comment on function access.record_of(jsonb, jsonb) is 'The record of a question, with the account''s id where it says $account.id.';
 
 drop function if exists access.weigh(data.entities, uuid, text, jsonb);
-create or replace function access.weigh(entity data.entities, account_id uuid, action text, record jsonb default null, subject jsonb default null)
+create or replace function access.weigh(entity data.entities, account_id uuid, action text, record jsonb default null,
+  subject jsonb default null)
 returns table (effect text, kind text, name text, said text, priority int, condition jsonb, concerns boolean, fits boolean)
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column
@@ -105,17 +119,23 @@ declare
   _before jsonb := access.claims();
 begin
   perform access.claim(jsonb_build_object('account', weigh.account_id, 'site', (weigh.entity).site_id));
-  _roles := case when weigh.subject is null then access.roles_of((weigh.entity).site_id, weigh.account_id) else access.imagined_roles((weigh.entity).site_id, weigh.subject) end;
+  _roles := case when weigh.subject is null then access.roles_of((weigh.entity).site_id, weigh.account_id)
+    else access.imagined_roles((weigh.entity).site_id, weigh.subject) end;
   _account := case when weigh.subject is null then access.account() else access.imagined_account(_roles, weigh.subject) end;
   return query
     select 'allow', 'permission', access.role_path(r), access.permission_text(p), 0, null::jsonb, true, true
     from access.permissions p join access.roles r on r.id = p.role_id
-    where p.role_id = any (_roles) and p.site_id = (weigh.entity).site_id and p.is_plain and p.action in (weigh.action, '*') and p.entity = any (access.patterns(_path));
+    where p.role_id = any (_roles) and p.site_id = (weigh.entity).site_id and p.is_plain and p.action in (weigh.action, '*')
+      and p.entity = any (access.patterns(_path));
   return query
     select s.effect, case when s.policy_id is null then 'permission' else 'policy' end,
-      coalesce(access.policy_path(o), access.role_path(r)), coalesce(o.effect || 's ' || array_to_string(o.actions, ', '), access.permission_text(p)), coalesce(o.priority, 0),
-      nullif(coalesce(o.condition, case when p.own and s.action <> 'create' then access.both_conditions(p.condition, '{"created_by": "$account.id"}') else p.condition end), '{}'),
-      access.holds(access.subject_sql(s.subject, case when p.id is not null then array[p.role_id] end, s.action, s.effect), _roles, _account, _env),
+      coalesce(access.policy_path(o), access.role_path(r)),
+      coalesce(o.effect || 's ' || array_to_string(o.actions, ', '), access.permission_text(p)), coalesce(o.priority, 0),
+      nullif(coalesce(o.condition,
+        case when p.own and s.action <> 'create' then access.both_conditions(p.condition, '{"created_by": "$account.id"}')
+        else p.condition end), '{}'),
+      access.holds(access.subject_sql(s.subject, case when p.id is not null then array[p.role_id] end, s.action, s.effect), _roles,
+        _account, _env),
       access.fits(weigh.entity, u.row_condition, access.record_of(weigh.record, _account), s.action, s.effect, _account)
     from access.rule_sources s
     join access.rules u on (u.entity_id, u.action, u.effect, u.number) = (s.entity_id, s.action, s.effect, s.number)
@@ -123,7 +143,8 @@ begin
     left join access.permissions p on p.id = i.id
     left join access.roles r on r.id = p.role_id
     left join access.policies o on o.id = s.policy_id
-    where s.entity_id = (weigh.entity).id and s.action = weigh.action and (u.effect = 'allow' or u.fields is null) and (p.id is null or not p.is_plain);
+    where s.entity_id = (weigh.entity).id and s.action = weigh.action and (u.effect = 'allow' or u.fields is null)
+      and (p.id is null or not p.is_plain);
   perform access.claim(_before);
 end
 $$;
@@ -131,7 +152,8 @@ comment on function access.weigh(data.entities, uuid, text, jsonb, jsonb) is
   'The rules about an action on an entity, each with whether it concerns the account, or a subject {roles, groups, attributes, email} that is nobody in particular, now and whether the record (an id or values; null for none in particular) fulfils its condition. Internal: callers check who asks.';
 
 drop function if exists access.outcome(data.entities, uuid, text, jsonb);
-create or replace function access.outcome(entity data.entities, account_id uuid, action text, record jsonb default null, subject jsonb default null, out outcome text, out because text, out rules jsonb)
+create or replace function access.outcome(entity data.entities, account_id uuid, action text, record jsonb default null,
+  subject jsonb default null, out outcome text, out because text, out rules jsonb)
 language plpgsql set search_path = '' as $$
 begin
   with rule as materialized (
@@ -152,13 +174,16 @@ begin
       else 'deny' end,
     case
       when bool_or(r.says = 'deny') then 'denied by ' || (array_agg(r.words order by r.says = 'deny' desc, r.priority desc, r.words))[1]
-      when bool_or(r.says in ('allow', 'maybe allow')) then case when bool_or(r.says = 'allow') then 'allowed by ' else 'allowed, for records that fit, by ' end
+      when bool_or(r.says in ('allow', 'maybe allow'))
+        then case when bool_or(r.says = 'allow') then 'allowed by ' else 'allowed, for records that fit, by ' end
         || (array_agg(r.words order by r.says = 'allow' desc, r.says = 'maybe allow' desc, r.priority desc, r.words))[1]
-        || coalesce(', but not where ' || string_agg(r.words, ' or ' order by r.words) filter (where r.says = 'maybe deny') || ' says no', '')
+        || coalesce(', but not where ' || string_agg(r.words, ' or ' order by r.words) filter (where r.says = 'maybe deny') || ' says no',
+          '')
       when bool_or(r.effect = 'allow' and r.concerns) then 'nothing allows it for this record: what is allowed of others is by '
         || string_agg(r.words, ', ' order by r.words) filter (where r.effect = 'allow' and r.concerns)
       else 'nothing allows it: no role of this account has a permission for it, and no policy allows it' end,
-    coalesce(jsonb_agg(jsonb_build_object('effect', r.effect, 'kind', r.kind, 'name', r.name, 'priority', r.priority, 'says', r.says, 'concerns', r.concerns, 'fits', r.fits,
+    coalesce(jsonb_agg(jsonb_build_object('effect', r.effect, 'kind', r.kind, 'name', r.name, 'priority', r.priority, 'says', r.says,
+      'concerns', r.concerns, 'fits', r.fits,
       'words', r.words) || access.member('condition', r.condition) order by r.says, r.priority desc, r.words), '[]')
   into outcome.outcome, outcome.because, outcome.rules
   from rule r;

@@ -17,12 +17,15 @@ language sql stable set search_path = '' as $$
       when 'access.shares' then array['view_digest']
       when 'data.operations' then array['step', 'reached', 'records_done', 'records_total', 'started_at', 'seen_at']
       else '{}' end,
-    case format('%s.%s', n.nspname, c.relname) when 'auth.sessions' then array['insert', 'update'] else array['insert', 'update', 'delete'] end
+    case format('%s.%s', n.nspname, c.relname) when 'auth.sessions' then array['insert', 'update']
+      else array['insert', 'update', 'delete'] end
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where c.relkind = 'r' and (n.nspname in ('tenancy', 'access')
-    or format('%s.%s', n.nspname, c.relname) = any (array['auth.accounts', 'auth.sessions', 'auth.signing_keys', 'data.entities', 'data.operations', 'data.plans']))
+    or format('%s.%s', n.nspname,
+      c.relname) = any (array['auth.accounts', 'auth.sessions', 'auth.signing_keys', 'data.entities', 'data.operations', 'data.plans']))
     -- What the others are compiled into, and what is a log itself.
-    and format('%s.%s', n.nspname, c.relname) <> all (array['access.held_roles', 'access.rules', 'access.rule_sources', 'access.versions', 'access.used'])
+    and format('%s.%s', n.nspname,
+      c.relname) <> all (array['access.held_roles', 'access.rules', 'access.rule_sources', 'access.versions', 'access.used'])
     and obj_description(c.oid, 'pg_class') is distinct from 'Not audited.'
 $$;
 comment on function audit.watched() is
@@ -30,7 +33,11 @@ comment on function audit.watched() is
 
 create or replace function audit.organization_of(site_id uuid) returns uuid
 language sql stable set search_path = '' as $$
-  select e.organization_id from audit.entries e where e.site_id = organization_of.site_id and e.organization_id is not null order by e.at desc limit 1
+  select e.organization_id
+  from audit.entries e
+  where e.site_id = organization_of.site_id and e.organization_id is not null
+  order by e.at desc
+  limit 1
 $$;
 comment on function audit.organization_of(uuid) is 'The organization of a site that is gone, as the log knows it. Internal.';
 
@@ -39,24 +46,31 @@ create or replace function audit.note_rows(object text, key text[], unnoticed te
 language plpgsql set search_path = '' set plan_cache_mode = 'force_generic_plan' as $$
 begin
   with o as (
-    select (select string_agg(r->>k.name, '/' order by k.n) from unnest(note_rows.key) with ordinality k (name, n)) as record, r as row from unnest(note_rows.old) r
+    select (select string_agg(r->>k.name, '/' order by k.n) from unnest(note_rows.key) with ordinality k (name, n)) as record, r as row
+    from unnest(note_rows.old) r
   ), n as (
-    select (select string_agg(r->>k.name, '/' order by k.n) from unnest(note_rows.key) with ordinality k (name, n)) as record, r as row from unnest(note_rows.new) r
+    select (select string_agg(r->>k.name, '/' order by k.n) from unnest(note_rows.key) with ordinality k (name, n)) as record, r as row
+    from unnest(note_rows.new) r
   ), pairs as (
     select record, o.row as old, n.row as new, coalesce(n.row, o.row) as any from o full join n using (record)
   ), changed as (
     select p.record, p.any, case when p.old is null then 'create' when p.new is null then 'delete' else 'update' end as action, c.old, c.new
     from pairs p, lateral (
-      select jsonb_object_agg(f, case when f ~ audit.secret_columns() and p.old->f <> 'null' then '"***"' else p.old->f end) filter (where p.old ? f) as old,
-        jsonb_object_agg(f, case when f ~ audit.secret_columns() and p.new->f <> 'null' then '"***"' else p.new->f end) filter (where p.new ? f) as new,
+      select jsonb_object_agg(f,
+        case when f ~ audit.secret_columns() and p.old->f <> 'null' then '"***"' else p.old->f end) filter (where p.old ? f) as old,
+        jsonb_object_agg(f, case when f ~ audit.secret_columns()
+          and p.new->f <> 'null' then '"***"' else p.new->f end) filter (where p.new ? f) as new,
         bool_or(f <> all (note_rows.unnoticed) and p.old->f is distinct from p.new->f) as is_worth
       from jsonb_object_keys(p.any) f
       where p.old is null or p.new is null or p.old->f is distinct from p.new->f or f in ('name', 'email')
     ) c
     where c.is_worth
   ), located as (
-    select c.*, coalesce((c.any->>'site_id')::uuid, case when note_rows.object = 'tenancy.sites' and c.action <> 'delete' then (c.any->>'id')::uuid end) as site_id, -- its end is its organization's
-      coalesce((c.any->>'organization_id')::uuid, case note_rows.object when 'tenancy.organizations' then (c.any->>'id')::uuid end) as organization_id
+    select c.*, coalesce((c.any->>'site_id')::uuid,
+      case when note_rows.object = 'tenancy.sites'
+      and c.action <> 'delete' then (c.any->>'id')::uuid end) as site_id, -- its end is its organization's
+      coalesce((c.any->>'organization_id')::uuid,
+        case note_rows.object when 'tenancy.organizations' then (c.any->>'id')::uuid end) as organization_id
     from changed c
   )
   insert into audit.entries (keep, site_id, organization_id, account_id, env, action, object, record, old, new)
@@ -77,7 +91,8 @@ begin
     when 'INSERT' then
       perform audit.note_rows(_object, tg_argv[0]::text[], tg_argv[1]::text[], '{}', array(select to_jsonb(w) from written w));
     when 'UPDATE' then
-      perform audit.note_rows(_object, tg_argv[0]::text[], tg_argv[1]::text[], array(select to_jsonb(g) from gone g), array(select to_jsonb(w) from written w));
+      perform audit.note_rows(_object, tg_argv[0]::text[], tg_argv[1]::text[], array(select to_jsonb(g) from gone g),
+        array(select to_jsonb(w) from written w));
     when 'DELETE' then
       perform audit.note_rows(_object, tg_argv[0]::text[], tg_argv[1]::text[], array(select to_jsonb(g) from gone g), '{}');
     else
@@ -96,11 +111,14 @@ declare
 begin
   for _t in select * from audit.watched() loop
     foreach _event in array _t.events loop
-      execute format('create or replace trigger %I after %s on %s %s for each statement execute function audit.note_change(%L, %L)', 'audit_' || _event, _event, _t.relation,
-        case _event when 'insert' then 'referencing new table as written' when 'delete' then 'referencing old table as gone' else 'referencing old table as gone new table as written' end,
+      execute format('create or replace trigger %I after %s on %s %s for each statement execute function audit.note_change(%L, %L)',
+        'audit_' || _event, _event, _t.relation,
+        case _event when 'insert' then 'referencing new table as written' when 'delete' then 'referencing old table as gone'
+          else 'referencing old table as gone new table as written' end,
         _t.key, _t.unnoticed);
     end loop;
-    execute format('create or replace trigger audit_truncate after truncate on %s for each statement execute function audit.note_change()', _t.relation);
+    execute format('create or replace trigger audit_truncate after truncate on %s for each statement execute function audit.note_change()',
+      _t.relation);
   end loop;
 end
 $$;

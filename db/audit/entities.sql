@@ -19,7 +19,8 @@ comment on function audit.hide(jsonb, text[]) is 'A record with *** in place of 
 
 create or replace function audit.written_down(entity data.entities, source text) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select format(case when s.fields = '{}' then 'audit.bounded(%s)' else 'audit.bounded(audit.hide(%s, %L))' end, written_down.source, s.fields)
+  select format(case when s.fields = '{}' then 'audit.bounded(%s)' else 'audit.bounded(audit.hide(%s, %L))' end, written_down.source,
+    s.fields)
   from audit.secret_fields(entity.schema) s (fields)
 $$;
 comment on function audit.written_down(data.entities, text) is 'The SQL of what is written down of a record that the SQL expression source gives.';
@@ -32,7 +33,8 @@ create or replace function audit.build_function(entity data.entities, schema_nam
 language plpgsql set search_path = '' as $$
 declare
   _function text := format('%I.%I', build_function.schema_name, entity.name || '_note_changes');
-  _object text := (select s.name || '/' || a.name || '/' || entity.name from tenancy.apps a join tenancy.sites s on s.id = a.site_id where a.id = entity.app_id);
+  _object text := (select s.name || '/' || a.name || '/' || entity.name from tenancy.apps a join tenancy.sites s on s.id = a.site_id
+    where a.id = entity.app_id);
   _write text := (select format($sql$
         insert into audit.entries (site_id, organization_id, keep, account_id, env, action, object, record, old, new, reason)
         select %L, %L, %s, auth.account_id(), c.env, %%s from (select rowhouse.env() as env offset 0) c, %%s;$sql$,
@@ -47,13 +49,16 @@ begin
       end if;
       return null;
     end $sql$, _function,
-    format(_write, format('%L, %L, w.id::text, null, %s, null', 'create', _object, audit.written_down(entity, data.record_source(entity, 'w'))), 'written w'),
-    format(_write, format('%L, %L, w.id::text, %s, %s, null', 'update', _object, audit.written_down(entity, 'd.old'), audit.written_down(entity, 'd.new')),
+    format(_write, format('%L, %L, w.id::text, null, %s, null', 'create', _object,
+      audit.written_down(entity, data.record_source(entity, 'w'))), 'written w'),
+    format(_write, format('%L, %L, w.id::text, %s, %s, null', 'update', _object, audit.written_down(entity, 'd.old'),
+      audit.written_down(entity, 'd.new')),
       format('written w join gone g on g.id = w.id, lateral (select %s as old, %s as new offset 0) r, lateral (
             select jsonb_object_agg(f, r.old->f) filter (where r.old ? f) as old, jsonb_object_agg(f, r.new->f) filter (where r.new ? f) as new
             from jsonb_object_keys(r.old || r.new) f where r.old->f is distinct from r.new->f having count(*) > 0) d',
         data.record_source(entity, 'g'), data.record_source(entity, 'w'))),
-    format(_write, format('%L, %L, g.id::text, %s, null, case when data.is_expiring() then %L end', 'delete', _object, audit.written_down(entity, data.record_source(entity, 'g')), 'expired'),
+    format(_write, format('%L, %L, g.id::text, %s, null, case when data.is_expiring() then %L end', 'delete', _object,
+      audit.written_down(entity, data.record_source(entity, 'g')), 'expired'),
       'gone g'));
   execute format('revoke all on function %s() from public', _function);
 end
@@ -76,8 +81,10 @@ begin
   end if;
   perform audit.build_function(entity, build.schema_name);
   foreach _event in array array['insert', 'update', 'delete'] loop
-    execute format('create trigger %I after %s on %s %s for each statement when (not data.is_maintenance()) execute function %s()', entity.name || '_note_changes_' || _event, _event, _storage,
-      case _event when 'insert' then 'referencing new table as written' when 'delete' then 'referencing old table as gone' else 'referencing old table as gone new table as written' end, _function);
+    execute format('create trigger %I after %s on %s %s for each statement when (not data.is_maintenance()) execute function %s()',
+      entity.name || '_note_changes_' || _event, _event, _storage,
+      case _event when 'insert' then 'referencing new table as written' when 'delete' then 'referencing old table as gone'
+        else 'referencing old table as gone new table as written' end, _function);
   end loop;
 end
 $$;
@@ -86,7 +93,8 @@ comment on function audit.build(data.entities, text) is 'Makes changes of an ent
 create or replace function audit.sites_after_settings() returns trigger
 language plpgsql set search_path = '' as $$
 begin
-  perform audit.build_function(e, a.schema_name) from data.entities e join tenancy.apps a on a.id = e.app_id where e.site_id = new.id and audit.is_on(e.schema);
+  perform audit.build_function(e, a.schema_name) from data.entities e join tenancy.apps a on a.id = e.app_id
+    where e.site_id = new.id and audit.is_on(e.schema);
   return null;
 end
 $$;

@@ -48,10 +48,14 @@ language sql stable set search_path = '' as $$
   where not (l.n is null and audit.is_expired(s.keep, s.month))
     and (l.n is null or cardinality(l.ids) <> s.entries or audit.content_hash(l.ids, l.digests) <> s.content)
   union all
-  select l.n, coalesce(l.id, f.id), f.at, case when f.id is null then 'an entry was removed' when l.id is null then 'an entry was added to what was sealed' else 'an entry was changed' end
+  select l.n, coalesce(l.id, f.id), f.at,
+    case when f.id is null then 'an entry was removed' when l.id is null then 'an entry was added to what was sealed'
+    else 'an entry was changed' end
   from listed l full join found f on f.id = l.id
   where f.digest is distinct from l.digest
-    and not (l.id is null and (f.tx >= (select s.sealed_to from audit.sealing s) or audit.is_expired(f.keep, date_trunc('month', f.at at time zone 'UTC')::date)))
+    and not (l.id is null
+      and (f.tx >= (select s.sealed_to from audit.sealing s)
+      or audit.is_expired(f.keep, date_trunc('month', f.at at time zone 'UTC')::date)))
 $$;
 comment on function audit.chain_problems(uuid, text) is 'Where a chain is broken. Internal.';
 
@@ -85,7 +89,8 @@ begin
   if verify.site is null and not auth.is_operator() then
     perform rowhouse.fail(403, 'Only the operator may verify the platform''s own log', 'Name a site: audit.verify(''acme'').', 'forbidden');
   end if;
-  return audit.verify_chain(case when verify.site is null then audit.chain(null, null) else (access.require_control(verify.site, '@audit:read')).id end, verify.head);
+  return audit.verify_chain(case when verify.site is null then audit.chain(null, null)
+    else (access.require_control(verify.site, '@audit:read')).id end, verify.head);
 end
 $$;
 comment on function audit.verify(text, text) is
@@ -93,7 +98,8 @@ comment on function audit.verify(text, text) is
 
 create or replace function audit.verify_organization(organization text, head text default null) returns jsonb
 language sql stable security definer set search_path = '' as $$
-  select audit.verify_chain(tenancy.require_organization(verify_organization.organization, array['owner', 'admin']), verify_organization.head)
+  select audit.verify_chain(tenancy.require_organization(verify_organization.organization, array['owner', 'admin']),
+    verify_organization.head)
 $$;
 comment on function audit.verify_organization(text, text) is
   'The same for what concerns an organization and none of its sites (its members, sites that were dropped). Organization owners and admins. RH400, RH403, RH404.';

@@ -12,7 +12,8 @@ begin
     select m.site_id into _site from tenancy.site_members m
     where m.account_id = _match.account_id and m.site_id = (tenancy.resolve(log_in.site, null)).site_id;
     if _site is null then
-      return auth.problem(404, 'There is no such site that you may see', 'Check the name, or ask a member of the site to add you.', 'not_found');
+      return auth.problem(404, 'There is no such site that you may see', 'Check the name, or ask a member of the site to add you.',
+        'not_found');
     end if;
   end if;
   return auth.open_session(_match.account_id, _site);

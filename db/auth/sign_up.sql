@@ -10,7 +10,8 @@ begin
   if require_signup.site_id is null then
     perform rowhouse.fail(404, format('There is no site %L', left(require_signup.site, 80)), 'Check the name.', 'not_found');
   elsif not coalesce((_signup -> 'allowed')::boolean, false) then
-    perform rowhouse.fail(403, 'People may not sign themselves up at this site', 'Ask a member of the site to add you.', 'signup_not_allowed');
+    perform rowhouse.fail(403, 'People may not sign themselves up at this site', 'Ask a member of the site to add you.',
+      'signup_not_allowed');
   elsif not exists (
     select from access.roles r
     where r.site_id = require_signup.site_id and r.name = require_signup.role and r.app_id is null)

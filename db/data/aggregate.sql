@@ -1,12 +1,15 @@
 -- Aggregates: one statement that groups, computes, keeps the groups that having asks for, sorts and pages them.
 
-create or replace function data.group_expression(f jsonb, path text, bucket text, zone text, out expression text, out kind text, out sql_type text)
+create or replace function data.group_expression(f jsonb, path text, bucket text, zone text, out expression text, out kind text,
+  out sql_type text)
 language plpgsql stable set search_path = '' as $$
 begin
   if f->>'kind' in ('array', 'object') then
-    perform rowhouse.fail(400, format('%L is %s and cannot be grouped by', left(path, 120), f->>'kind'), 'Group by a field inside it: address.city.', 'invalid_group');
+    perform rowhouse.fail(400, format('%L is %s and cannot be grouped by', left(path, 120), f->>'kind'),
+      'Group by a field inside it: address.city.', 'invalid_group');
   elsif bucket is not null and (f->>'kind' not in ('date', 'date-time') or f->>'kind' = 'date' and bucket = 'hour') then
-    perform rowhouse.fail(400, format('%L is %s and has no %s', left(path, 120), f->>'kind', bucket), 'Buckets are for dates (not hour) and times.', 'invalid_group');
+    perform rowhouse.fail(400, format('%L is %s and has no %s', left(path, 120), f->>'kind', bucket),
+      'Buckets are for dates (not hour) and times.', 'invalid_group');
   end if;
   expression := f->>'expression';
   kind := f->>'kind';
@@ -42,7 +45,8 @@ begin
     expression := format('count(distinct %s)', f->>'expression');
   elsif not (f->>'kind') = any (_numbers || case when fn in ('min', 'max') then array['date', 'date-time', 'string', 'email'] end) then
     perform rowhouse.fail(400, format('%s cannot be computed of %L, which is %s', fn, left(path, 120), f->>'kind'),
-      case when fn in ('min', 'max') then 'min and max are for numbers, dates and text.' else 'sum and avg are for numbers.' end, 'invalid_aggregate');
+      case when fn in ('min', 'max') then 'min and max are for numbers, dates and text.' else 'sum and avg are for numbers.' end,
+        'invalid_aggregate');
   elsif fn = 'avg' and f->>'kind' <> 'number' then
     -- avg() has 16 significant digits, and so none behind the point for large sums; this has 16 decimals more than the values.
     expression := format('trim_scale(sum(%1$s) * 1.0000000000000000 / count(%1$s))', f->>'expression');
@@ -81,7 +85,8 @@ begin
       _out := _out || format('(%s) is not true', data.compile_columns_filter(columns, _value, parameters, depth + 1));
     elsif _c is null then
       perform rowhouse.fail(400, format('%L is not a column of this result', left(_key, 60)),
-        'Columns: ' || (select string_agg(c, ', ' order by c) from jsonb_object_keys(columns) c) || '. Records are chosen with filter.', 'unknown_column');
+        'Columns: ' || (select string_agg(c, ', ' order by c) from jsonb_object_keys(columns) c) || '. Records are chosen with filter.',
+        'unknown_column');
     elsif jsonb_typeof(_value) = 'object' and not _value ? '$param' then
       for _operator, _operand in select * from jsonb_each(case when _value = '{}' then '{"$eq": {}}' else _value end) loop
         _out := _out || case when _operator = '$not'
@@ -168,20 +173,26 @@ begin
     select %2$s as body
     from (select t.* from (select %3$s %4$s%5$s) t where (%6$s) and %7$s%8$s limit %1$s + 1 offset %9$s) t $sql$,
     _page.row_limit, data.page_body('t.*', _page.row_limit, _page.meta), array_to_string(_list, ', '), source,
-    case when _groups <> '{}' then ' group by ' || (select string_agg(n::text, ', ' order by n) from generate_series(1, cardinality(_groups)) n) else '' end,
-    _having, _page.after, coalesce(' order by ' || (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)), ''),
+    case when _groups <> '{}' then ' group by '
+      || (select string_agg(n::text, ', ' order by n) from generate_series(1, cardinality(_groups)) n) else '' end,
+    _having, _page.after,
+    coalesce(' order by ' || (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)),
+    ''),
     _page.row_offset));
 end
 $$;
 comment on function data.compile_aggregate(jsonb, text, jsonb, text[]) is
   'Compiles an aggregate query over a source (from … where …) into {"sql", "params"}; the statement returns {"data": [group …], "meta": {limit, offset, next_cursor}} as text. RH400.';
 
-create or replace function data.compile_entity_aggregate(entity data.entities, schema_name text, shape jsonb, parameters text[] default null) returns jsonb
+create or replace function data.compile_entity_aggregate(entity data.entities, schema_name text, shape jsonb,
+  parameters text[] default null) returns jsonb
 language sql stable set search_path = '' as $$
   select data.compile_aggregate(jsonb_build_object('entity', entity.id), format('from %I.%I t%s where %s', schema_name, entity.name,
     data.path_joins(entity.id, schema_name, array(select g.path from data.group_terms(shape->'group', null) g
       union select a.path from data.aggregate_terms(shape->'aggregate') a where a.path is not null), 't'),
-    access.seen_condition(entity.id, shape) || case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter(entity.id, shape->'filter', 't', parameters) end), shape, parameters)
+    access.seen_condition(entity.id, shape)
+      || case when coalesce(shape->'filter', 'null') = 'null' then 'true'
+      else data.compile_filter(entity.id, shape->'filter', 't', parameters) end), shape, parameters)
 $$;
 comment on function data.compile_entity_aggregate(data.entities, text, jsonb, text[]) is 'Compiles an aggregate query over the records of an entity and the records they refer to. RH400.';
 

@@ -45,7 +45,8 @@ begin
       bucket := _term->>'bucket';
     end if;
     if not coalesce(bucket, 'day') = any (_buckets) then
-      perform rowhouse.fail(400, format('%L is not a bucket', left(bucket, 40)), 'Buckets: ' || array_to_string(_buckets, ', ') || '. ' || _hint, 'invalid_group');
+      perform rowhouse.fail(400, format('%L is not a bucket', left(bucket, 40)),
+        'Buckets: ' || array_to_string(_buckets, ', ') || '. ' || _hint, 'invalid_group');
     elsif bucket is null and _term ? 'timezone' then
       perform rowhouse.fail(400, 'A time zone needs a bucket', _hint, 'invalid_group');
     end if;
@@ -73,7 +74,8 @@ begin
     perform rowhouse.fail(400, 'aggregate is a list of functions, or an object of names and functions', _hint, 'invalid_aggregate');
   end if;
   for n, _key, _term in
-    select o::int, null, t from jsonb_array_elements(case jsonb_typeof(aggregate) when 'array' then aggregate else '[]' end) with ordinality a (t, o)
+    select o::int, null, t
+    from jsonb_array_elements(case jsonb_typeof(aggregate) when 'array' then aggregate else '[]' end) with ordinality a (t, o)
     union all
     select o::int, k, t from jsonb_each(case jsonb_typeof(aggregate) when 'object' then aggregate else '{}' end) with ordinality a (k, t, o)
   loop
@@ -82,7 +84,8 @@ begin
     elsif jsonb_typeof(_term) = 'string' and _key is null then
       _parts := regexp_match(_term #>> '{}', '^(?:([^:()]*):)?\s*([^:()]+?)\s*(?:\(\s*([^()]*?)\s*\))?$');
     elsif jsonb_typeof(_term) = 'object' and _key is not null then
-      select array[_key, case when k like '$%' then substr(k, 2) else '' end, case jsonb_typeof(v) when 'string' then v #>> '{}' end] into _parts
+      select array[_key, case when k like '$%' then substr(k, 2) else '' end,
+        case jsonb_typeof(v) when 'string' then v #>> '{}' end] into _parts
       from jsonb_each(_term) m (k, v)
       where (select count(*) from jsonb_object_keys(_term)) = 1 and jsonb_typeof(v) = 'string';
       _parts := case when found then _parts end;
@@ -90,7 +93,8 @@ begin
       _parts := null;
     end if;
     if _parts is null then
-      perform rowhouse.fail(400, format('%L is not an aggregate', left(coalesce(_key || ': ', '') || (_term #>> '{}'), 80)), _hint, 'invalid_aggregate');
+      perform rowhouse.fail(400, format('%L is not an aggregate', left(coalesce(_key || ': ', '') || (_term #>> '{}'), 80)), _hint,
+        'invalid_aggregate');
     elsif not _parts[2] = any (_functions) then
       perform rowhouse.fail(400, format('%L is not a function of aggregates', left(_parts[2], 40)), _hint, 'invalid_aggregate');
     end if;
@@ -118,7 +122,8 @@ begin
   end if;
   raise invalid_parameter_value;
 exception when invalid_parameter_value then
-  perform rowhouse.fail(400, format('%L is not a time zone', left(name, 64)), 'Use a name of the IANA database: Europe/Oslo, America/New_York, UTC.', 'invalid_timezone');
+  perform rowhouse.fail(400, format('%L is not a time zone', left(name, 64)),
+    'Use a name of the IANA database: Europe/Oslo, America/New_York, UTC.', 'invalid_timezone');
 end
 $$;
 comment on function data.timezone(text) is 'The name of a time zone (Europe/Oslo, UTC). RH400 when it is none.';

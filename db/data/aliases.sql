@@ -9,12 +9,14 @@ comment on function data.aliases(jsonb) is 'The other names that a schema gives 
 
 create or replace function data.alias_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg(jsonb_build_object('pointer', format('/properties/%s/x-alias', v.name), 'message', v.message) order by v.name), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object('pointer', format('/properties/%s/x-alias', v.name), 'message', v.message) order by v.name),
+    '[]')
   from (
     select p.key, case
       when t is null or t ?| array['x-alias', 'x-computed'] then 'is the name of another property, which is neither an alias nor computed'
       when data.kind(p.value) is distinct from data.kind(t) then format('has another type: %s is %s', p.value->>'x-alias', data.kind(t))
-      when p.value ?| array['x-index', 'x-unique', 'x-relation', 'x-search', 'x-computed', 'x-renamed-from', 'default'] or alias_violations.schema->'required' ? p.key
+      when p.value ?| array['x-index', 'x-unique', 'x-relation', 'x-search', 'x-computed', 'x-renamed-from', 'default']
+        or alias_violations.schema->'required' ? p.key
         then 'is only a name: it has no index, relation or default of its own, and is not required'
     end
     from jsonb_each(alias_violations.schema->'properties') p, nullif(alias_violations.schema->'properties'->(p.value->>'x-alias'), null) t
@@ -28,7 +30,9 @@ create or replace function data.without_aliases(record jsonb, aliases jsonb) ret
 language sql immutable parallel safe set search_path = '' as $$
   select case when not without_aliases.record ?| array(select jsonb_object_keys(aliases)) then without_aliases.record
     else (without_aliases.record - array(select jsonb_object_keys(aliases))) || (
-      select jsonb_object_agg(a.value, without_aliases.record->a.key) from jsonb_each_text(aliases) a where without_aliases.record ? a.key) end
+      select jsonb_object_agg(a.value, without_aliases.record->a.key)
+      from jsonb_each_text(aliases) a
+      where without_aliases.record ? a.key) end
 $$;
 comment on function data.without_aliases(jsonb, jsonb) is 'A record whose values under aliases stand under the properties'' own names; aliases is {alias: property}.';
 
@@ -43,7 +47,8 @@ begin
   if _sent = _was or _sent = _own then
     return record - alias;
   elsif _own <> _was then
-    perform rowhouse.fail(422, format('%s is another name of %s, and the two were sent with different values', alias, property), 'Send one of them.', 'validation_failed',
+    perform rowhouse.fail(422, format('%s is another name of %s, and the two were sent with different values', alias, property),
+      'Send one of them.', 'validation_failed',
       data.violation('/' || alias, format('is another name of %s, which has another value here', property)));
   end if;
   return (record - alias) || jsonb_build_object(property, _sent);

@@ -14,7 +14,8 @@ begin
     select p.* into _plan from data.plans p where p.id = apply.plan for update;
   end if;
   if _plan.id is null then
-    perform rowhouse.fail(404, 'There is no such plan', 'select data.plan(entity, schema) makes one and returns its id as plan.', 'not_found');
+    perform rowhouse.fail(404, 'There is no such plan', 'select data.plan(entity, schema) makes one and returns its id as plan.',
+      'not_found');
   elsif _plan.applied_at is not null then
     perform rowhouse.fail(409, 'This plan was applied already', 'data.plan(entity, schema) makes a new one.', 'plan_applied');
   elsif (_entity.version, _entity.storage) <> (_plan.base_version, _plan.base_storage) then

@@ -13,7 +13,8 @@ declare
 begin
   -- As of a time after which each of 200,000 records changed, a page of 20 takes 84 ms, and 640 without the first; after which
   -- 1 in 100 did, 1.7 ms (now: 1.5). An update takes 7 µs longer for both.
-  execute format('create index if not exists %I on %s (created_at, id)', data.object_name(entity.name, '_history_created_at', 'idx'), _history);
+  execute format('create index if not exists %I on %s (created_at, id)', data.object_name(entity.name, '_history_created_at', 'idx'),
+    _history);
   execute format('create index if not exists %I on %s (changed_at)', data.object_name(entity.name, '_history_changed_at', 'idx'), _history);
   if entity.schema ? 'x-ttl' then
     execute format($sql$create view %1$s as
@@ -23,8 +24,10 @@ begin
       _gone, _storage, data.alive_condition(entity.schema, 't'), _history);
     execute format('grant select on %s to rowhouse_data', _gone);
   end if;
-  execute format('create view %s as select %s, t._until from (%s) t%s', _former, data.column_list(entity, 't', 'kept'), data.former_rows(entity, build_as_of.schema_name),
-    coalesce(' where ' || nullif(concat_ws(' and ', case when entity.schema ? 'x-ttl' then format('t.id not in (select g.id from %s g)', _gone) end,
+  execute format('create view %s as select %s, t._until from (%s) t%s', _former, data.column_list(entity, 't', 'kept'),
+    data.former_rows(entity, build_as_of.schema_name),
+    coalesce(' where ' || nullif(concat_ws(' and ',
+      case when entity.schema ? 'x-ttl' then format('t.id not in (select g.id from %s g)', _gone) end,
       case when access.is_special(entity) then format('(%s)', access.row_predicate(entity, 'read', 't')) end,
       nullif(audit.kept_sql(entity, 'as_of', ''), '')), ''), ''));
   execute format('alter view %s owner to rowhouse_data', _former);
@@ -51,11 +54,14 @@ comment on function data.build_as_of(data.entities, text) is
 create or replace function data.former_rows(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
   select format('select k.id, k.created_at, k.updated_at, k.version, k.created_by, %s as _schema_version, null::jsonb as _dropped, %s as data%s, k.changed_at as _until from %s k',
-    entity.version, r, (select string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position) from data.fields f where f.entity_id = entity.id and f.is_promoted),
+    entity.version, r, (select string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position) from data.fields f
+      where f.entity_id = entity.id and f.is_promoted),
     data.kept_name(entity, former_rows.schema_name, 'history'))
   from (
-    select format('(case when k._schema_version = %1$s then k.data else data.readable((%2$I.%3$I(k.data, k._dropped, k._schema_version)).data, %4$L) end)', entity.version,
-      former_rows.schema_name, entity.name || '_upgraded', coalesce(jsonb_object_agg(f.name, f.sql_type) filter (where f.sql_type not in ('text', 'jsonb')), '{}'))
+    select format('(case when k._schema_version = %1$s then k.data else data.readable((%2$I.%3$I(k.data, k._dropped, k._schema_version)).data, %4$L) end)',
+      entity.version,
+      former_rows.schema_name, entity.name || '_upgraded',
+      coalesce(jsonb_object_agg(f.name, f.sql_type) filter (where f.sql_type not in ('text', 'jsonb')), '{}'))
     from data.fields f where f.entity_id = entity.id
   ) x (r)
 $$;
@@ -65,7 +71,8 @@ create or replace function data.drop_as_of(entity data.entities, schema_name tex
 language plpgsql set search_path = '' as $$
 begin
   execute format('drop function if exists %I.%I(timestamptz)', drop_as_of.schema_name, entity.name || '_as_of');
-  execute format('drop view if exists %s, %s', data.kept_name(entity, drop_as_of.schema_name, 'former'), data.kept_name(entity, drop_as_of.schema_name, 'gone'));
+  execute format('drop view if exists %s, %s', data.kept_name(entity, drop_as_of.schema_name, 'former'),
+    data.kept_name(entity, drop_as_of.schema_name, 'gone'));
 end
 $$;
 comment on function data.drop_as_of(data.entities, text) is 'Drops what data.build_as_of made.';
@@ -76,7 +83,8 @@ begin
   if coalesce(shape->'q', 'null') <> 'null' then
     perform rowhouse.fail(400, 'Former states cannot be searched', 'Use filter instead of q.', 'invalid_query');
   elsif shape ? 'deleted' then
-    perform rowhouse.fail(400, 'Deleted records are listed as they are', 'Leave deleted out, or as_of: what was deleted since is in the list as of a time before.', 'invalid_query');
+    perform rowhouse.fail(400, 'Deleted records are listed as they are',
+      'Leave deleted out, or as_of: what was deleted since is in the list as of a time before.', 'invalid_query');
   elsif coalesce(shape->'expand', 'null') <> 'null' then
     perform rowhouse.fail(400, 'A former state has no relations to expand', 'Leave expand out, or as_of.', 'invalid_expand');
   elsif shape->'as_of' <> 'true' and jsonb_typeof(shape->'as_of') <> 'string' then

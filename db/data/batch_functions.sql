@@ -14,7 +14,8 @@ comment on function data.check_batch(text, jsonb) is 'Raises RH400 unless record
 
 create or replace function data.refuse_many(name text, max int) returns void
 language sql set search_path = '' as $$
-  select rowhouse.fail(409, format('At least %s records of %s match, and max is %s: nothing was written', refuse_many.max + 1, name, refuse_many.max),
+  select rowhouse.fail(409,
+    format('At least %s records of %s match, and max is %s: nothing was written', refuse_many.max + 1, name, refuse_many.max),
     'Narrow the filter, or raise max to as many as you expect (10,000 at most).', 'too_many_matches')
 $$;
 comment on function data.refuse_many(text, int) is 'Raises RH409: a filter matches more records than were expected.';
@@ -46,7 +47,8 @@ declare
   _missing boolean;
 begin
   select jsonb_agg(jsonb_build_object('pointer', format('/%s/%s', r.n - 1, case when v is null then 'id' else 'version' end), 'message',
-      case when v is null then 'is of no record that you may see' else format('is not the current one: %s', v) end) order by v is not null, r.n),
+      case when v is null then 'is of no record that you may see' else format('is not the current one: %s', v) end)
+        order by v is not null, r.n),
     bool_or(v is null)
   into _errors, _missing
   from jsonb_array_elements(records) with ordinality r (value, n), lateral (select refuse_stale.versions->>lower(r.value->>'id')) c (v)

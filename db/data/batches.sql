@@ -1,6 +1,7 @@
 -- Writes of many records for psql: same compiler, same statements as REST.
 
-create or replace function data.write_where(entity text, operation text, filter jsonb, max int, with_records boolean, changes jsonb default null)
+create or replace function data.write_where(entity text, operation text, filter jsonb, max int, with_records boolean,
+  changes jsonb default null)
 returns jsonb
 language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
@@ -9,14 +10,16 @@ declare
   _body text;
 begin
   execute data.compile_batch(_r.entity_row, _r.schema_name, write_where.operation,
-    jsonb_build_object('filter', _p.shape, 'max', write_where.max, 'return', case when with_records then 'records' end), _p.parameters)->>'sql'
+    jsonb_build_object('filter', _p.shape, 'max', write_where.max, 'return', case when with_records then 'records' end),
+    _p.parameters)->>'sql'
   into _body using write_where.changes;
   return _body::jsonb;
 end
 $$;
 comment on function data.write_where(text, text, jsonb, int, boolean, jsonb) is 'Runs update_where or delete_where; see data.update_where and data.delete_where.';
 
-create or replace function data.update_where(entity text, filter jsonb, changes jsonb, max int, with_records boolean default false) returns jsonb
+create or replace function data.update_where(entity text, filter jsonb, changes jsonb, max int, with_records boolean default false)
+  returns jsonb
 language sql set search_path = '' as $$
   select data.write_where(update_where.entity, 'update_where', update_where.filter, update_where.max, with_records, changes)
 $$;

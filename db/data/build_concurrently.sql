@@ -25,7 +25,8 @@ begin
     raise exception using errcode = operation.failure->>'code', message = operation.failure->>'message';
   end if;
   update data.operations o set statement = data.concurrent_statement(ask_operator.statement),
-    note = format('%s waits for a process with the operator''s login, which builds it while everybody goes on', data.statement_index(ask_operator.statement))
+    note = format('%s waits for a process with the operator''s login, which builds it while everybody goes on',
+      data.statement_index(ask_operator.statement))
   where o.id = operation.id and o.statement is distinct from data.concurrent_statement(ask_operator.statement);
 end
 $$;
@@ -47,12 +48,15 @@ comment on function data.next_statement() is
 create or replace function data.watch_statement(operation uuid, process int, progress jsonb) returns boolean
 language plpgsql security definer set search_path = '' as $$
 begin
-  update data.operations o set note = format('%s is built while everybody goes on: %s%s', data.statement_index(o.statement), progress->>'phase',
+  update data.operations o set note = format('%s is built while everybody goes on: %s%s', data.statement_index(o.statement),
+    progress->>'phase',
     ', ' || round(100 * (progress->>'blocks_done')::numeric / nullif((progress->>'blocks_total')::numeric, 0)) || ' %')
-  where o.id = (select x.id from data.operations x where x.id = watch_statement.operation and x.statement is not null for update skip locked) and progress is not null;
+  where o.id = (select x.id from data.operations x
+    where x.id = watch_statement.operation and x.statement is not null for update skip locked) and progress is not null;
   return not exists (
     select from pg_catalog.pg_locks l
-    where not l.granted and l.locktype = 'relation' and l.mode in ('AccessExclusiveLock', 'ShareRowExclusiveLock') and watch_statement.process = any (pg_blocking_pids(l.pid)));
+    where not l.granted and l.locktype = 'relation' and l.mode in ('AccessExclusiveLock', 'ShareRowExclusiveLock')
+      and watch_statement.process = any (pg_blocking_pids(l.pid)));
 end
 $$;
 comment on function data.watch_statement(uuid, int, jsonb) is

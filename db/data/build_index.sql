@@ -21,7 +21,8 @@ create or replace function data.defer_indexes(entity data.entities, old data.fie
 language plpgsql set search_path = '' as $$
 declare
   _flat boolean := entity.storage = 'flat';
-  _renames jsonb := (select coalesce(jsonb_object_agg(t->>'to', t->'from'), '{}') from jsonb_array_elements(transforms) t where t->>'op' = 'rename');
+  _renames jsonb := (select coalesce(jsonb_object_agg(t->>'to', t->'from'), '{}') from jsonb_array_elements(transforms) t
+    where t->>'op' = 'rename');
 begin
   if defer_indexes.old = '{}' or not data.builds_online(entity) then
     return;
@@ -49,11 +50,13 @@ comment on function data.defer_indexes(data.entities, data.fields[], jsonb) is
 
 -- The foreign keys are there from the definition on, for what is written from then on (data.storage_statements).
 drop function if exists data.deferred_statements(data.entities, text, jsonb);
-create or replace function data.deferred_statements(entity data.entities, schema_name text, old data.fields[], renames jsonb, statements text[]) returns text[]
+create or replace function data.deferred_statements(entity data.entities, schema_name text, old data.fields[], renames jsonb,
+  statements text[]) returns text[]
 language sql stable set search_path = '' as $$
   select array(
     select format('create %sindex if not exists %I on %s (%I%s)', case u when true then 'unique ' else '' end,
-      data.index_name(entity, f.name, case u when true then 'key' else 'idx' end), data.storage_table(entity, deferred_statements.schema_name), f.name,
+      data.index_name(entity, f.name, case u when true then 'key' else 'idx' end),
+      data.storage_table(entity, deferred_statements.schema_name), f.name,
       case u when true then '' else ', created_at, id' end)
     from data.fields f, coalesce((f.schema->>'x-unique')::boolean, false) u
     where f.entity_id = entity.id and f.is_building
@@ -81,7 +84,8 @@ create or replace function data.statement_index(statement text) returns text
 language sql immutable set search_path = '' as $$ select substring(statement from 'index (?:if not exists|concurrently) "?([^" ]+)') $$;
 comment on function data.statement_index(text) is 'The name of the index that a statement creates.';
 
-create or replace function data.build_index_step(operation data.operations, entity data.entities, out step text, out reached jsonb, out records bigint)
+create or replace function data.build_index_step(operation data.operations, entity data.entities, out step text, out reached jsonb,
+  out records bigint)
 language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
@@ -92,7 +96,8 @@ begin
   records := 0;
   case operation.step
     when 'begin' then
-      execute format('with n as (select count(*) from %s) update data.operations o set records_total = (table n) where o.id = $1', _table) using operation.id;
+      execute format('with n as (select count(*) from %s) update data.operations o set records_total = (table n) where o.id = $1', _table)
+        using operation.id;
       step := 'index';
     when 'index' then
       if not data.create_next_index(operation, _schema_name, _table) then
@@ -129,7 +134,8 @@ begin
     return true;
   end if;
   update data.operations o set statement = null, failure = null,
-    note = case when _statement is null then o.note else _name || ' was built in a transaction, for which writers waited: no process with the operator''s login has reported for 30 s' end
+    note = case when _statement is null then o.note
+      else _name || ' was built in a transaction, for which writers waited: no process with the operator''s login has reported for 30 s' end
   where o.id = operation.id;
   if _statement is null then
     return false;
@@ -162,7 +168,8 @@ declare
   _fill record := data.fill_assignment(entity, fill_batch.schema_name);
   _set text;
 begin
-  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x', _table)
+  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x',
+    _table)
   into _last, records using _after;
   -- What is written meanwhile is filled already: who waited until there is no more would follow a busy writer for ever.
   reached := case when records = 2000 then to_jsonb(_last) end;
@@ -176,7 +183,8 @@ begin
   set local rowhouse.maintenance = 'on';
   set local lock_timeout = '300ms';
   begin
-    execute case when _search is null then _update else data.learning_words(entity, fill_batch.schema_name, _update) end using _after, _last;
+    execute case when _search is null then _update else data.learning_words(entity, fill_batch.schema_name, _update) end
+      using _after, _last;
   exception
     when unique_violation then
       set local rowhouse.maintenance = '';

@@ -10,7 +10,8 @@ begin
   _errors := data.key_offenders(_entity, (select a.schema_name from tenancy.apps a where a.id = _entity.app_id), (
     select coalesce(jsonb_agg(jsonb_build_object('field', f.name, 'keyword', 'x-unique')), '[]') from data.fields f
     where f.entity_id = _entity.id and f.is_building and (f.schema->>'x-unique')::boolean) || '{"option": "x-unique"}');
-  perform rowhouse.fail(409, format('Records of %s are not unique: %s %s', _entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+  perform rowhouse.fail(409,
+    format('Records of %s are not unique: %s %s', _entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
     'errors lists up to 20 of them. Change those records, then define the index again.', 'records_do_not_fit', _errors);
 end
 $$;
@@ -25,7 +26,8 @@ begin
   select e.* into _entity from data.entities e where e.id = refuse_orphans.entity_id;
   _errors := data.key_offenders(_entity, (select a.schema_name from tenancy.apps a where a.id = _entity.app_id), (
     select jsonb_agg(jsonb_build_object('field', r.field, 'keyword', 'x-relation')) from data.relations r where r.entity_id = _entity.id));
-  perform rowhouse.fail(409, format('Records of %s refer to none: %s %s', _entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+  perform rowhouse.fail(409,
+    format('Records of %s refer to none: %s %s', _entity.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
     'errors lists up to 20 of them. Change those records, then define the relation again.', 'records_do_not_fit', _errors);
 end
 $$;

@@ -49,15 +49,20 @@ drop function if exists data.without_deferred(data.entities, text[]);
 create or replace function data.without_deferred(entity data.entities, names text[], fields text[]) returns jsonb
 language sql stable set search_path = '' as $$
   select entity.schema - 'x-indexes' - 'x-unique' || jsonb_build_object('properties', (
-      select jsonb_object_agg(p.key, case when f.is_building then p.value - 'x-unique' - case when f.is_indexed then '{}' else '{x-index}'::text[] end else p.value end
+      select jsonb_object_agg(p.key,
+        case when f.is_building then p.value - 'x-unique' - case when f.is_indexed then '{}' else '{x-index}'::text[] end else p.value end
         - case when f.name = any (without_deferred.fields) then '{x-relation}' else '{}'::text[] end
         -- What is kept of it: a relation of before, which was to be another one.
-        || coalesce((select jsonb_build_object('x-relation', v.schema #> array['properties', f.name, 'x-relation']) from data.entity_versions v
-          where v.entity_id = entity.id and v.version = entity.version - 1 and f.name = any (without_deferred.fields) and v.schema->'properties'->f.name ? 'x-relation'), '{}'))
+        || coalesce((select jsonb_build_object('x-relation', v.schema #> array['properties', f.name, 'x-relation'])
+          from data.entity_versions v
+          where v.entity_id = entity.id and v.version = entity.version - 1 and f.name = any (without_deferred.fields)
+            and v.schema->'properties'->f.name ? 'x-relation'), '{}'))
       from jsonb_each(entity.schema->'properties') p join data.fields f on f.entity_id = entity.id and f.name = p.key))
-    || coalesce((select jsonb_build_object('x-unique', jsonb_agg(s.fields order by n)) from data.unique_sets(entity.schema) with ordinality s (fields, n)
+    || coalesce((select jsonb_build_object('x-unique', jsonb_agg(s.fields order by n))
+      from data.unique_sets(entity.schema) with ordinality s (fields, n)
       where data.unique_name(entity, s.fields) <> all (names) having count(*) > 0), '{}')
-    || coalesce((select jsonb_build_object('x-indexes', jsonb_agg(i order by n)) from jsonb_array_elements(entity.schema->'x-indexes') with ordinality o (i, n)
+    || coalesce((select jsonb_build_object('x-indexes', jsonb_agg(i order by n))
+      from jsonb_array_elements(entity.schema->'x-indexes') with ordinality o (i, n)
       where data.compound_index_name(entity, entity.schema, i) <> all (names) having count(*) > 0), '{}')
 $$;
 comment on function data.without_deferred(data.entities, text[], text[]) is

@@ -6,7 +6,8 @@ language plpgsql set search_path = '' as $$
 declare
   _statement text := (
     select s from jsonb_array_elements_text(operation.arguments->'statements') with ordinality o (s, n)
-    join pg_catalog.pg_constraint c on c.conrelid = to_regclass(table_name) and quote_ident(c.conname) = substring(s from ' validate constraint (\S+)$') and not c.convalidated
+    join pg_catalog.pg_constraint c on c.conrelid = to_regclass(table_name)
+      and quote_ident(c.conname) = substring(s from ' validate constraint (\S+)$') and not c.convalidated
     order by n limit 1);
 begin
   if _statement is null then

@@ -49,7 +49,8 @@ language sql stable set search_path = '' as $$
     -- What a view itself looks at.
     select e.id, to_regclass(format('%I.%I', schema_name, e.name)) from found f
     join pg_catalog.pg_rewrite r on r.ev_class = f.relation
-    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+      and d.refclassid = 'pg_catalog.pg_class'::regclass
     join data.entities e on e.app_id = entity.app_id
       and d.refobjid in (to_regclass(format('%I.%I', schema_name, e.name)), to_regclass(data.storage_table(e, schema_name)))
   )
@@ -77,7 +78,8 @@ begin
     return compiled;
   end if;
   _key := format('access.rights_key(%L::uuid, %L::text[], ''read'') || ''/'' || data.change_count(%L::uuid[])', entity.site_id,
-    array(select _app || '/' || e.name from unnest(_entities) e order by e.name), array(select e.id from unnest(_entities) e order by e.name));
+    array(select _app || '/' || e.name from unnest(_entities) e order by e.name),
+    array(select e.id from unnest(_entities) e order by e.name));
   return compiled || jsonb_build_object('sql', format('select q.*, (select %s) as cache_key from (%s) q', _key, compiled->>'sql'),
     'cache', jsonb_build_object('ttl', (select min((e.schema->>'x-cache-ttl')::int) from unnest(_entities) e), 'sql', 'select ' || _key));
 end

@@ -21,7 +21,8 @@ begin
   _tags := _tags || array(
     select format('@unique %s|@behavior -update -delete', f.name)
     from data.fields f where f.entity_id = entity.id and f.is_unique order by f.name);
-  _tags := _tags || array(select format('@unique %s|@behavior -update -delete', array_to_string(s.fields, ',')) from data.unique_sets(entity.schema) s);
+  _tags := _tags || array(select format('@unique %s|@behavior -update -delete', array_to_string(s.fields, ','))
+    from data.unique_sets(entity.schema) s);
   _tags := _tags || array(
     select format('@foreignKey (%s) references %I.%I (%s)|@fieldName %s|@foreignFieldName %s|@foreignSingleFieldName %3$s',
       r.field, comment_view.schema_name, t.name, r.target_field, rowhouse.camel(r.name), rowhouse.camel(r.inverse_name))
@@ -32,7 +33,8 @@ begin
   if data.is_searched(entity.id) then
     _tags := _tags || format('@search %s', entity.name || '_search');
   end if;
-  _tags := _tags || array(select o.tag from (values ('x-soft-delete', '@softDelete'), ('x-history', '@history')) o (option, tag) where entity.schema->o.option = 'true');
+  _tags := _tags || array(select o.tag from (values ('x-soft-delete', '@softDelete'), ('x-history', '@history')) o (option, tag)
+    where entity.schema->o.option = 'true');
   execute format('comment on view %I.%I is %L', comment_view.schema_name, entity.name,
     data.smart_comment(_tags, entity.schema->>'description'));
   for _comment in
@@ -40,7 +42,8 @@ begin
       || case when f.schema ? 'default' then array['@hasDefault'] else '{}' end
       || case when f.schema ? 'x-computed' then array['@behavior -attribute:insert -attribute:update'] else '{}' end
       -- The records take the name of the list of their ids, which is only written; no filter compares lists.
-      || case when exists (select from data.links l where l.entity_id = f.entity_id and l.field = f.name and l.name = f.name) then array['@behavior -attribute:select -attribute:filterBy -attribute:orderBy']
+      || case when exists (select from data.links l where l.entity_id = f.entity_id and l.field = f.name and l.name = f.name)
+        then array['@behavior -attribute:select -attribute:filterBy -attribute:orderBy']
         when data.is_linked(f.schema) then array['@behavior -attribute:filterBy -attribute:orderBy'] else '{}' end as tags,
       coalesce(f.schema->>'description', f.schema->>'title') as description
     from data.fields f where f.entity_id = entity.id

@@ -9,18 +9,21 @@ $$;
 comment on function data.compact(text) is
   'Brings every stored record of an entity to the current definition and deletes for good the values of dropped properties: data.rollback can no longer bring them back. Returns the operation; clients go on. Site owners and admins only. RH403, RH404, RH409.';
 
-create or replace function data.compact_step(operation data.operations, entity data.entities, out step text, out reached jsonb, out records bigint)
+create or replace function data.compact_step(operation data.operations, entity data.entities, out step text, out reached jsonb,
+  out records bigint)
 language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
   _table text := data.storage_table(entity, _schema_name);
-  _after uuid := coalesce(case operation.step when 'copy' then operation.reached #>> '{}' end, '00000000-0000-0000-0000-000000000000')::uuid;
+  _after uuid := coalesce(case operation.step when 'copy' then operation.reached #>> '{}' end,
+    '00000000-0000-0000-0000-000000000000')::uuid;
   _last uuid;
 begin
   records := 0;
   if operation.step = 'begin' then
     execute format('update data.operations o set records_total = (select count(*) from %s)%s where o.id = $1', _table, (
-      select string_agg(format(' + (select count(*) from %s)', k), '') from unnest(data.kept_tables(entity, _schema_name)) k)) using operation.id;
+      select string_agg(format(' + (select count(*) from %s)', k), '')
+      from unnest(data.kept_tables(entity, _schema_name)) k)) using operation.id;
     step := 'copy';
   elsif operation.step = 'copy' then
     set local rowhouse.maintenance = 'on';
@@ -61,7 +64,8 @@ declare
   _column name;
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _table]);
-  for _column in select a.attname from pg_catalog.pg_attribute a where a.attrelid = to_regclass(_table) and not a.attisdropped and a.attname ~ '@' loop
+  for _column in select a.attname from pg_catalog.pg_attribute a
+    where a.attrelid = to_regclass(_table) and not a.attisdropped and a.attname ~ '@' loop
     execute format('alter table %s drop column %I', _table, _column);
   end loop;
   perform data.drop_dropped_links(entity, schema_name);

@@ -1,4 +1,5 @@
-create or replace function data.resolve_entity(app text, entity text, out entity_row data.entities, out schema_name text, out version bigint)
+create or replace function data.resolve_entity(app text, entity text, out entity_row data.entities, out schema_name text,
+  out version bigint)
 language plpgsql stable security definer set search_path = '' as $$
 declare
   _found record;
@@ -54,12 +55,14 @@ begin
   elsif starts_with(compile.entity, 'received-shares/') then
     return access.compile_share(compile.app, split_part(compile.entity, '/', 2), compile.operation, compile.shape);
   end if;
-  _r := data.resolve_entity(compile.app, case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
+  _r := data.resolve_entity(compile.app,
+    case when compile.operation like '%union' then (data.union_entities(compile.shape))[1] else compile.entity end);
   _entity := _r.entity_row;
   perform data.refuse_unknown_query(compile.shape, compile.operation);
   _out := data.compile_kept(_entity, _r.schema_name, compile.operation, compile.shape);
   if _out is not null or compile.shape ?| array['deleted', 'as_of'] then -- what is kept changes without the entity: no cache
-    return coalesce(_out, data.compile_find(_entity, _r.schema_name, compile.shape)) || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
+    return coalesce(_out, data.compile_find(_entity, _r.schema_name, compile.shape))
+      || jsonb_build_object('version', _r.version, 'app', _entity.app_id);
   end if;
   _out := case compile.operation
     when 'find' then data.compile_find(_entity, _r.schema_name, compile.shape)
@@ -69,16 +72,21 @@ begin
     when 'get' then jsonb_build_object('params', 1, 'sql', format(
       'select row_to_json(r.*)::text%4$s as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
       _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
-        case when jsonb_typeof(compile.shape->'expand') = 'array' then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end),
+        case when jsonb_typeof(compile.shape->'expand') = 'array'
+          then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end),
       audit.seen_sql(_entity, compile.shape, 'array[v.id]', 'record')))
     -- An aggregate that would serve one record and a list alike costs an insert 68 µs of 367.
-    when 'insert' then jsonb_build_object('params', 1, 'sql', format('select (' || data.written_json('r') || ')::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
+    when 'insert' then jsonb_build_object('params', 1,
+      'sql', format('select (' || data.written_json('r')
+      || ')::text as body, r.version::text as version, r.id::text as id from %I.%I($1::jsonb) r',
       _r.schema_name, _entity.name || '_insert'))
     when 'insert_list' then data.compile_insert_list(_entity, _r.schema_name, coalesce(compile.shape->>'return', 'records'))
     when 'insert_ids' then data.compile_insert_list(_entity, _r.schema_name, 'ids')
-    when 'update' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
+    when 'update' then jsonb_build_object('params', 3,
+      'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, false) r',
       _r.schema_name, _entity.name || '_update'))
-    when 'replace' then jsonb_build_object('params', 3, 'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
+    when 'replace' then jsonb_build_object('params', 3,
+      'sql', format('select row_to_json(r.*)::text as body, r.version::text as version from %I.%I($1::uuid, $2::jsonb, $3::int, true) r',
       _r.schema_name, _entity.name || '_update'))
     when 'delete' then jsonb_build_object('params', 2, 'sql', format('select ''''::text as body from %I.%I($1::uuid, $2::int) r',
       _r.schema_name, _entity.name || '_delete'))

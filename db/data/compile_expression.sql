@@ -38,7 +38,8 @@ declare
 begin
   if _field is null then
     perform data.refuse_expression(format('%L is not a field here', left(array_to_string(_path, '.'), 80)), _at,
-      'Fields: ' || coalesce(left((select string_agg(k, ', ' order by k) from jsonb_object_keys(fields) k), 1000), 'none') || '. Texts stand in single quotes: ''draft''.');
+      'Fields: ' || coalesce(left((select string_agg(k, ', ' order by k) from jsonb_object_keys(fields) k), 1000), 'none')
+        || '. Texts stand in single quotes: ''draft''.');
   elsif not _field ? 'sql' then
     perform data.refuse_expression(format('%s cannot be used here: %s', _path[1], _field->>'unusable'), _at);
   end if;
@@ -49,7 +50,8 @@ begin
     _schema := _schema->'properties'->_path[i];
     _kind := data.kind(_schema);
     if _kind is null then
-      perform data.refuse_expression(format('%L is not a field here: %L has no property %L in its schema', left(array_to_string(_path, '.'), 80),
+      perform data.refuse_expression(format('%L is not a field here: %L has no property %L in its schema',
+        left(array_to_string(_path, '.'), 80),
         array_to_string(_path[:i - 1], '.'), left(_path[i], 40)), _at);
     end if;
   end loop;
@@ -72,7 +74,8 @@ declare
 begin
   if operator in ('and', 'or', 'not') then
     _sql := array(select data.require_part(p, 'boolean', operator) from jsonb_array_elements(parts) with ordinality x (p, n) order by n);
-    return data.boolean_part(case operator when 'not' then format('(not %s)', _sql[1]) else '(' || array_to_string(_sql, ' ' || operator || ' ') || ')' end);
+    return data.boolean_part(case operator when 'not' then format('(not %s)', _sql[1])
+      else '(' || array_to_string(_sql, ' ' || operator || ' ') || ')' end);
   elsif operator in ('is null', 'is not null') then
     return data.boolean_part(format('((%s) %s)', parts #>> '{0,sql}', operator));
   elsif operator in ('=', '!=', '<', '<=', '>', '>=', 'in', 'between') then
@@ -87,7 +90,8 @@ begin
       else format('(%s %s %s)', _sql[1], operator, _sql[2]) end);
   elsif operator in ('like', 'ilike') then
     if not parts->1 ? 'literal' or _types[2] <> 'text' or length(substring(parts #>> '{1,literal}' from '\\*$')) % 2 = 1 then
-      perform data.refuse_expression(format('%s takes a text in quotes as its pattern: %% stands for any characters, _ for one, \ takes the next one as it is', operator), (parts #>> '{1,at}')::int);
+      perform data.refuse_expression(format('%s takes a text in quotes as its pattern: %% stands for any characters, _ for one, \ takes the next one as it is',
+        operator), (parts #>> '{1,at}')::int);
     end if;
     return data.boolean_part(format('(%s %s %s)', data.require_part(parts->0, 'text', operator), operator, parts #>> '{1,sql}'));
   elsif operator = '||' then
@@ -131,7 +135,8 @@ begin
     _out := '(' || array_to_string(_sql, ' ' || operator || ' ') || ')';
   else
     for i in 2 .. cardinality(_sql) loop
-      _out := case operator when '/' then format('trim_scale(%s / nullif(%s, 0))', _out, _sql[i]) else format('(%s %% nullif(%s, 0))', _out, _sql[i]) end;
+      _out := case operator when '/' then format('trim_scale(%s / nullif(%s, 0))', _out, _sql[i])
+        else format('(%s %% nullif(%s, 0))', _out, _sql[i]) end;
     end loop;
   end if;
   return jsonb_build_object('sql', _out, 'sql_type', 'numeric', 'type', case

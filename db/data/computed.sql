@@ -3,13 +3,15 @@
 
 create or replace function data.computed_expression(property jsonb) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select case jsonb_typeof(property->'x-computed') when 'string' then property->>'x-computed' when 'object' then property #>> '{x-computed,expression}' end
+  select case jsonb_typeof(property->'x-computed') when 'string' then property->>'x-computed'
+    when 'object' then property #>> '{x-computed,expression}' end
 $$;
 comment on function data.computed_expression(jsonb) is 'The expression of a computed property; null for one that clients write.';
 
 create or replace function data.is_virtual(property jsonb) returns boolean
 language sql immutable parallel safe set search_path = '' as $$
-  select property ? 'x-alias' or data.is_linked(property) or property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false) and not coalesce(property->'x-unique' = 'true', false)
+  select property ? 'x-alias' or data.is_linked(property) or property ? 'x-computed' and not coalesce(property->'x-index' = 'true', false)
+    and not coalesce(property->'x-unique' = 'true', false)
     and not coalesce(property #> '{x-computed,stored}' = 'true', false)
 $$;
 comment on function data.is_virtual(jsonb) is 'Whether a property is not stored in the record: computed when it is read, another name of one, or a list of links.';
@@ -30,7 +32,8 @@ create or replace function data.computed_order(schema jsonb) returns text[]
 language plpgsql immutable set search_path = '' as $$
 declare
   _all text[] := data.computed_names(computed_order.schema);
-  _needs jsonb := (select jsonb_object_agg(n, data.expression_names(data.parse_expression(data.computed_expression(computed_order.schema->'properties'->n)))) from unnest(_all) n);
+  _needs jsonb := (select jsonb_object_agg(n,
+    data.expression_names(data.parse_expression(data.computed_expression(computed_order.schema->'properties'->n)))) from unnest(_all) n);
   _done text[] := '{}';
   _next text[];
 begin
@@ -54,17 +57,22 @@ declare
   _sql_type text := data.expression_sql_type(_type);
   _sql text;
 begin
-  if _type in ('integer', 'number') and part->>'sql_type' <> _sql_type and (_type = 'integer' and part->>'type' = 'integer' or _type = 'number' and data.is_number_type(part->>'type')) then
+  if _type in ('integer', 'number') and part->>'sql_type' <> _sql_type
+    and (_type = 'integer' and part->>'type' = 'integer' or _type = 'number' and data.is_number_type(part->>'type')) then
     _sql := data.expression_as(part, 'decimal', 'numeric');
     return jsonb_build_object('value', format('data.%s_or_null(%s)', _sql_type, _sql),
-      'fails', format(case _type when 'integer' then '(%s) not between -9223372036854775808 and 9223372036854775807' else 'abs(%s) > 1.7e308' end, _sql));
+      'fails', format(case _type when 'integer' then '(%s) not between -9223372036854775808 and 9223372036854775807'
+        else 'abs(%s) > 1.7e308' end, _sql));
   elsif _type = 'integer' and data.is_number_type(part->>'type') and part->>'type' <> 'integer' then
-    perform data.refuse_expression(format('this is %s, and the field is an integer', data.type_name(part->>'type')), 1, 'round(x), floor(x) and ceil(x) make an integer.');
+    perform data.refuse_expression(format('this is %s, and the field is an integer', data.type_name(part->>'type')), 1,
+      'round(x), floor(x) and ceil(x) make an integer.');
   elsif _type = 'decimal' and data.is_number_type(part->>'type') then
     return jsonb_build_object('value', data.expression_as(part, 'decimal', 'numeric'));
   end if;
-  if part->>'type' not in (_type, 'null') and not (_type in ('date', 'date-time', 'uuid') and part ? 'literal') and not (_type = 'date-time' and part->>'type' = 'date') then
-    perform data.refuse_expression(format('this is %s, and the field is %s', data.type_name(part->>'type'), data.type_name(_type)), 1, 'to_text(x) and to_number(x) convert.');
+  if part->>'type' not in (_type, 'null') and not (_type in ('date', 'date-time', 'uuid') and part ? 'literal')
+    and not (_type = 'date-time' and part->>'type' = 'date') then
+    perform data.refuse_expression(format('this is %s, and the field is %s', data.type_name(part->>'type'), data.type_name(_type)), 1,
+      'to_text(x) and to_number(x) convert.');
   end if;
   return jsonb_build_object('value', data.expression_as(part, _type, _sql_type));
 end
@@ -75,11 +83,14 @@ comment on function data.assign_part(jsonb, text) is
 create or replace function data.expression_fields(schema jsonb, base jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
   select coalesce((
-      select jsonb_object_agg(p.key, jsonb_build_object('kind', data.kind(p.value), 'schema', p.value, 'sql', base->p.key, 'names', jsonb_build_array(p.key)))
+      select jsonb_object_agg(p.key,
+        jsonb_build_object('kind', data.kind(p.value), 'schema', p.value, 'sql', base->p.key, 'names', jsonb_build_array(p.key)))
       from jsonb_each(expression_fields.schema->'properties') p where not data.is_virtual(p.value)), '{}')
     || (select jsonb_object_agg(c, jsonb_build_object('kind', k, 'names', '[]'::jsonb)
-        || case when base ? c then jsonb_build_object('sql', base->c) else '{"unusable": "it is not known before the record is written"}' end)
-      from (values ('id', 'uuid'), ('created_at', 'date-time'), ('updated_at', 'date-time'), ('version', 'integer'), ('created_by', 'uuid')) s (c, k))
+        || case when base ? c then jsonb_build_object('sql', base->c)
+          else '{"unusable": "it is not known before the record is written"}' end)
+      from (values ('id', 'uuid'), ('created_at', 'date-time'), ('updated_at', 'date-time'), ('version', 'integer'),
+        ('created_by', 'uuid')) s (c, k))
 $$;
 comment on function data.expression_fields(jsonb, jsonb) is
   'What names mean in an entity''s expressions, without its virtual fields; base is {name: SQL}. Without SQL for the system columns, expressions that use them are refused.';
@@ -95,7 +106,8 @@ declare
   _value jsonb;
 begin
   if property ? 'x-rollup' then
-    return fields || jsonb_build_object(with_computed.name, jsonb_build_object('kind', _kind, 'names', '[]'::jsonb, 'unusable', 'it is a rollup, which only reads compute'));
+    return fields || jsonb_build_object(with_computed.name, jsonb_build_object('kind', _kind, 'names', '[]'::jsonb,
+      'unusable', 'it is a rollup, which only reads compute'));
   elsif fields->_unusable->>'unusable' like 'it is a rollup%' then
     perform data.refuse_expression(format('%s is a rollup, and other fields cannot be computed from it', _unusable), 1);
   elsif data.is_virtual(property) and _unusable is not null then
@@ -106,7 +118,8 @@ begin
   if length(_value->>'value') > 100000 then
     perform data.refuse_expression('together with the computed fields it uses, this is too long', 1);
   elsif not data.is_virtual(property) and _now then
-    perform data.refuse_expression('now() and today() change by themselves: only virtual fields and rules may use them', 1, 'Leave out stored, x-index and x-unique.');
+    perform data.refuse_expression('now() and today() change by themselves: only virtual fields and rules may use them', 1,
+      'Leave out stored, x-index and x-unique.');
   end if;
   return fields || jsonb_build_object(with_computed.name, coalesce(fields->with_computed.name, '{}') || _value
     || jsonb_build_object('kind', _kind, 'schema', property, 'now', _now, 'names', data.base_names(_used, fields))
@@ -156,7 +169,8 @@ comment on function data.data_columns(jsonb, text) is 'The SQL that reads each p
 
 create or replace function data.virtual_columns(schema jsonb, base jsonb) returns table (name text, expression text)
 language sql immutable set search_path = '' as $$
-  with fields as materialized (select data.all_fields(virtual_columns.schema, base) as map where virtual_columns.schema @? '$.properties.*."x-computed"')
+  with fields as materialized (select data.all_fields(virtual_columns.schema, base) as map
+    where virtual_columns.schema @? '$.properties.*."x-computed"')
   select p.key, f.map #>> array[p.key, 'value']
   from fields f, jsonb_each(virtual_columns.schema->'properties') p where data.is_virtual(p.value) and p.value ? 'x-computed'
 $$;

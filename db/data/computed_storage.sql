@@ -14,7 +14,8 @@ begin
   end if;
   _fields := data.all_fields(entity.schema, data.data_columns(entity.schema, '_data'));
   select string_agg(format('_data := _data || jsonb_strip_nulls(jsonb_build_object(%L, %s));', n,
-    case _fields #>> array[n, 'kind'] when 'date-time' then format('data.utc_text(%s)', _fields #>> array[n, 'value']) else _fields #>> array[n, 'value'] end), E'\n      ' order by o)
+    case _fields #>> array[n, 'kind'] when 'date-time' then format('data.utc_text(%s)', _fields #>> array[n, 'value'])
+      else _fields #>> array[n, 'value'] end), E'\n      ' order by o)
   into _steps
   from unnest(data.computed_order(entity.schema)) with ordinality x (n, o) where not data.is_virtual(entity.schema->'properties'->n);
   -- What cannot be computed stays away here; _violations says why and refuses the write.
@@ -42,7 +43,8 @@ language sql stable set search_path = '' as $$
   select case when data.computed_names(entity.schema) = '{}' then named
     else format('%I.%I(%s)', computed_call.schema_name, entity.name || '_computed', named) end
   from data.aliases(entity.schema) a,
-    lateral (select case a when '{}' then computed_call.source else format('data.without_aliases(%s, %L)', computed_call.source, a) end) x (named)
+    lateral (select case a when '{}' then computed_call.source
+      else format('data.without_aliases(%s, %L)', computed_call.source, a) end) x (named)
 $$;
 comment on function data.computed_call(data.entities, text, text) is 'The SQL that gives the jsonb expression source its computed fields, and takes aliases away; source itself where there are none.';
 
@@ -56,11 +58,13 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.compile_computed(data.entities, text, jsonb) is 'PL/pgSQL that gives a record that is written its computed fields.';
 
-create or replace function data.computed_statements(entity data.entities, schema_name text, old data.fields[], transforms jsonb) returns text[]
+create or replace function data.computed_statements(entity data.entities, schema_name text, old data.fields[], transforms jsonb)
+  returns text[]
 language plpgsql stable set search_path = '' as $$
 declare
   _table text := data.storage_table(entity, computed_statements.schema_name);
-  _stored data.fields[] := array(select f from data.fields f where f.entity_id = entity.id and f.schema ? 'x-computed' and not data.is_virtual(f.schema) order by f.name);
+  _stored data.fields[] := array(select f from data.fields f
+    where f.entity_id = entity.id and f.schema ? 'x-computed' and not data.is_virtual(f.schema) order by f.name);
   _new text;
   _columns text;
   _unique text;
@@ -71,7 +75,9 @@ begin
     return '{}';
   end if;
   select string_agg(format('%I = %s', f.name, data.column_value(f, 'x.data')), ', ' order by f.name) filter (where f.is_promoted),
-    string_agg(format('%I = null', f.name), ', ' order by f.name) filter (where f.is_unique and exists (select from unnest(computed_statements.old) o where o.name = f.name and o.is_unique))
+    string_agg(format('%I = null', f.name), ', '
+      order by f.name) filter (where f.is_unique
+      and exists (select from unnest(computed_statements.old) o where o.name = f.name and o.is_unique))
   into _columns, _unique
   from unnest(_stored) f;
   if entity.storage = 'flat' then
@@ -84,7 +90,8 @@ begin
       data.computed_call(entity, schema_name, 'u.data'), computed_statements.schema_name, entity.name || '_upgraded');
   end if;
   -- Two records may swap their unique values.
-  return array_remove(array[case when _unique is not null then format('update %s t set %s', _table, _unique) end, case when entity.storage = 'jsonb' or _columns is not null then _new end], null);
+  return array_remove(array[case when _unique is not null then format('update %s t set %s', _table, _unique) end,
+    case when entity.storage = 'jsonb' or _columns is not null then _new end], null);
 end
 $$;
 comment on function data.computed_statements(data.entities, text, data.fields[], jsonb) is

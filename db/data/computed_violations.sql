@@ -8,24 +8,29 @@ declare
   _wrong text;
 begin
   if jsonb_typeof(_computed) not in ('string', 'object') or data.computed_expression(property) is null
-    or jsonb_typeof(_computed) = 'object' and (_computed - '{expression,stored}'::text[] <> '{}' or jsonb_typeof(_computed->'expression') <> 'string'
+    or jsonb_typeof(_computed) = 'object'
+      and (_computed - '{expression,stored}'::text[] <> '{}' or jsonb_typeof(_computed->'expression') <> 'string'
       or jsonb_typeof(coalesce(_computed->'stored', 'true')) <> 'boolean')
   then
-    return data.violation(_at || '/x-computed', 'must be an expression, "price * quantity", or {"expression": "price * quantity", "stored": true}');
+    return data.violation(_at || '/x-computed',
+      'must be an expression, "price * quantity", or {"expression": "price * quantity", "stored": true}');
   elsif data.kind(property) in ('array', 'object') then
     return data.violation(_at || '/x-computed', 'is for text, numbers, booleans, dates and UUIDs');
   elsif property ?| array['default', 'x-relation', 'x-search'] then
     return data.violation(_at || '/x-computed', 'goes with none of default, x-relation and x-search; search the fields it is made of');
   elsif coalesce(required, '[]') ? computed_shape.name then
-    return data.violation('/required', format('%s is computed, and clients cannot send it; write a rule instead: "%1$s is not null"', computed_shape.name));
+    return data.violation('/required',
+      format('%s is computed, and clients cannot send it; write a rule instead: "%1$s is not null"', computed_shape.name));
   elsif (property->'x-index' = 'true' or property->'x-unique' = 'true') and _computed->'stored' = 'false' then
     return data.violation(_at || '/x-computed/stored', 'must be true: what is indexed or unique is stored');
   end if;
   if data.is_virtual(property) then
     select string_agg(k, ', ' order by k) into _wrong from jsonb_object_keys(property) k
-    where k in ('enum', 'minLength', 'maxLength', 'pattern', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'precision', 'scale');
+    where k in ('enum', 'minLength', 'maxLength', 'pattern', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'precision',
+      'scale');
     if _wrong is not null then
-      return data.violation(_at, _wrong || ' would not be checked: that is for stored fields. Store it, or write a rule (x-rules); round(x, 2) sets the digits');
+      return data.violation(_at,
+        _wrong || ' would not be checked: that is for stored fields. Store it, or write a rule (x-rules); round(x, 2) sets the digits');
     end if;
   end if;
   return '[]';
@@ -40,7 +45,8 @@ declare
   _next text;
 begin
   loop
-    select n into _next from unnest(data.expression_names(data.parse_expression(data.computed_expression(computed_cycle.schema->'properties'->_way[cardinality(_way)])))) n
+    select n into _next
+    from unnest(data.expression_names(data.parse_expression(data.computed_expression(computed_cycle.schema->'properties'->_way[cardinality(_way)])))) n
     where n = any (rest) order by n limit 1;
     if _next = any (_way) then
       return array_to_string(_way[array_position(_way, _next):] || _next, ' → ');
@@ -86,11 +92,13 @@ begin
   _order := data.computed_order(expression_violations.schema);
   if cardinality(_order) < cardinality(_names) then
     _names := array(select n from unnest(_names) n where n <> all (_order));
-    return data.violation(data.computed_pointer(_names[1], _properties->_names[1]), 'refers to itself: ' || data.computed_cycle(expression_violations.schema, _names));
+    return data.violation(data.computed_pointer(_names[1], _properties->_names[1]),
+      'refers to itself: ' || data.computed_cycle(expression_violations.schema, _names));
   end if;
   _base := data.data_columns(expression_violations.schema, 'x');
   _fields := data.expression_fields(expression_violations.schema, _base);
-  _row_fields := data.expression_fields(expression_violations.schema, _base || jsonb_build_object('id', 'x', 'created_at', 'x', 'updated_at', 'x', 'version', 'x', 'created_by', 'x'));
+  _row_fields := data.expression_fields(expression_violations.schema,
+    _base || jsonb_build_object('id', 'x', 'created_at', 'x', 'updated_at', 'x', 'version', 'x', 'created_by', 'x'));
   foreach _name in array _order loop
     begin
       _fields := data.with_computed(_fields, _name, _properties->_name);
@@ -110,6 +118,7 @@ comment on function data.expression_violations(jsonb) is
 
 create or replace function data.computed_pointer(name text, property jsonb) returns text
 language sql immutable parallel safe set search_path = '' as $$
-  select format('/properties/%s/x-computed%s', computed_pointer.name, case jsonb_typeof(property->'x-computed') when 'object' then '/expression' else '' end)
+  select format('/properties/%s/x-computed%s', computed_pointer.name,
+    case jsonb_typeof(property->'x-computed') when 'object' then '/expression' else '' end)
 $$;
 comment on function data.computed_pointer(text, jsonb) is 'The JSON pointer to the expression of a computed property.';

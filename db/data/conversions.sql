@@ -18,10 +18,12 @@ declare
   _value jsonb;
 begin
   if data.uses_now(_tree, _fields) then
-    perform data.refuse_expression('now() and today() change by themselves: a record would be another each time it is read', 1, 'Leave them out.');
+    perform data.refuse_expression('now() and today() change by themselves: a record would be another each time it is read', 1,
+      'Leave them out.');
   end if;
   _value := data.assign_part(data.compile_expression(_tree, _fields), transform->>'to');
-  return case transform->>'to' when 'date-time' then _value || jsonb_build_object('value', format('data.utc_text(%s)', _value->>'value')) else _value end;
+  return case transform->>'to' when 'date-time' then _value || jsonb_build_object('value', format('data.utc_text(%s)', _value->>'value'))
+    else _value end;
 end
 $$;
 comment on function data.compile_conversion(jsonb, jsonb, text) is
@@ -60,7 +62,9 @@ begin
       get stacked diagnostics _detail = pg_exception_detail;
       perform rowhouse.fail(400, format('%s of %s is not valid: %s', _at, _c->>'field', sqlerrm),
         format('%s reads the record as it %s: %s.', _at, case _at when 'x-convert' then 'was' else 'is then' end, left((
-          select string_agg(k, ', ' order by k) from jsonb_object_keys(case _at when 'x-convert' then require_conversions.old else require_conversions.schema end->'properties') k), 1000)),
+          select string_agg(k, ', ' order by k)
+          from jsonb_object_keys(case _at when 'x-convert' then require_conversions.old
+            else require_conversions.schema end->'properties') k), 1000)),
         'invalid_schema', data.expression_problem(format('/properties/%s/%s', _c->>'field', _at), sqlerrm, _detail::jsonb));
     end;
   end loop;
@@ -69,7 +73,8 @@ $$;
 comment on function data.require_conversions(jsonb, jsonb, jsonb) is 'Raises RH400 with the position of what is wrong in an expression that converts.';
 
 -- The functions of before and after are both there for the time of a plan: each record goes there and back.
-create or replace function data.conversion_losses(old data.entities, entity data.entities, schema_name text, changes jsonb, before text) returns jsonb
+create or replace function data.conversion_losses(old data.entities, entity data.entities, schema_name text, changes jsonb, before text)
+  returns jsonb
 language plpgsql set search_path = '' as $$
 declare
   _table text := data.storage_table(old, schema_name);
@@ -85,8 +90,10 @@ begin
       %2$s
       return data->%3$L;
       end $sql$, _back, case when _c ? 'back'
-        then data.compile_conversion_step(jsonb_build_object('field', _c->'field', 'expression', _c->'back', 'to', _c->'from'), entity.schema)
-        else data.compile_transform(jsonb_build_object('op', 'convert', 'field', _c->'field', 'from', _c->'to', 'to', _c->'from'), 0) end, _c->>'field');
+        then data.compile_conversion_step(jsonb_build_object('field', _c->'field', 'expression', _c->'back', 'to', _c->'from'),
+          entity.schema)
+        else data.compile_transform(jsonb_build_object('op', 'convert', 'field', _c->'field', 'from', _c->'to', 'to', _c->'from'), 0) end,
+          _c->>'field');
     execute format($sql$
       with lost as materialized (
         select t.id, r.before->%4$L as was from %1$s t, lateral (select %2$s as before, %3$s as after offset 0) r
@@ -94,7 +101,8 @@ begin
       )
       select jsonb_build_object('field', %5$L, 'records', (select count(*) from lost),
         'examples', (select jsonb_agg(to_jsonb(l)%7$s) from (select * from lost limit 20) l)) where exists (select from lost) $sql$,
-      _table, before, data.upgraded_source(entity, 't'), _c->>'old_field', _c->>'field', _back, case when data.may_be_told_values(old) then '' else ' - ''was''::text' end) into _found;
+      _table, before, data.upgraded_source(entity, 't'), _c->>'old_field', _c->>'field', _back,
+      case when data.may_be_told_values(old) then '' else ' - ''was''::text' end) into _found;
     _out := _out || coalesce(_found, '[]');
   end loop;
   return _out;
@@ -107,7 +115,8 @@ comment on function data.conversion_losses(data.entities, data.entities, text, j
 create or replace function data.may_be_told_values(entity data.entities) returns boolean
 language sql stable set search_path = '' as $$
   select auth.is_operator()
-    or exists (select from tenancy.site_members m where m.site_id = entity.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
+    or exists (select from tenancy.site_members m
+      where m.site_id = entity.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
     or not access.is_special(entity) and access.allows(entity.site_id, access.entity_path(entity), 'read')
 $$;
 comment on function data.may_be_told_values(data.entities) is 'Whether the caller administers the site or may read every record of an entity.';
@@ -118,7 +127,8 @@ begin
   if entity.storage = 'flat' then
     return data.record_source(entity, 't');
   end if;
-  execute format('alter function %I.%I(jsonb, jsonb, int) rename to %I', keep_upgrade.schema_name, entity.name || '_upgraded', entity.name || '__upgraded_before');
+  execute format('alter function %I.%I(jsonb, jsonb, int) rename to %I', keep_upgrade.schema_name, entity.name || '_upgraded',
+    entity.name || '__upgraded_before');
   return format('(%I.%I(t.data, t._dropped, t._schema_version)).data', keep_upgrade.schema_name, entity.name || '__upgraded_before');
 end
 $$;
@@ -126,9 +136,12 @@ comment on function data.keep_upgrade(data.entities, text) is
   'Puts an entity''s upgrade function aside, for a plan, and returns the SQL of a storage row''s (t) data as it is now.';
 
 -- Columns of flat storage are converted from what the whole record becomes, before any of them changes its name or type.
-create or replace function data.converted_statements(entity data.entities, schema_name text, transforms jsonb, out before text[], out after text[])
+create or replace function data.converted_statements(entity data.entities, schema_name text, transforms jsonb, out before text[],
+  out after text[])
 language sql stable set search_path = '' as $$
-  select case when any_expression then array[format('alter table %s add column "~converted" jsonb', t), format('update %s t set "~converted" = %s', t, data.upgraded_source(entity, 't'))] else '{}' end,
+  select case when any_expression
+    then array[format('alter table %s add column "~converted" jsonb', t),
+    format('update %s t set "~converted" = %s', t, data.upgraded_source(entity, 't'))] else '{}' end,
     case when any_expression then array[format('alter table %s drop column "~converted"', t)] else '{}' end
   from data.storage_table(entity, schema_name) t,
     lateral (select entity.storage = 'flat' and jsonb_path_exists(transforms, '$[*] ? (exists (@.expression))')) x (any_expression)

@@ -9,9 +9,11 @@ begin
   if convert_storage.storage is null or convert_storage.storage not in ('jsonb', 'flat') then
     perform rowhouse.fail(400, format('%L is not a storage', left(convert_storage.storage, 60)), 'jsonb or flat.', 'invalid_storage');
   elsif _entity.storage = convert_storage.storage then
-    perform rowhouse.fail(409, format('%s is stored as %s already', _entity.name, _entity.storage), 'Nothing is to be done.', 'storage_is_so');
+    perform rowhouse.fail(409, format('%s is stored as %s already', _entity.name, _entity.storage), 'Nothing is to be done.',
+      'storage_is_so');
   elsif convert_storage.storage = 'flat' and _entity.schema->'properties' ? 'data' then
-    perform rowhouse.fail(409, format('%s cannot be stored flat: it has a property named data', _entity.name), 'Rename it first, with x-renamed-from.', 'invalid_storage');
+    perform rowhouse.fail(409, format('%s cannot be stored flat: it has a property named data', _entity.name),
+      'Rename it first, with x-renamed-from.', 'invalid_storage');
   end if;
   return data.start_operation(_entity, 'convert_storage', jsonb_build_object('storage', convert_storage.storage));
 end
@@ -47,13 +49,15 @@ end
 $$;
 comment on function data.statements_for_storage(data.entities, text, text) is 'The statements that a new storage of that kind would be built with.';
 
-create or replace function data.copy_list(entity data.entities, target data.entities, alias text, out columns text[], out expressions text[])
+create or replace function data.copy_list(entity data.entities, target data.entities, alias text, out columns text[],
+  out expressions text[])
 language plpgsql stable set search_path = '' as $$
 declare
   _record text := data.record_source(entity, alias);
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
   _dropped text := format(case entity.storage
-    when 'flat' then '(select jsonb_object_agg(key, value) from jsonb_each(coalesce(%1$s._dropped, ''{}'') || to_jsonb(%1$s.*)) where key ~ ''@'' and value <> ''null'')'
+    when 'flat'
+      then '(select jsonb_object_agg(key, value) from jsonb_each(coalesce(%1$s._dropped, ''{}'') || to_jsonb(%1$s.*)) where key ~ ''@'' and value <> ''null'')'
     else '(%2$I.%3$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).dropped' end, alias,
     _schema_name, entity.name || '_upgraded');
 begin
@@ -62,21 +66,25 @@ begin
       || case data.link_names(entity.schema) when '{}' then '{}'::text[] else '{_links}' end
       || coalesce(array_agg(quote_ident(f.name) order by f.position), '{}')
       || case when data.search_state(target, _schema_name) is null then '{}'::text[] else '{_search}' end,
-    array[alias || '.id', alias || '.created_at', alias || '.updated_at', alias || '.version', alias || '.created_by', entity.version::text, _dropped]
+    array[alias || '.id', alias || '.created_at', alias || '.updated_at', alias || '.version', alias || '.created_by', entity.version::text,
+      _dropped]
       || case target.storage when 'jsonb' then array[_record] else '{}' end
       || case data.link_names(entity.schema) when '{}' then '{}' else array[alias || '._links'] end
-      || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end order by f.position), '{}')
+      || coalesce(array_agg(case when f.is_promoted then format('%s.%I', alias, f.name) else data.column_value(f, _record) end
+        order by f.position), '{}')
       || case when data.search_state(target, _schema_name) is null then '{}'::text[] else array[alias || '._search'] end
   into columns, expressions
   from data.fields f
-  where f.entity_id = entity.id and not data.is_virtual(f.schema) and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema))
+  where f.entity_id = entity.id and not data.is_virtual(f.schema)
+    and (target.storage = 'flat' or f.is_unique or f.is_indexed or f.name = any (data.indexed_together(entity.schema))
     or exists (select from data.unique_sets(entity.schema) s where f.name = any (s.fields)));
 end
 $$;
 comment on function data.copy_list(data.entities, data.entities, text) is
   'How a row of an entity''s storage (alias) is written to that of target: columns and expressions.';
 
-create or replace function data.convert_storage_step(operation data.operations, entity data.entities, out step text, out reached jsonb, out records bigint)
+create or replace function data.convert_storage_step(operation data.operations, entity data.entities, out step text, out reached jsonb,
+  out records bigint)
 language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = entity.app_id);
@@ -121,7 +129,8 @@ end
 $$;
 comment on function data.convert_storage_undo(data.operations, data.entities) is 'Removes what an unfinished data.convert_storage has built.';
 
-create or replace function data.begin_conversion(operation data.operations, entity data.entities, target data.entities, schema_name text) returns void
+create or replace function data.begin_conversion(operation data.operations, entity data.entities, target data.entities, schema_name text)
+  returns void
 language plpgsql set search_path = '' as $$
 declare
   _copy record;
@@ -150,7 +159,8 @@ begin
     array_to_string(_copy.columns, ', '), array_to_string(_copy.expressions, ', '),
     (select string_agg(format('%1$s = excluded.%1$s', c), ', ') from unnest(_copy.columns) c where c <> 'id'));
   execute format('revoke all on function %I.%I() from public', schema_name, entity.name || '_convert');
-  execute format('create trigger %I after insert or update or delete on %s for each row execute function %I.%I()', entity.name || '_convert',
+  execute format('create trigger %I after insert or update or delete on %s for each row execute function %I.%I()',
+    entity.name || '_convert',
     data.storage_table(entity, schema_name), schema_name, entity.name || '_convert');
   execute format('select count(*) from %s', data.storage_table(entity, schema_name)) into _records;
   update data.operations o set records_total = _records where o.id = operation.id;
@@ -161,7 +171,8 @@ comment on function data.begin_conversion(data.operations, data.entities, data.e
 
 -- Rows are locked before they are read: one that is being changed is read after the change, and its trigger finds it there or
 -- has written it already.
-create or replace function data.copy_batch(entity data.entities, target data.entities, schema_name text, after jsonb, out reached jsonb, out records bigint)
+create or replace function data.copy_batch(entity data.entities, target data.entities, schema_name text, after jsonb, out reached jsonb,
+  out records bigint)
 language plpgsql set search_path = '' as $$
 declare
   _copy record := data.copy_list(entity, target, 't');
@@ -169,7 +180,8 @@ declare
   _after uuid := coalesce(after #>> '{}', '00000000-0000-0000-0000-000000000000')::uuid;
   _last uuid;
 begin
-  execute format('select (array_agg(x.id order by x.id desc))[1] from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x', _table)
+  execute format('select (array_agg(x.id order by x.id desc))[1] from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x',
+    _table)
   into _last using _after;
   execute format($sql$
     with batch as materialized (
@@ -200,7 +212,8 @@ begin
       perform data.lock_tables('{}', array[_table, substring(_statement from ' references (\S+) ')]);
       execute format('%s not valid', _statement);
       return true;
-    elsif exists (select from pg_catalog.pg_constraint c where c.conrelid = to_regclass(_table) and c.conname = _name and not c.convalidated) then
+    elsif exists (select from pg_catalog.pg_constraint c
+      where c.conrelid = to_regclass(_table) and c.conname = _name and not c.convalidated) then
       execute format('alter table %s validate constraint %I', _table, _name);
       return true;
     end if;
@@ -217,7 +230,9 @@ declare
   _key record;
 begin
   select c.conname, c.conrelid into _key from pg_catalog.pg_constraint c
-  where c.connamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = validate_next_key.schema_name) and c.contype = 'f' and not c.convalidated limit 1;
+  where c.connamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = validate_next_key.schema_name) and c.contype = 'f'
+    and not c.convalidated
+  limit 1;
   if _key.conname is null then
     return false;
   end if;

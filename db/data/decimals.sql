@@ -25,11 +25,15 @@ language plpgsql immutable parallel safe set search_path = '' as $$
 begin
   return case
     when decimals is null then value
-    when decimals = 'true' then case when jsonb_typeof(value) = 'string' and length(value #>> '{}') <= 1000 and value #>> '{}' ~ '^-?[0-9]+(\.[0-9]+)?$' then to_jsonb((value #>> '{}')::numeric) else value end
+    when decimals = 'true'
+      then case when jsonb_typeof(value) = 'string' and length(value #>> '{}') <= 1000
+      and value #>> '{}' ~ '^-?[0-9]+(\.[0-9]+)?$' then to_jsonb((value #>> '{}')::numeric) else value end
     when decimals ? 'items' and jsonb_typeof(value) = 'array' then
-      (select coalesce(jsonb_agg(data.exact_decimals(i, decimals->'items') order by n), '[]') from jsonb_array_elements(value) with ordinality x (i, n))
+      (select coalesce(jsonb_agg(data.exact_decimals(i, decimals->'items') order by n), '[]')
+        from jsonb_array_elements(value) with ordinality x (i, n))
     when decimals ? 'properties' and jsonb_typeof(value) = 'object' then
-      value || (select coalesce(jsonb_object_agg(k.key, data.exact_decimals(k.value, decimals->'properties'->k.key)), '{}') from jsonb_each(value) k where decimals->'properties' ? k.key)
+      value || (select coalesce(jsonb_object_agg(k.key, data.exact_decimals(k.value, decimals->'properties'->k.key)), '{}')
+        from jsonb_each(value) k where decimals->'properties' ? k.key)
     else value end;
 end
 $$;

@@ -53,7 +53,9 @@ declare
   _errors jsonb := data.definition_violations(require_definition.schema);
 begin
   if _errors <> '[]' then
-    perform rowhouse.fail(400, format('The schema of %s is not valid: %s', require_definition.name, concat_ws(' ', nullif(_errors #>> '{0,pointer}', ''), _errors #>> '{0,message}')),
+    perform rowhouse.fail(400,
+      format('The schema of %s is not valid: %s', require_definition.name,
+      concat_ws(' ', nullif(_errors #>> '{0,pointer}', ''), _errors #>> '{0,message}')),
       'errors lists every problem by JSON pointer into the schema.', 'invalid_schema', _errors);
   end if;
 end
@@ -71,23 +73,27 @@ end
 $$;
 comment on function data.publish_definition(uuid) is 'Gives an app a new definition version, when its names do not collide (RH400) and its rollups find what they need (RH409).';
 
-drop function if exists data.refuse_loss(data.entities, jsonb), data.refuse_misfits(data.entities, text), data.backfill_defaults(data.entities, text, jsonb);
+drop function if exists data.refuse_loss(data.entities, jsonb), data.refuse_misfits(data.entities, text),
+  data.backfill_defaults(data.entities, text, jsonb);
 create or replace function data.refuse_loss(old data.entities, changes jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   _errors jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('pointer', coalesce('/properties/' || (c->>'field'), '/' || (c->>'option')), 'message', case c->>'change'
+  select jsonb_agg(jsonb_build_object('pointer', coalesce('/properties/' || (c->>'field'), '/' || (c->>'option')),
+    'message', case c->>'change'
     when 'option' then c->>'message'
     when 'drop' then 'was removed: its values would be lost'
     when 'keyword' then 'was written by clients and would be computed: those values would be lost'
     else format('was %s and would become %s', c->>'from', c->>'to') end))
   into _errors
   from jsonb_array_elements(changes) c
-  where c->>'change' in ('drop', 'convert') and not coalesce(old.schema->'properties'->(c->>'field') ?| array['x-computed', 'x-alias'], false)
+  where c->>'change' in ('drop', 'convert')
+    and not coalesce(old.schema->'properties'->(c->>'field') ?| array['x-computed', 'x-alias'], false)
     or c->>'change' in ('keyword', 'option') and (c->>'loses_data')::boolean;
   if _errors is not null then
-    perform rowhouse.fail(409, format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+    perform rowhouse.fail(409,
+      format('This definition of %s would lose data: %s %s', old.name, _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
       'Keep every property with its type and add new ones beside it, or give a new name with "x-renamed-from"; data.plan(entity, schema) shows what would happen, data.apply(plan) does it.',
       'would_lose_data', _errors);
   end if;
@@ -174,9 +180,11 @@ comment on function data.build_front(data.entities, text) is
 
 create or replace function data.definition_violations(schema jsonb) returns jsonb
 language sql stable set search_path = '' as $$
-  select case when d <> '[]' then d else data.expression_violations(definition_violations.schema) || data.unique_violations(definition_violations.schema) end
+  select case when d <> '[]' then d
+    else data.expression_violations(definition_violations.schema) || data.unique_violations(definition_violations.schema) end
   from (select case when e <> '[]' then e
-    when data.kind(definition_violations.schema) is distinct from 'object' or jsonb_typeof(definition_violations.schema->'properties') is distinct from 'object'
+    when data.kind(definition_violations.schema) is distinct from 'object'
+      or jsonb_typeof(definition_violations.schema->'properties') is distinct from 'object'
       then data.violation('', 'must have type object and properties')
     else coalesce((
       select jsonb_agg(jsonb_build_object('pointer', '/properties/' || p.key, 'message', p.message))
@@ -186,14 +194,20 @@ language sql stable set search_path = '' as $$
             then 'is not a valid name: up to 58 lower-case letters, digits and single underscores, starting with a letter'
           when k.key = any (data.system_columns()) then 'is a system column that every entity has; choose another name'
           when k.key in ('node_id', 'query', 'client_mutation_id') then 'is a reserved name in GraphQL; choose another name'
-          when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation'] or definition_violations.schema->>'x-storage' = 'flat') then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
-          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and not data.is_linked(k.value) and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
-            || case when data.kind(k.value) = 'array' and k.value ? 'x-relation' then '; a list of related records is {"x-relation": {"entity": "labels", "many": true}}' else '' end
+          when k.key = 'data' and (k.value ?| array['x-index', 'x-unique', 'x-relation']
+            or definition_violations.schema->>'x-storage' = 'flat')
+            then 'cannot be indexed, unique, a relation or stored flat: the storage has a column of that name'
+          when k.value ?| array['x-index', 'x-unique', 'x-relation'] and not data.is_linked(k.value)
+            and data.kind(k.value) in ('array', 'object', 'any') then 'cannot be indexed, unique or a relation: it is no scalar'
+            || case when data.kind(k.value) = 'array'
+              and k.value ? 'x-relation' then '; a list of related records is {"x-relation": {"entity": "labels", "many": true}}'
+              else '' end
         end as message
         from jsonb_each(definition_violations.schema->'properties') k
       ) p where p.message is not null), '[]')
       || case when definition_violations.schema->'additionalProperties' <> 'false' or definition_violations.schema ? 'patternProperties'
-        then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties' else '/additionalProperties' end,
+        then data.violation(case when definition_violations.schema ? 'patternProperties' then '/patternProperties'
+          else '/additionalProperties' end,
           'is not supported: an entity has exactly the properties of its schema') else '[]' end
       || data.search_violations(definition_violations.schema)
       || data.index_violations(definition_violations.schema)
@@ -220,12 +234,15 @@ begin
   _entity := data.require_entity(drop_entity.entity); -- as it is by now
   select a.* into _app from tenancy.apps a where a.id = _entity.app_id for update;
   select string_agg(e.name || '.' || r.field, ', ') into _by
-  from (select entity_id, field, target_id from data.relations union all select entity_id, field, target_id from data.links) r join data.entities e on e.id = r.entity_id
+  from (select entity_id, field, target_id from data.relations union all select entity_id, field, target_id from data.links) r
+  join data.entities e on e.id = r.entity_id
   where r.target_id = _entity.id and r.entity_id <> _entity.id;
   if _by is not null then
-    perform rowhouse.fail(409, format('Other entities refer to %s: %s', _entity.name, _by), 'Remove those relations first.', 'still_referenced');
+    perform rowhouse.fail(409, format('Other entities refer to %s: %s', _entity.name, _by), 'Remove those relations first.',
+      'still_referenced');
   end if;
-  perform data.end_operation(o, _entity, 'cancelled') from data.operations o where o.entity_id = _entity.id and o.state in ('waiting', 'running');
+  perform data.end_operation(o, _entity, 'cancelled') from data.operations o
+    where o.entity_id = _entity.id and o.state in ('waiting', 'running');
   perform data.drop_search(_entity, _app.schema_name);
   delete from data.relations r where r.entity_id = _entity.id;
   delete from data.links l where l.entity_id = _entity.id;

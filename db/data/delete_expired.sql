@@ -1,10 +1,12 @@
 -- The job that deletes expired records for good: batches of 1,000, each a transaction, one entity after the other. Where it
 -- stands is in its state, so that records others refer to are passed by and not met again and again.
 
-create or replace function data.note_expirations(entity_id uuid, records bigint, blocked bigint default null, failure text default null) returns void
+create or replace function data.note_expirations(entity_id uuid, records bigint, blocked bigint default null, failure text default null)
+  returns void
 language sql security definer set search_path = '' as $$
   insert into data.expirations as x (entity_id, site_id, day, records, blocked, failure)
-  select e.id, e.site_id, (now() at time zone 'UTC')::date, note_expirations.records, coalesce(note_expirations.blocked, 0), note_expirations.failure
+  select e.id, e.site_id, (now() at time zone 'UTC')::date, note_expirations.records, coalesce(note_expirations.blocked, 0),
+    note_expirations.failure
   from data.entities e where e.id = note_expirations.entity_id
   on conflict (entity_id, day) do update
   set records = x.records + excluded.records, blocked = coalesce(note_expirations.blocked, x.blocked),
@@ -29,7 +31,8 @@ begin
     return case when state ? 'part' then jsonb_build_object('entity', state->'entity') end; -- dropped meanwhile
   end if;
   begin
-    _batch := data.expire_batch(_entity, (select a.schema_name from tenancy.apps a where a.id = _entity.app_id), coalesce(state->>'part', 'expires_at'),
+    _batch := data.expire_batch(_entity, (select a.schema_name from tenancy.apps a where a.id = _entity.app_id),
+      coalesce(state->>'part', 'expires_at'),
       (state->>'time')::timestamptz, (state->>'id')::uuid);
     perform data.note_expirations(_entity.id, _batch.deleted) where _batch.deleted > 0;
   exception when others then
@@ -40,7 +43,8 @@ begin
   state := jsonb_build_object('entity', _entity.id, 'part', _batch.next_part, 'time', _batch.time, 'id', _batch.id,
     'blocked', coalesce((state->>'blocked')::bigint, 0) + _batch.blocked);
   if _batch.next_part is null then
-    if (state->>'blocked')::bigint > 0 or exists (select from data.expirations x where x.entity_id = _entity.id and x.blocked > 0 or x.failure is not null) then
+    if (state->>'blocked')::bigint > 0
+      or exists (select from data.expirations x where x.entity_id = _entity.id and x.blocked > 0 or x.failure is not null) then
       perform data.note_expirations(_entity.id, 0, (state->>'blocked')::bigint);
     end if;
     return jsonb_build_object('entity', _entity.id);
@@ -59,7 +63,9 @@ language plpgsql set search_path = '' as $$
 declare
   _table text := data.storage_table(entity, expire_batch.schema_name);
   _column text := case part when 'rule' then data.ttl_from(entity.schema) else 'expires_at' end;
-  _expired text := case part when 'rule' then format('t.expires_at is null and t.%I <= now() - interval ''%s s''', data.ttl_from(entity.schema), data.ttl_seconds(entity.schema))
+  _expired text := case part
+    when 'rule' then format('t.expires_at is null and t.%I <= now() - interval ''%s s''', data.ttl_from(entity.schema),
+    data.ttl_seconds(entity.schema))
     else 't.expires_at <= now()' end;
   _ids uuid[];
   _id uuid;
@@ -82,7 +88,8 @@ begin
   using coalesce(after_time, '-infinity'), coalesce(after_id, '00000000-0000-0000-0000-000000000000');
   next_part := part;
   if _size < 1000 then
-    next_part := case when part = 'expires_at' and data.ttl_seconds(entity.schema) is not null then 'rule' when data.keeps_records(entity.schema) then 'kept' end;
+    next_part := case when part = 'expires_at'
+      and data.ttl_seconds(entity.schema) is not null then 'rule' when data.keeps_records(entity.schema) then 'kept' end;
     "time" := null;
     expire_batch.id := null;
   end if;
@@ -111,10 +118,12 @@ comment on function data.expire_batch(data.entities, text, text, timestamptz, uu
 create or replace function data.restricted_condition(entity data.entities, schema_name text, alias text) returns text
 language sql stable set search_path = '' as $$
   select coalesce(string_agg(c, ' or ' order by c), 'false') from (
-    select format('exists (select from %s r where r.%I = %s.%I)', data.storage_table(s, restricted_condition.schema_name), r.field, alias, r.target_field)
+    select format('exists (select from %s r where r.%I = %s.%I)', data.storage_table(s, restricted_condition.schema_name), r.field, alias,
+      r.target_field)
     from data.relations r join data.entities s on s.id = r.entity_id where r.target_id = entity.id and r.on_delete = 'restrict'
     union all
-    select format('exists (select from %s l where l.target_id = %s.id)', data.link_table(s, restricted_condition.schema_name, l.field), alias)
+    select format('exists (select from %s l where l.target_id = %s.id)', data.link_table(s, restricted_condition.schema_name, l.field),
+      alias)
     from data.links l join data.entities s on s.id = l.entity_id where l.target_id = entity.id and l.on_delete = 'restrict') x (c)
 $$;
 comment on function data.restricted_condition(data.entities, text, text) is 'The SQL that is true for storage rows (alias) that others refer to in a way that keeps them.';

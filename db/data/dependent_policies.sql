@@ -5,7 +5,8 @@
 create or replace function data.looking_policies(schema_name text, entity text) returns table (table_name text, policy name, command text)
 language sql stable set search_path = '' as $$
   select p.polrelid::regclass::text, p.polname,
-    format('create policy %I on %s%s for %s to %s%s%s', p.polname, p.polrelid::regclass, case when p.polpermissive then '' else ' as restrictive' end,
+    format('create policy %I on %s%s for %s to %s%s%s', p.polname, p.polrelid::regclass,
+      case when p.polpermissive then '' else ' as restrictive' end,
       case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
       (select string_agg(case r when 0 then 'public' else quote_ident(r::regrole::text) end, ', ') from unnest(p.polroles) r),
       ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')', ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')

@@ -43,7 +43,8 @@ begin
     (entity_id, name, site_id, position, schema, kind, sql_type, is_required, is_unique, is_indexed, is_promoted)
   select entity.id, p.key, entity.site_id, 0, p.value, data.kind(p.value), data.sql_type(p.value),
     coalesce(entity.schema->'required', '[]') ? p.key, u, i or r, u or i or r or entity.storage = 'flat' and not data.is_virtual(p.value)
-      or p.key = any (data.indexed_together(entity.schema)) or exists (select from data.unique_sets(entity.schema) s where p.key = any (s.fields))
+      or p.key = any (data.indexed_together(entity.schema))
+        or exists (select from data.unique_sets(entity.schema) s where p.key = any (s.fields))
   from jsonb_each(entity.schema->'properties') p,
     lateral (select coalesce((p.value->>'x-unique')::boolean, false), p.value ? 'x-relation' and not data.is_linked(p.value),
       coalesce((p.value->>'x-index')::boolean, false)) flags (u, r, i)
@@ -62,7 +63,8 @@ begin
     if _target.id is null then
       perform data.refuse_relation(_field.name, 'entity', format('There is no entity %L in this app', left(_relation->>'entity', 60)));
     elsif coalesce(_relation->>'field', 'id') <> 'id' and not coalesce(_target_field.is_unique, false) then
-      perform data.refuse_relation(_field.name, 'field', format('%s.%s is not a property with x-unique', _target.name, left(_relation->>'field', 60)));
+      perform data.refuse_relation(_field.name, 'field',
+        format('%s.%s is not a property with x-unique', _target.name, left(_relation->>'field', 60)));
     elsif _field.sql_type <> coalesce(_target_field.sql_type, 'uuid') then
       perform data.refuse_relation(_field.name, 'field', format('%s is %s, but %s.%s is %s', _field.name, _field.sql_type, _target.name,
         coalesce(_relation->>'field', 'id'), coalesce(_target_field.sql_type, 'uuid')));
@@ -75,7 +77,8 @@ begin
     _inverse := coalesce(_relation->>'inverse', data.plural(entity.name) || case when (
       select count(*) from data.fields f where f.entity_id = entity.id and f.schema #>> '{x-relation,entity}' = _target.name) > 1
       then '_by_' || _field.name else '' end);
-    if _name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or _inverse !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or length(_name) > 58 or length(_inverse) > 100 then
+    if _name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or _inverse !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or length(_name) > 58
+      or length(_inverse) > 100 then
       perform data.refuse_relation(_field.name, 'name', 'name and inverse are lower-case letters, digits and single underscores');
     end if;
     insert into data.relations (entity_id, field, site_id, target_id, target_field, on_delete, name, inverse_name)

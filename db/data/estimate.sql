@@ -15,7 +15,8 @@ begin
     elsif _key in ('$not', '$some', '$every', '$none') then
       return query select data.filter_entities(filter_entities.entity_id, _value);
       continue;
-    elsif _key like '$%' or data.is_field(filter_entities.entity_id, split_part(_key, '.', 1)) and not data.is_link_filter(filter_entities.entity_id, _key, _value) then
+    elsif _key like '$%' or data.is_field(filter_entities.entity_id, split_part(_key, '.', 1))
+      and not data.is_link_filter(filter_entities.entity_id, _key, _value) then
       continue;
     end if;
     select * into _r from data.relation_of(filter_entities.entity_id, split_part(_key, '.', 1));

@@ -15,8 +15,10 @@ comment on function data.alive_condition(jsonb, text) is
 create or replace function data.ttl_statements(entity data.entities, schema_name text) returns text[]
 language sql stable set search_path = '' as $$
   select case
-    when data.ttl_seconds(entity.schema) is not null and data.ttl_from(entity.schema) = 'updated_at' then case when to_regclass(i) is null then
-      array[format('create index if not exists %I on %s (updated_at, id)', data.index_name(entity, 'updated_at', 'idx'), data.storage_table(entity, schema_name))] else '{}' end
+    when data.ttl_seconds(entity.schema) is not null
+      and data.ttl_from(entity.schema) = 'updated_at' then case when to_regclass(i) is null then
+      array[format('create index if not exists %I on %s (updated_at, id)', data.index_name(entity, 'updated_at', 'idx'),
+        data.storage_table(entity, schema_name))] else '{}' end
     when to_regclass(i) is not null then array[format('drop index if exists %s', i)]
     else '{}'
   end
@@ -66,7 +68,8 @@ begin
     end $sql$, _name, _table, _keys, data.alive_condition(entity.schema, 't'), entity.id::text);
   execute format('revoke all on function %s(jsonb) from public', _name);
   execute format('grant execute on function %s(jsonb) to rowhouse_data', _name);
-  execute format('comment on function %s(jsonb) is %L', _name, E'@behavior -*\nRemoves expired records that have a unique value of this one.');
+  execute format('comment on function %s(jsonb) is %L', _name,
+    E'@behavior -*\nRemoves expired records that have a unique value of this one.');
 end
 $$;
 comment on function data.build_make_room(data.entities, text) is
@@ -91,7 +94,8 @@ language sql stable set search_path = '' as $$
   select array(
     select distinct a.attname::text
     from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
-    where i.indrelid = to_regclass(data.storage_table(entity, schema_name)) and i.indisunique and i.indpred is null and i.indexprs is null and a.attname <> 'id')
+    where i.indrelid = to_regclass(data.storage_table(entity, schema_name)) and i.indisunique and i.indpred is null and i.indexprs is null
+      and a.attname <> 'id')
 $$;
 comment on function data.unique_columns(data.entities, text) is 'The columns of an entity''s storage that are unique, alone or together, besides the id.';
 

@@ -14,7 +14,8 @@ begin
   -- Estimates are made of all records: who may read none learns none.
   perform access.require_right(_entity.id, 'read');
   if not access.sees_all(_entity.id) then
-    perform rowhouse.fail(403, format('You do not see all records of %s, and a plan tells of all', _entity.name), 'Ask somebody who may read every record.', 'forbidden');
+    perform rowhouse.fail(403, format('You do not see all records of %s, and a plan tells of all', _entity.name),
+      'Ask somebody who may read every record.', 'forbidden');
   end if;
   perform data.refuse_unknown_query(_query, 'find');
   if _query->'q' = 'true' then
@@ -36,13 +37,15 @@ comment on function data.explain(text, jsonb, boolean) is
 
 -- limit_rows: how many rows are asked of a node, where nothing between it and the limit has to see all rows first.
 create or replace function data.plan_nodes(plan jsonb)
-returns table (n bigint, node text, relation text, index_name text, condition text, filter text, limit_rows numeric, estimated numeric, actual numeric, removed numeric, ms numeric)
+returns table (n bigint, node text, relation text, index_name text, condition text, filter text, limit_rows numeric, estimated numeric,
+  actual numeric, removed numeric, ms numeric)
 language sql immutable set search_path = '' as $$
   with recursive nodes (path, node, limit_rows, processes, is_aside) as (
     select array[0]::bigint[], plan_nodes.plan, null::numeric, null::numeric, false
     union all
     select path || o, child, case
-      when child->>'Parent Relationship' in ('InitPlan', 'SubPlan') or p.node->>'Node Type' in ('Sort', 'Incremental Sort', 'Aggregate', 'Hash', 'Materialize') then null
+      when child->>'Parent Relationship' in ('InitPlan', 'SubPlan')
+        or p.node->>'Node Type' in ('Sort', 'Incremental Sort', 'Aggregate', 'Hash', 'Materialize') then null
       when p.node->>'Node Type' = 'Limit' then (p.node->>'Plan Rows')::numeric
       else p.limit_rows end,
       -- The leader helps by what its workers leave it time for, as the planner has it.
@@ -61,7 +64,8 @@ language sql immutable set search_path = '' as $$
       + coalesce((n.node->>'Rows Removed by Index Recheck')::numeric * (n.node->>'Actual Loops')::numeric, 0),
     (n.node->>'Actual Total Time')::numeric * case when n.processes is null then (n.node->>'Actual Loops')::numeric else 1 end
   from nodes n,
-    lateral (select case when n.node->>'Node Type' in ('Sort', 'Incremental Sort') then n.node->'Plans'->0 else n.node end) x (s) -- a sort is told by what goes into it
+    lateral (select case when n.node->>'Node Type' in ('Sort', 'Incremental Sort') then n.node->'Plans'->0
+      else n.node end) x (s) -- a sort is told by what goes into it
 $$;
 comment on function data.plan_nodes(jsonb) is 'The nodes of a plan in JSON: those that run first first, what is looked up on the way last.';
 
@@ -69,12 +73,14 @@ create or replace function data.plan_steps(entity data.entities, schema_name tex
 language sql stable set search_path = '' as $$
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
       'step', case when p.relation is null then 'sort' else 'read' end, 'entity', e.name, 'index', w.words,
-      'message', coalesce(data.read_message(case when e.id <> entity.id then e.name || ' ' else '' end || 'records', e.total, w.words, p.condition is not null,
+      'message', coalesce(data.read_message(case when e.id <> entity.id then e.name || ' ' else '' end || 'records', e.total, w.words,
+        p.condition is not null,
           p.filter is not null, p.limit_rows, p.estimated, p.actual, p.removed)
           || case when e.id = entity.id and p.filter is not null then data.missing_words(entity, schema_name, query, w.columns) else '' end,
         format('sorts %s records by %s', coalesce(data.count_words(p.actual), 'about ' || data.count_words(p.estimated)), s.words)),
       'rows_estimated', round(p.estimated), 'rows', round(p.actual), 'rows_read', round(p.actual + p.removed), 'ms', round(p.ms, 3),
-      'reads_all', case when e.id = entity.id and (p.condition is null) and (p.filter is not null or p.limit_rows is null) then true end)) order by p.n), '[]')
+      'reads_all', case when e.id = entity.id and (p.condition is null) and (p.filter is not null or p.limit_rows is null) then true end))
+        order by p.n), '[]')
   from data.plan_nodes(plan_steps.plan) p
   left join lateral (
     select x.id, x.name, greatest(c.reltuples::numeric, p.estimated) as total
@@ -85,7 +91,9 @@ language sql stable set search_path = '' as $$
     select i.columns, data.index_words(i.columns) || case when i.is_partial then ' (a part of the records)' else '' end as words
     from data.entities x, data.entity_indexes(x, plan_steps.schema_name) i where x.id = e.id and i.name = p.index_name
   ) w on true
-  cross join lateral (select case when query ? 'q' and not query ? 'sort' then 'rank' else string_agg(f->>'field', ', ' order by n) end as words from jsonb_array_elements(data.any_sort(query)) with ordinality o (f, n)) s
+  cross join lateral (select case when query ? 'q'
+    and not query ? 'sort' then 'rank' else string_agg(f->>'field', ', ' order by n) end as words
+    from jsonb_array_elements(data.any_sort(query)) with ordinality o (f, n)) s
   where e.id is not null and p.node <> 'Bitmap Index Scan' or p.node in ('Sort', 'Incremental Sort')
 $$;
 comment on function data.plan_steps(data.entities, text, jsonb, jsonb) is 'What a plan reads and sorts, as steps with a message each.';
@@ -94,7 +102,8 @@ create or replace function data.any_sort(query jsonb) returns jsonb
 language sql immutable set search_path = '' as $$ select data.normalize_sort(query->'sort') $$;
 comment on function data.any_sort(jsonb) is 'What a query sorts by, [{field, direction}].';
 
-create or replace function data.read_message(what text, total numeric, index_words text, conditioned boolean, filtered boolean, limit_rows numeric, estimated numeric, actual numeric, removed numeric)
+create or replace function data.read_message(what text, total numeric, index_words text, conditioned boolean, filtered boolean,
+  limit_rows numeric, estimated numeric, actual numeric, removed numeric)
 returns text
 language sql immutable set search_path = '' as $$
   select case
@@ -102,15 +111,21 @@ language sql immutable set search_path = '' as $$
     when not conditioned and not filtered and limit_rows is not null
       then format('reads the first %s of %s %s%s', data.count_words(coalesce(actual, limit_rows)), data.count_words(total), what,
         coalesce(', in the order of ' || index_words, ''))
-    when conditioned and actual is not null then format('reads %s of %s %s through the index on %s%s', data.count_words(actual + removed), data.count_words(total), what, index_words,
+    when conditioned and actual is not null
+      then format('reads %s of %s %s through the index on %s%s', data.count_words(actual + removed), data.count_words(total), what,
+      index_words,
       case when filtered then ' and keeps ' || data.count_words(actual) else '' end)
     when conditioned then format('reads %s of %s %s through the index on %s%s',
-      case when limit_rows < estimated and not filtered then 'at most ' || data.count_words(limit_rows) else 'about ' || data.count_words(estimated) end, data.count_words(total), what, index_words,
+      case when limit_rows < estimated
+        and not filtered then 'at most ' || data.count_words(limit_rows) else 'about ' || data.count_words(estimated) end,
+        data.count_words(total), what, index_words,
       case when filtered then ', those that also fit the rest of the filter' else '' end)
-    when actual is not null then format('reads %s of %s %s%s and keeps %s', data.count_words(actual + removed), data.count_words(total), what,
+    when actual is not null
+      then format('reads %s of %s %s%s and keeps %s', data.count_words(actual + removed), data.count_words(total), what,
       coalesce(' in the order of ' || index_words, ''), data.count_words(actual))
     when not filtered then format('reads all %s %s', data.count_words(total), what)
-    when limit_rows is not null then format('reads %s%s until %s fit, all %s if need be', what, coalesce(' in the order of ' || index_words, ''),
+    when limit_rows is not null
+      then format('reads %s%s until %s fit, all %s if need be', what, coalesce(' in the order of ' || index_words, ''),
       data.count_words(limit_rows), data.count_words(total))
     else format('reads all %s %s and keeps about %s', data.count_words(total), what, data.count_words(estimated))
   end
@@ -135,10 +150,13 @@ language sql stable set search_path = '' as $$
   with wanted as (
     select x.equal, data.wanted_fields(entity.id, x.equal, x.range, x.sort) as fields
     from (
-      select array(select c.field from data.filter_conditions(query->'filter') c where c.operator in ('$eq', '$in') and not c.is_alternative),
-        array(select c.field from data.filter_conditions(query->'filter') c where c.operator in ('$gt', '$gte', '$lt', '$lte') and not c.is_alternative),
+      select array(select c.field from data.filter_conditions(query->'filter') c
+        where c.operator in ('$eq', '$in') and not c.is_alternative),
+        array(select c.field from data.filter_conditions(query->'filter') c
+          where c.operator in ('$gt', '$gte', '$lt', '$lte') and not c.is_alternative),
         case when coalesce(query->'sort', '[]') in ('null', '[]') then '{}'
-          else array(select case f->>'direction' when 'desc' then '-' else '' end || (f->>'field') from jsonb_array_elements(data.any_sort(query)) with ordinality o (f, n) order by n) end
+          else array(select case f->>'direction' when 'desc' then '-' else '' end || (f->>'field')
+            from jsonb_array_elements(data.any_sort(query)) with ordinality o (f, n) order by n) end
     ) x (equal, range, sort)
   )
   select coalesce(jsonb_agg(jsonb_build_object('message', format('an index on %s would serve this query', array_to_string(w.fields, ', ')),
@@ -147,6 +165,7 @@ language sql stable set search_path = '' as $$
   where c.oid = to_regclass(data.storage_table(entity, query_advice.schema_name)) and c.reltuples >= 1000
     and w.fields <> '{}' and not data.is_served(entity, query_advice.schema_name, w.equal, w.fields)
     and exists (select from jsonb_array_elements(steps) s
-      where s->'reads_all' = 'true' or s->>'step' = 'sort' and (s->>'rows_estimated')::numeric > 1000 or (s->>'rows_read')::numeric > 1000 + 10 * (s->>'rows')::numeric)
+      where s->'reads_all' = 'true' or s->>'step' = 'sort' and (s->>'rows_estimated')::numeric > 1000
+        or (s->>'rows_read')::numeric > 1000 + 10 * (s->>'rows')::numeric)
 $$;
 comment on function data.query_advice(data.entities, text, jsonb, jsonb) is 'The index that would spare a query its reading or sorting, as [{message, definition}].';

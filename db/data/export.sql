@@ -30,7 +30,8 @@ create or replace function data.export_statement(
 ) returns text
 language plpgsql stable set search_path = '' as $$
 declare
-  _r record := data.resolve_entity(regexp_replace(export_statement.entity, '/[^/]*$', ''), regexp_replace(export_statement.entity, '^.*/', ''));
+  _r record := data.resolve_entity(regexp_replace(export_statement.entity, '/[^/]*$', ''),
+    regexp_replace(export_statement.entity, '^.*/', ''));
   _entity data.entities := _r.entity_row;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(query) k where k <> all (array['filter', 'sort', 'select']));
   _select jsonb := nullif(query->'select', 'null');
@@ -40,9 +41,11 @@ declare
   _row text;
 begin
   if export_statement.format is null or export_statement.format not in ('json', 'ndjson', 'csv') then
-    perform rowhouse.fail(400, pg_catalog.format('%L is not a format of exports', left(export_statement.format, 40)), 'Formats: json, ndjson, csv.', 'invalid_format');
+    perform rowhouse.fail(400, pg_catalog.format('%L is not a format of exports', left(export_statement.format, 40)),
+      'Formats: json, ndjson, csv.', 'invalid_format');
   elsif _unknown is not null then
-    perform rowhouse.fail(400, pg_catalog.format('An export has no %s', left(_unknown, 80)), 'An export has filter, sort and select; it holds all records.', 'invalid_query');
+    perform rowhouse.fail(400, pg_catalog.format('An export has no %s', left(_unknown, 80)),
+      'An export has filter, sort and select; it holds all records.', 'invalid_query');
   end if;
   if coalesce(query->'filter', 'null') <> 'null' then
     if parameters is null then
@@ -54,7 +57,8 @@ begin
   end if;
   _where := access.seen_condition(_entity.id, query - 'select') || format('(%s)', _where);
   if coalesce(query->'sort', '[]') not in ('[]', 'null') then
-    select ' order by ' || string_agg(e.expression || case s.value->>'direction' when 'desc' then ' desc' else '' end, ', ' order by s.n) || ', v.id' into _order
+    select ' order by ' || string_agg(e.expression || case s.value->>'direction' when 'desc' then ' desc' else '' end, ', ' order by s.n)
+      || ', v.id' into _order
     from jsonb_array_elements(data.normalize_sort(query->'sort')) with ordinality s (value, n),
       data.path_value(_entity.id, s.value->>'field', 'v') e;
   end if;
@@ -71,7 +75,8 @@ begin
   -- JSON holds no control characters, so that with these as quote and delimiter COPY writes it as it is.
   return pg_catalog.format('copy (select %s from %I.%I v%s where %s%s) to stdout (format csv, quote e''\x01'', delimiter e''\x02'', encoding ''UTF8'')',
     _row, _r.schema_name, _entity.name,
-    case when _select is not null then pg_catalog.format(', lateral (select %s) r', data.parse_select(_entity.id, _select, 'v')) else '' end,
+    case when _select is not null then pg_catalog.format(', lateral (select %s) r', data.parse_select(_entity.id, _select, 'v'))
+      else '' end,
     _where, _order);
 end
 $$;
@@ -88,7 +93,8 @@ begin
       select e.id, 0 from data.entities e where e.app_id = _app_id
       union
       select r.entity_id, p.depth + 1 from reach p
-      join (select entity_id, target_id from data.relations union all select entity_id, target_id from data.links) r on r.target_id = p.entity_id
+      join (select entity_id, target_id from data.relations union all select entity_id, target_id
+        from data.links) r on r.target_id = p.entity_id
       where r.entity_id <> r.target_id and p.depth < 30
     )
     select e.name from reach p join data.entities e on e.id = p.entity_id group by e.name order by max(p.depth), e.name;

@@ -40,20 +40,23 @@ begin
       perform data.refuse_call('if', 'if(condition, then, else)', compile_call.at);
     end if;
     _same := data.unify_parts(parts - 0);
-    return _same || jsonb_build_object('sql', format('(case when %s then %s else %s end)', data.require_part(parts->0, 'boolean', 'if'), _same #>> '{sql,0}', _same #>> '{sql,1}'));
+    return _same || jsonb_build_object('sql', format('(case when %s then %s else %s end)', data.require_part(parts->0, 'boolean', 'if'),
+      _same #>> '{sql,0}', _same #>> '{sql,1}'));
   elsif compile_call.name in ('coalesce', 'min', 'least', 'max', 'greatest') then
     if _n = 0 then
       perform data.refuse_call(compile_call.name, compile_call.name || '(a, b, …)', compile_call.at);
     end if;
     _same := data.unify_parts(parts);
-    return _same || jsonb_build_object('sql', format('%s(%s)', case compile_call.name when 'min' then 'least' when 'max' then 'greatest' else compile_call.name end,
+    return _same || jsonb_build_object('sql', format('%s(%s)',
+      case compile_call.name when 'min' then 'least' when 'max' then 'greatest' else compile_call.name end,
       (select string_agg(s, ', ' order by n) from jsonb_array_elements_text(_same->'sql') with ordinality x (s, n))));
   elsif compile_call.name in ('||', 'concat') then
     if _n = 0 then
       perform data.refuse_call('concat', 'concat(a, b, …)', compile_call.at);
     end if;
     return jsonb_build_object('type', 'text', 'sql_type', 'text', 'sql', format('data.text_joined(array[%s], %s)',
-      (select string_agg(data.text_of_part(p), ', ' order by n) from jsonb_array_elements(parts) with ordinality x (p, n)), case compile_call.name when 'concat' then 'true' else 'false' end));
+      (select string_agg(data.text_of_part(p), ', ' order by n) from jsonb_array_elements(parts) with ordinality x (p, n)),
+      case compile_call.name when 'concat' then 'true' else 'false' end));
   elsif compile_call.name = 'to_text' then
     if _n <> 1 then
       perform data.refuse_call('to_text', 'to_text(value)', compile_call.at);
@@ -63,7 +66,8 @@ begin
     if _n <> 1 then
       perform data.refuse_call('abs', 'abs(number)', compile_call.at);
     end if;
-    return jsonb_build_object('type', case parts #>> '{0,type}' when 'null' then 'decimal' else parts #>> '{0,type}' end, 'sql_type', 'numeric',
+    return jsonb_build_object('type', case parts #>> '{0,type}' when 'null' then 'decimal' else parts #>> '{0,type}' end,
+      'sql_type', 'numeric',
       'sql', format('abs(%s)', data.require_part(parts->0, 'decimal', 'abs')));
   elsif compile_call.name in ('year', 'month', 'day', 'date_add', 'date_diff') then
     return data.compile_date_call(compile_call.name, parts, compile_call.at);
@@ -72,13 +76,16 @@ begin
   select f.* into _f from data.expression_functions() f where f.name = compile_call.name and cardinality(f.takes) = _n;
   if _f.name is null then
     if exists (select from data.expression_functions() f where f.name = compile_call.name) then
-      perform data.refuse_call(compile_call.name, (select string_agg(format('%s(%s)', f.name, array_to_string(f.takes, ', ')), ' or ') from data.expression_functions() f where f.name = compile_call.name),
+      perform data.refuse_call(compile_call.name,
+        (select string_agg(format('%s(%s)', f.name, array_to_string(f.takes, ', ')), ' or ') from data.expression_functions() f
+        where f.name = compile_call.name),
         compile_call.at);
     end if;
     perform data.refuse_expression(format('%L is not a function', left(compile_call.name, 60)), compile_call.at,
       'Functions: abs, ceil, coalesce, concat, date_add, date_diff, day, floor, greatest (max), if, least (min), length, lower, month, now, replace, round, substr, to_number, to_text, today, trim, upper, year.');
   end if;
-  _sql := array(select data.require_part(p, _f.takes[n], compile_call.name) from jsonb_array_elements(parts) with ordinality x (p, n) order by n);
+  _sql := array(select data.require_part(p, _f.takes[n], compile_call.name) from jsonb_array_elements(parts) with ordinality x (p, n)
+    order by n);
   return jsonb_build_object('type', _f.gives, 'sql_type', _f.sql_type, 'sql', format(_f.template, variadic _sql));
 end
 $$;
@@ -107,7 +114,8 @@ begin
   if part is null then
     return 'days';
   elsif _unit is null or part->>'type' <> 'text' or _unit not in ('years', 'months', 'weeks', 'days', 'hours', 'minutes', 'seconds') then
-    perform data.refuse_expression('expected a unit: ''years'', ''months'', ''weeks'', ''days'', ''hours'', ''minutes'' or ''seconds''', (part->>'at')::int);
+    perform data.refuse_expression('expected a unit: ''years'', ''months'', ''weeks'', ''days'', ''hours'', ''minutes'' or ''seconds''',
+      (part->>'at')::int);
   end if;
   return _unit;
 end
@@ -122,9 +130,11 @@ begin
   if _type = 'text' and part ? 'literal' then
     return format('(%s at time zone ''UTC'')', data.expression_as(part, 'date-time', 'timestamptz'));
   elsif _type not in ('date', 'date-time', 'null') then
-    perform data.refuse_expression(format('%s takes a date or a date-time, and this is %s', who, data.type_name(_type)), (part->>'at')::int);
+    perform data.refuse_expression(format('%s takes a date or a date-time, and this is %s', who, data.type_name(_type)),
+      (part->>'at')::int);
   end if;
-  return case _type when 'date-time' then format('(%s at time zone ''UTC'')', part->>'sql') else format('(%s)::timestamp', part->>'sql') end;
+  return case _type when 'date-time' then format('(%s at time zone ''UTC'')', part->>'sql')
+    else format('(%s)::timestamp', part->>'sql') end;
 end
 $$;
 comment on function data.timestamp_of_part(jsonb, text) is 'A date or date-time as SQL of type timestamp, in UTC. RH400.';
@@ -156,8 +166,11 @@ begin
   if parts #>> '{0,type}' <> 'date-time' and _unit in ('hours', 'minutes', 'seconds') then
     perform data.refuse_expression(format('a date has no %s: give date_add a date-time', _unit), (parts #>> '{2,at}')::int);
   end if;
-  _sql := format('data.time_added(%s, %s, %L)', data.timestamp_of_part(parts->0, 'date_add'), data.require_part(parts->1, 'integer', 'date_add'), _unit);
-  return case parts #>> '{0,type}' when 'date-time' then jsonb_build_object('type', 'date-time', 'sql_type', 'timestamptz', 'sql', format('(%s at time zone ''UTC'')', _sql))
+  _sql := format('data.time_added(%s, %s, %L)', data.timestamp_of_part(parts->0, 'date_add'),
+    data.require_part(parts->1, 'integer', 'date_add'), _unit);
+  return case parts #>> '{0,type}'
+    when 'date-time' then jsonb_build_object('type', 'date-time', 'sql_type', 'timestamptz',
+    'sql', format('(%s at time zone ''UTC'')', _sql))
     else jsonb_build_object('type', 'date', 'sql_type', 'date', 'sql', _sql || '::date') end;
 end
 $$;

@@ -31,7 +31,8 @@ declare
 begin
   if _growth > 0 and length(text_replaced.find) > 0 and length(text_replaced.value)::bigint * (_growth + 1) > 1000000 then
     perform data.refuse_long_text(length(text_replaced.value)
-      + (length(text_replaced.value) - length(replace(text_replaced.value, text_replaced.find, ''))) / length(text_replaced.find) * _growth);
+      + (length(text_replaced.value) - length(replace(text_replaced.value, text_replaced.find,
+        ''))) / length(text_replaced.find) * _growth);
   end if;
   return replace(text_replaced.value, text_replaced.find, text_replaced.put);
 end
@@ -70,7 +71,8 @@ begin
   end if;
   _out := value + case unit when 'years' then make_interval(years => amount::int) when 'months' then make_interval(months => amount::int)
     when 'weeks' then make_interval(days => amount::int * 7) when 'days' then make_interval(days => amount::int)
-    when 'hours' then make_interval(hours => amount::int) else make_interval(secs => amount::float8 * case unit when 'minutes' then 60 else 1 end) end;
+    when 'hours' then make_interval(hours => amount::int)
+      else make_interval(secs => amount::float8 * case unit when 'minutes' then 60 else 1 end) end;
   return case when _out between '0001-01-01' and '9999-12-31 23:59:59.999999' then _out end;
 end
 $$;

@@ -20,7 +20,8 @@ language sql immutable set search_path = '' as $$
       'g') with ordinality m (w, n)
   ),
   placed as (
-    select n, w[1] is not null as is_space, (1 + coalesce(sum(length(word)) over (order by n rows between unbounded preceding and 1 preceding), 0))::int as at,
+    select n, w[1] is not null as is_space,
+      (1 + coalesce(sum(length(word)) over (order by n rows between unbounded preceding and 1 preceding), 0))::int as at,
       case when w[2] is not null then '#' || w[2]
         when w[3] is not null then '@' || w[3]
         when w[4] is not null then '''' || replace(substr(w[4], 2, length(w[4]) - 2), '''''', '''')
@@ -29,7 +30,8 @@ language sql immutable set search_path = '' as $$
         else '?' || w[7] end as token
     from words
   )
-  select coalesce(array_agg(token order by n), '{}') || '$'::text, coalesce(array_agg(at order by n), '{}') || length(expression_tokens.expression) + 1
+  select coalesce(array_agg(token order by n), '{}') || '$'::text,
+    coalesce(array_agg(at order by n), '{}') || length(expression_tokens.expression) + 1
   from placed where not is_space
 $$;
 comment on function data.expression_tokens(text) is 'The tokens of an expression and the positions (from 1) at which they stand; the last is the end.';
@@ -38,7 +40,8 @@ create or replace function data.refuse_token(expected text, token text, at int) 
 language sql immutable set search_path = '' as $$
   select data.refuse_expression(
     case when token in ('?''', '?"') then format('this quote (%s) is never closed', substr(token, 2))
-      else format('expected %s, found %s', expected, case left(token, 1) when '$' then 'the end' when '''' then 'the text ' || quote_literal(left(substr(token, 2), 40))
+      else format('expected %s, found %s', expected,
+        case left(token, 1) when '$' then 'the end' when '''' then 'the text ' || quote_literal(left(substr(token, 2), 40))
         else '"' || left(substr(token, 2), 40) || '"' end) end,
     refuse_token.at)
 $$;

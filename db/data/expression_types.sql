@@ -27,7 +27,8 @@ language sql immutable set search_path = '' as $$
   select case
     when type = 'date' and value ~ '^\d{4}-\d{2}-\d{2}$' and pg_input_is_valid(value, 'date') then value
     when type = 'uuid' and value ~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$' then value
-    when type = 'date-time' and t ~ '^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})$' and pg_input_is_valid(t, 'timestamptz') then t
+    when type = 'date-time' and t ~ '^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})$'
+      and pg_input_is_valid(t, 'timestamptz') then t
   end
   from (select case when value ~ '^\d{4}-\d{2}-\d{2}$' then value || 'T00:00:00Z'
     when value ~ ':\d{2}(\.\d+)?$' and value !~ '[+-]\d{2}:\d{2}$' then value || 'Z' else value end) x (t)
@@ -59,7 +60,8 @@ begin
   elsif expression_as.type = 'date-time' and _from = 'date' then
     return format('((%s)::timestamp at time zone ''UTC'')', part->>'sql');
   end if;
-  perform data.refuse_expression(format('this is %s, and %s is needed', data.type_name(_from), data.type_name(expression_as.type)), (part->>'at')::int,
+  perform data.refuse_expression(format('this is %s, and %s is needed', data.type_name(_from), data.type_name(expression_as.type)),
+    (part->>'at')::int,
     'to_text(x) and to_number(x) convert; null is tested with is null.');
 end
 $$;
@@ -68,13 +70,17 @@ comment on function data.expression_as(jsonb, text, text) is 'A compiled part as
 create or replace function data.require_part(part jsonb, type text, who text) returns text
 language plpgsql immutable set search_path = '' as $$
 begin
-  if part->>'type' = 'null' or part->>'type' = require_part.type or (require_part.type in ('decimal', 'integer') and part->>'type' = 'integer')
+  if part->>'type' = 'null' or part->>'type' = require_part.type
+    or (require_part.type in ('decimal', 'integer') and part->>'type' = 'integer')
     or (require_part.type = 'decimal' and data.is_number_type(part->>'type'))
   then
-    return data.expression_as(part, require_part.type, case when require_part.type = 'integer' then 'numeric' else data.expression_sql_type(require_part.type) end);
+    return data.expression_as(part, require_part.type,
+      case when require_part.type = 'integer' then 'numeric' else data.expression_sql_type(require_part.type) end);
   end if;
-  perform data.refuse_expression(format('%s takes %s, and this is %s', who, case require_part.type when 'decimal' then 'numbers' when 'integer' then 'an integer'
-    when 'boolean' then 'true or false' else require_part.type end, data.type_name(part->>'type')), (part->>'at')::int, 'to_text(x) and to_number(x) convert.');
+  perform data.refuse_expression(format('%s takes %s, and this is %s', who,
+    case require_part.type when 'decimal' then 'numbers' when 'integer' then 'an integer'
+    when 'boolean' then 'true or false' else require_part.type end, data.type_name(part->>'type')), (part->>'at')::int,
+      'to_text(x) and to_number(x) convert.');
 end
 $$;
 comment on function data.require_part(jsonb, text, text) is 'A compiled part as SQL of the type that who takes: text, boolean, or a number (decimal, integer) as numeric. RH400.';
@@ -97,7 +103,8 @@ begin
     end if;
     _type := case when _next = 'null' or _next = _type then _type
       when _type = 'null' then _next
-      when data.is_number_type(_type) and data.is_number_type(_next) then case when 'number' in (_type, _next) then 'number' else 'decimal' end
+      when data.is_number_type(_type)
+        and data.is_number_type(_next) then case when 'number' in (_type, _next) then 'number' else 'decimal' end
       when _type in ('date', 'date-time') and _next in ('date', 'date-time') then 'date-time'
       when _type in ('date', 'date-time', 'uuid') and _next = 'text' and _part ? 'literal' then _type
       else '' end;
@@ -117,7 +124,8 @@ begin
     end if;
   end if;
   return jsonb_build_object('type', _type, 'sql_type', _sql_type,
-    'sql', (select jsonb_agg(data.expression_as(p, _type, _sql_type) order by n) from jsonb_array_elements(parts) with ordinality x (p, n)));
+    'sql', (select jsonb_agg(data.expression_as(p, _type, _sql_type) order by n)
+      from jsonb_array_elements(parts) with ordinality x (p, n)));
 end
 $$;
 comment on function data.unify_parts(jsonb) is 'Compiled parts brought to one type: {"type", "sql_type", "sql": […]}. RH400 where they have none in common.';

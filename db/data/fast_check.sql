@@ -17,18 +17,25 @@ begin
   if _rest is null then
     return null;
   elsif _kind = 'any' then
-    return format('jsonb_typeof(%s) <> ''null'' and %s', _value, concat_ws(' and ', case when cardinality(path) = 1 then 'not ' || data.number_is_extreme(_value) end, _rest));
+    return format('jsonb_typeof(%s) <> ''null'' and %s', _value,
+      concat_ws(' and ', case when cardinality(path) = 1 then 'not ' || data.number_is_extreme(_value) end, _rest));
   end if;
   if _kind = 'decimal' then
     -- Writing a number costs 0.2 µs; with a precision its scale says enough.
-    return format('case jsonb_typeof(%s) when ''number'' then %s and %s when ''string'' then not (%s) and %s when ''null'' then false end', _value,
+    return format('case jsonb_typeof(%s) when ''number'' then %s and %s when ''string'' then not (%s) and %s when ''null'' then false end',
+      _value,
       case when (_s->>'precision')::int <= 90 then format('scale(%s::numeric) < 900', _value) else format('length(%s) <= 1000', _text) end,
-      data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value), data.all_pass(_s, _kind, _value, _text, _text || '::numeric'))
+      data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), data.type_test(_kind, _value),
+      data.all_pass(_s, _kind, _value, _text, _text || '::numeric'))
       || case when _rest <> 'true' then ' and ' || _rest else '' end;
   end if;
-  _parts := array[case when cardinality(path) > 1 or data.type_path(_kind, '@') is null then format('not (%s)', data.type_test(_kind, _value)) end, data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), _rest];
+  _parts := array[case when cardinality(path) > 1
+    or data.type_path(_kind, '@') is null then format('not (%s)', data.type_test(_kind, _value)) end,
+    data.all_pass(_s, _kind, _value, _text, _value || '::numeric'), _rest];
   if _kind = 'array' and _s ? 'items' and not _s ? 'prefixItems' then
-    if coalesce(_items, '') not in ('string', 'boolean', 'uuid') or (_s->'items') - array['type', case _items when 'uuid' then 'format' end, 'title', 'description', 'examples', '$comment'] <> '{}' then
+    if coalesce(_items, '') not in ('string', 'boolean', 'uuid')
+      or (_s->'items') - array['type', case _items when 'uuid' then 'format' end, 'title', 'description', 'examples', '$comment'] <> '{}'
+      then
       return null;
     end if;
     -- strict, or a list in the list would be looked into.
@@ -61,7 +68,8 @@ comment on function data.type_path(text, text) is 'The jsonpath predicate (stric
 
 create or replace function data.fit_types(schema jsonb, record text) returns text
 language sql immutable set search_path = '' as $$
-  select format('(%s @@ %L) is true', record, 'strict ' || string_agg(format('(%s || (exists(%s)) is unknown)', t, v), ' && ' order by p.key))
+  select format('(%s @@ %L) is true', record,
+    'strict ' || string_agg(format('(%s || (exists(%s)) is unknown)', t, v), ' && ' order by p.key))
   from jsonb_each(schema->'properties') p, format('$.%s', to_json(p.key)) v, data.type_path(data.kind(p.value), v) t
   where t is not null
 $$;
@@ -77,8 +85,10 @@ comment on function data.all_pass(jsonb, text, text, text, text) is 'SQL that is
 create or replace function data.fit_object(schema jsonb, value text, closed boolean) returns text[]
 language sql immutable set search_path = '' as $$
   select array_remove(array[
-      case when schema->'required' <> '[]' then format('%s ?& %L::text[]', value, array(select jsonb_array_elements_text(schema->'required'))) end,
-      case when closed then format('%s - %L::text[] = ''{}''', value, array(select jsonb_object_keys(coalesce(schema->'properties', '{}')))) end], null)
+      case when schema->'required' <> '[]'
+        then format('%s ?& %L::text[]', value, array(select jsonb_array_elements_text(schema->'required'))) end,
+      case when closed then format('%s - %L::text[] = ''{}''', value,
+        array(select jsonb_object_keys(coalesce(schema->'properties', '{}')))) end], null)
     || array(select format('not (%s)', t.fails) from data.dependency_tests(schema, value) t)
 $$;
 comment on function data.fit_object(jsonb, text, boolean) is 'What data.fit asks of the names of an object''s properties.';
@@ -86,7 +96,9 @@ comment on function data.fit_object(jsonb, text, boolean) is 'What data.fit asks
 create or replace function data.fast_check(schema jsonb, value text) returns text
 language sql immutable set search_path = '' as $$
   select case when r.rest is not null and bool_and(f is not null)
-    then format('(%s) is not false', array_to_string(data.fit_object(schema, fast_check.value, true) || data.fit_types(schema, fast_check.value) || array_agg(f order by p.key) || nullif(r.rest, 'true'), E'\n      and ')) end
+    then format('(%s) is not false',
+      array_to_string(data.fit_object(schema, fast_check.value, true) || data.fit_types(schema, fast_check.value)
+      || array_agg(f order by p.key) || nullif(r.rest, 'true'), E'\n      and ')) end
   from data.fits_part(data.interpreted_part(schema, 'object', schema->'$defs'), schema, fast_check.value, true) r (rest),
     jsonb_each(schema->'properties') p, data.fit(p.value, fast_check.value, array[p.key], schema->'$defs') f
   group by r.rest
@@ -100,15 +112,18 @@ declare
   _s jsonb := compile_record.schema;
   _fits text;
   _rest jsonb;
-  _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')), '') || data.compile_rules(_s, '_v0');
+  _interpreted text := coalesce(data.compile_interpreted(data.interpreted_part(_s, 'object', _s->'$defs'), _s, '_v0', quote_literal('')),
+    '') || data.compile_rules(_s, '_v0');
 begin
-  select array_to_string(data.fit_object(_s, '_v0', true) || data.fit_types(_s, '_v0') || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
+  select array_to_string(data.fit_object(_s, '_v0', true) || data.fit_types(_s, '_v0')
+    || array_agg(f order by p.key) filter (where f is not null), E'\n  and '),
     coalesce(jsonb_object_agg(p.key, p.value) filter (where f is null), '{}')
   into _fits, _rest
   from jsonb_each(_s->'properties') p, data.fit(p.value, '_v0', array[p.key], _s->'$defs') f;
   return format(E'if (%s) is not false then\n%s%sreturn _e;\nend if;\n%s%s', _fits,
     data.compile_properties(jsonb_build_object('properties', _rest), '_v0', quote_literal(''), 0, _s->'$defs'),
-    _interpreted, data.compile_names(_s, '_v0', quote_literal(''), true) || data.compile_properties(_s, '_v0', quote_literal(''), 0, _s->'$defs'), _interpreted);
+    _interpreted, data.compile_names(_s, '_v0', quote_literal(''), true)
+      || data.compile_properties(_s, '_v0', quote_literal(''), 0, _s->'$defs'), _interpreted);
 end
 $$;
 comment on function data.compile_record(jsonb) is 'PL/pgSQL that appends to _e every violation of an entity''s schema by the record in _v0.';

@@ -2,7 +2,8 @@
 -- parameters ($1, $2 …, bound as text and cast to the field's type) or, for psql, quoted literals.
 
 create or replace function data.field_path(
-  field data.fields, parts text[], base text, out expression text, out kind text, out item_kind text, out is_required boolean, out sql_type text
+  field data.fields, parts text[], base text, out expression text, out kind text, out item_kind text, out is_required boolean,
+  out sql_type text
 )
 language plpgsql immutable set search_path = '' as $$
 declare
@@ -47,7 +48,8 @@ begin
   end if;
   select f.* into _field from data.fields f where f.entity_id = field_expression.entity_id and f.name = _parts[1];
   if _field.name is null or (cardinality(_parts) > 1 and _field.kind not in ('object', 'any')) or cardinality(_parts) > 8 then
-    perform rowhouse.fail(400, format('%L is not a field of %s', left(path, 120), (select e.name from data.entities e where e.id = field_expression.entity_id)),
+    perform rowhouse.fail(400,
+      format('%L is not a field of %s', left(path, 120), (select e.name from data.entities e where e.id = field_expression.entity_id)),
       'Fields: ' || (select string_agg(f.name, ', ' order by f.position) from data.fields f where f.entity_id = field_expression.entity_id)
         || ', ' || array_to_string(data.system_columns(), ', ') || '. Inside objects: address.city. Relations: '
         || data.relation_names(field_expression.entity_id) || '.', 'unknown_field');
@@ -83,7 +85,9 @@ return case
   when operator in ('$in', '$nin') then sql_type || '[]'
   when operator = '$exists' then 'boolean'
   when operator in ('$like', '$ilike') then 'text'
-  when operator = '$contains' then case when sql_type = 'text' or kind = 'array' and item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then 'text' else 'jsonb' end
+  when operator = '$contains'
+    then case when sql_type = 'text' or kind = 'array'
+    and item_kind not in ('integer', 'number', 'boolean', 'array', 'object') then 'text' else 'jsonb' end
   else sql_type end;
 comment on function data.comparison_type(text, text, text, text) is 'The SQL type of the value that an operator compares an expression of a kind and type with.';
 
@@ -97,14 +101,17 @@ begin
     return format('(%s is not null) = %s', expression, value);
   elsif operator in ('$like', '$ilike') then
     if sql_type <> 'text' then
-      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, kind), 'Compare it with $eq, $gt or $in instead.', 'invalid_filter');
+      perform rowhouse.fail(400, format('%s needs text, and %L is %s', operator, path, kind), 'Compare it with $eq, $gt or $in instead.',
+        'invalid_filter');
     end if;
     return format('%s %s %s', expression, case operator when '$like' then 'like' else 'ilike' end, value);
   elsif operator = '$contains' then
     if sql_type not in ('text', 'jsonb') then
-      perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, kind), 'Compare it with $eq or $in instead.', 'invalid_filter');
+      perform rowhouse.fail(400, format('$contains needs text, an array or an object, and %L is %s', path, kind),
+        'Compare it with $eq or $in instead.', 'invalid_filter');
     end if;
-    return format(case when sql_type = 'text' then 'strpos(%s, %s) > 0' when data.comparison_type(operator, kind, item_kind, sql_type) = 'text' then '%s ? %s' else '%s @> %s' end,
+    return format(case when sql_type = 'text' then 'strpos(%s, %s) > 0'
+      when data.comparison_type(operator, kind, item_kind, sql_type) = 'text' then '%s ? %s' else '%s @> %s' end,
       expression, value);
   elsif operator in ('$eq', '$ne', '$gt', '$gte', '$lt', '$lte') then
     return format('%s %s %s', expression, case operator when '$eq' then '=' when '$ne' then 'is distinct from' when '$gt' then '>'
@@ -125,7 +132,8 @@ language plpgsql stable set search_path = '' as $$
 begin
   if operator in ('$eq', '$ne') and operand = 'null' then
     return format('%s is %s null', expression, case operator when '$eq' then '' else 'not' end);
-  elsif not operator = any (array['$eq', '$ne', '$gt', '$gte', '$lt', '$lte', '$in', '$nin', '$like', '$ilike', '$contains', '$exists']) then
+  elsif not operator = any (array['$eq', '$ne', '$gt', '$gte', '$lt', '$lte', '$in', '$nin', '$like', '$ilike', '$contains', '$exists'])
+    then
     return data.comparison(expression, kind, item_kind, sql_type, path, operator, null); -- says what is wrong
   elsif operator in ('$in', '$nin') then
     return data.comparison(expression, kind, item_kind, sql_type, path, operator,
@@ -153,7 +161,8 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.is_field(uuid, text) is 'Whether an entity has a field of this name.';
 
-create or replace function data.compile_filter(entity_id uuid, filter jsonb, alias text, parameters text[] default null, depth int default 0)
+create or replace function data.compile_filter(entity_id uuid, filter jsonb, alias text, parameters text[] default null,
+  depth int default 0)
 returns text
 language plpgsql stable set search_path = '' as $$
 declare
@@ -171,7 +180,8 @@ begin
   for _key, _value in select * from jsonb_each(filter) loop
     if _key in ('$and', '$or') then
       if jsonb_typeof(_value) <> 'array' or _value = '[]' then
-        perform rowhouse.fail(400, format('%s takes a list of filters', _key), format('{"%s": [{"age": 1}, {"age": 2}]}', _key), 'invalid_filter');
+        perform rowhouse.fail(400, format('%s takes a list of filters', _key), format('{"%s": [{"age": 1}, {"age": 2}]}', _key),
+          'invalid_filter');
       end if;
       _out := _out || ('(' || (select string_agg(data.compile_filter(entity_id, f, alias, parameters, depth + 1),
         case _key when '$and' then ' and ' else ' or ' end) from jsonb_array_elements(_value) f) || ')');
@@ -180,7 +190,8 @@ begin
     elsif _key like '$%' then
       perform rowhouse.fail(400, format('%L is not an operator here', left(_key, 40)),
         'A filter has fields, $and, $or and $not at its top; operators stand under a field: {"age": {"$gte": 18}}.', 'unknown_operator');
-    elsif data.is_link_filter(entity_id, _key, _value) or not data.is_field(entity_id, split_part(_key, '.', 1)) and (data.relation_of(entity_id, split_part(_key, '.', 1))).id is not null then
+    elsif data.is_link_filter(entity_id, _key, _value) or not data.is_field(entity_id, split_part(_key, '.', 1))
+      and (data.relation_of(entity_id, split_part(_key, '.', 1))).id is not null then
       _out := _out || data.compile_relation_filter(entity_id, _key, _value, alias, parameters, depth);
     elsif jsonb_typeof(_value) = 'object' and not _value ? '$param' then
       if _value = '{}' then
@@ -188,7 +199,8 @@ begin
       end if;
       for _operator, _operand in select * from jsonb_each(_value) loop
         if _operator = '$not' then
-          _out := _out || format('(%s) is not true', data.compile_filter(entity_id, jsonb_build_object(_key, _operand), alias, parameters, depth + 1));
+          _out := _out || format('(%s) is not true',
+            data.compile_filter(entity_id, jsonb_build_object(_key, _operand), alias, parameters, depth + 1));
         else
           _out := _out || data.compile_condition(entity_id, _key, _operator, _operand, alias, parameters);
         end if;

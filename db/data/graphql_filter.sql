@@ -28,7 +28,8 @@ begin
       case when _text[1] in ('includes', 'endsWith') then '%' else '' end,
       case when _text[1] in ('includes', 'startsWith') then '%' else '' end));
   elsif operator ~ '^not[A-Z]' then
-    return jsonb_build_object('$not', data.graphql_condition(lower(substr(operator, 4, 1)) || substr(operator, 5), operand), '$exists', true);
+    return jsonb_build_object('$not', data.graphql_condition(lower(substr(operator, 4, 1)) || substr(operator, 5), operand),
+      '$exists', true);
   end if;
   perform rowhouse.fail(400, format('%s is not known to the filter of a batch or an estimate', left(operator, 60)),
     'Use isNull, equalTo, in, lessThan, greaterThan (…OrEqualTo), like, includes, startsWith, endsWith, contains, their negations, '
@@ -53,10 +54,12 @@ begin
     if _value = 'null' then
       perform rowhouse.fail(400, format('The filter has null for %s', _key), 'Ask for missing values with isNull: true.', 'invalid_filter');
     end if;
-    select n into _field from (select f.name from data.fields f where f.entity_id = graphql_filter.entity_id union all select unnest(data.system_columns())) c (n)
+    select n into _field from (select f.name from data.fields f where f.entity_id = graphql_filter.entity_id
+      union all select unnest(data.system_columns())) c (n)
     where rowhouse.camel(n) = _key;
     select r.name, r.target_id as id, false as many, rowhouse.camel(r.name) <> _key as only_exists into _relation
-    from data.relations r where r.entity_id = graphql_filter.entity_id and _key in (rowhouse.camel(r.name), rowhouse.camel(r.name) || 'Exists');
+    from data.relations r
+    where r.entity_id = graphql_filter.entity_id and _key in (rowhouse.camel(r.name), rowhouse.camel(r.name) || 'Exists');
     if _relation.id is null then
       select l.name, l.id, true as many, rowhouse.camel(l.name) <> _key as only_exists into _relation
       from (select name, target_id as id from data.links where links.entity_id = graphql_filter.entity_id
@@ -70,7 +73,8 @@ begin
         and _key in (rowhouse.camel(r.inverse_name), rowhouse.camel(r.inverse_name) || 'Exist', rowhouse.camel(r.inverse_name) || 'Exists');
     end if;
     if _key in ('and', 'or') then
-      _out := _out || (select jsonb_build_object('$' || _key, coalesce(jsonb_agg(data.graphql_filter(entity_id, f, depth + 1)), '[]')) from jsonb_array_elements(_value) f);
+      _out := _out || (select jsonb_build_object('$' || _key, coalesce(jsonb_agg(data.graphql_filter(entity_id, f, depth + 1)), '[]'))
+        from jsonb_array_elements(_value) f);
     elsif _key = 'not' then
       _out := _out || jsonb_build_object('$not', data.graphql_filter(entity_id, _value, depth + 1));
     elsif _field is not null then
@@ -78,10 +82,12 @@ begin
     elsif _relation.only_exists then
       _out := _out || jsonb_build_object(_relation.name, jsonb_build_object('$exists', _value));
     elsif _relation.many then
-      _out := _out || array(select jsonb_build_object(_relation.name, jsonb_build_object('$' || c.key, data.graphql_filter(_relation.id, c.value, depth + 1)))
+      _out := _out || array(select jsonb_build_object(_relation.name, jsonb_build_object('$'
+        || c.key, data.graphql_filter(_relation.id, c.value, depth + 1)))
         from jsonb_each(_value) c where c.key in ('some', 'every', 'none'));
     else
-      _out := _out || jsonb_build_object(_relation.name, coalesce(nullif(data.graphql_filter(_relation.id, _value, depth + 1), '{}'), '{"$exists": true}'));
+      _out := _out || jsonb_build_object(_relation.name, coalesce(nullif(data.graphql_filter(_relation.id, _value, depth + 1), '{}'),
+        '{"$exists": true}'));
     end if;
   end loop;
   return case cardinality(_out) when 0 then '{}' when 1 then _out[1] else jsonb_build_object('$and', to_jsonb(_out)) end;
@@ -92,7 +98,8 @@ comment on function data.graphql_filter(uuid, jsonb, int) is 'A filter of GraphQ
 create or replace function data.graphql_record(entity_id uuid, record jsonb) returns jsonb
 language sql stable set search_path = '' as $$
   select coalesce(jsonb_object_agg(coalesce(f.name, r.key), case
-      when f.kind in ('integer', 'decimal') and jsonb_typeof(r.value) = 'string' and pg_input_is_valid(r.value #>> '{}', 'numeric') then to_jsonb((r.value #>> '{}')::numeric)
+      when f.kind in ('integer', 'decimal') and jsonb_typeof(r.value) = 'string'
+        and pg_input_is_valid(r.value #>> '{}', 'numeric') then to_jsonb((r.value #>> '{}')::numeric)
       else r.value end), '{}')
   from jsonb_each(record) r left join data.fields f on f.entity_id = graphql_record.entity_id and rowhouse.camel(f.name) = r.key
 $$;
@@ -108,12 +115,16 @@ declare
   _p record;
   _body jsonb;
 begin
-  if greatest(jsonb_array_length(case jsonb_typeof(input->'records') when 'array' then input->'records' else '[]' end), (input->>'max')::numeric) > most then
-    perform rowhouse.fail(413, 'Too many records in one mutation', format('Write at most %s records at once; REST takes 10,000.', data.count_words(most)), 'batch_too_large');
+  if greatest(jsonb_array_length(case jsonb_typeof(input->'records') when 'array' then input->'records' else '[]' end),
+    (input->>'max')::numeric) > most then
+    perform rowhouse.fail(413, 'Too many records in one mutation',
+      format('Write at most %s records at once; REST takes 10,000.', data.count_words(most)), 'batch_too_large');
   end if;
   if operation in ('insert_list', 'upsert') then
-    select coalesce(jsonb_agg(data.graphql_record(_id, r.value) order by r.n), '[]') into _records from jsonb_array_elements(input->'records') with ordinality r (value, n);
-    execute data.compile(graphql_batch.app, graphql_batch.entity, operation, case operation when 'upsert' then jsonb_build_object('return', 'records', 'key', (
+    select coalesce(jsonb_agg(data.graphql_record(_id, r.value) order by r.n), '[]') into _records
+    from jsonb_array_elements(input->'records') with ordinality r (value, n);
+    execute data.compile(graphql_batch.app, graphql_batch.entity, operation,
+      case operation when 'upsert' then jsonb_build_object('return', 'records', 'key', (
         select jsonb_agg(coalesce(f.name, k.name)) from jsonb_array_elements_text(input->'key') k (name)
         left join data.fields f on f.entity_id = _id and rowhouse.camel(f.name) = k.name)) else '{"return": "ids"}' end)->>'sql'
       into _body using _records;
@@ -123,7 +134,8 @@ begin
         jsonb_build_object('filter', _p.shape, 'max', input->'max', 'return', 'records'), _p.parameters)->>'sql'
       into _body using data.graphql_record(_id, input->'patch');
   end if;
-  return jsonb_path_query_first(_body, '$.meta') || jsonb_build_object('ids', coalesce(_body->'ids', jsonb_path_query_array(_body, '$.data[*].id')));
+  return jsonb_path_query_first(_body, '$.meta')
+    || jsonb_build_object('ids', coalesce(_body->'ids', jsonb_path_query_array(_body, '$.data[*].id')));
 end
 $$;
 comment on function data.graphql_batch(text, text, text, jsonb, int) is

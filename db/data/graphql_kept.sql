@@ -5,7 +5,8 @@ language plpgsql set search_path = '' set timezone = 'UTC' as $$
 declare
   _body text;
 begin
-  execute data.compile(graphql_kept.app, graphql_kept.entity, graphql_kept.operation)->>'sql' into _body using graphql_kept.id, query->>'limit', query->>'before';
+  execute data.compile(graphql_kept.app, graphql_kept.entity, graphql_kept.operation)->>'sql' into _body
+    using graphql_kept.id, query->>'limit', query->>'before';
   return nullif(_body, '')::jsonb;
 end
 $$;

@@ -8,7 +8,8 @@ language sql immutable parallel safe set search_path = '' as $$
     (select left(singular.name, -length(i.plural)) || i.singular
       from (values ('people', 'person'), ('children', 'child'), ('women', 'woman'), ('men', 'man'), ('mice', 'mouse'), ('feet', 'foot'),
         ('teeth', 'tooth'), ('geese', 'goose'), ('movies', 'movie'), ('cookies', 'cookie'), ('quizzes', 'quiz'), ('indices', 'index'),
-        ('matrices', 'matrix'), ('vertices', 'vertex'), ('criteria', 'criterion'), ('analyses', 'analysis'), ('crises', 'crisis')) i (plural, singular)
+        ('matrices', 'matrix'), ('vertices', 'vertex'), ('criteria', 'criterion'), ('analyses', 'analysis'),
+        ('crises', 'crisis')) i (plural, singular)
       where i.plural = split_part(singular.name, '_', -1)),
     case
       when singular.name ~ '(^|_)(news|series|species|means|data|media|sms|gps|bus|gas|lens|alias|atlas|canvas|bonus|virus)$'
@@ -111,7 +112,8 @@ language sql stable set search_path = '' as $$
     'HavingInput']) s
   union all
   select 'the schema', e.type || s, format('aggregates of entity %s', e.name)
-  from entities e, unnest(array['Sum', 'Avg', 'Min', 'Max', 'DistinctCount']) f, unnest(array[f || 'Aggregates', 'Having' || f || 'Input']) s
+  from entities e, unnest(array['Sum', 'Avg', 'Min', 'Max', 'DistinctCount']) f,
+    unnest(array[f || 'Aggregates', 'Having' || f || 'Input']) s
   union all
   select 'the schema', v || e.type || s, format('entity %s', e.name)
   from entities e, unnest(array['Create', 'Update', 'Delete']) v, unnest(array['Input', 'Payload']) s
@@ -133,7 +135,8 @@ language sql stable set search_path = '' as $$
   from unnest(array['Query', 'Mutation', 'Subscription', 'Node', 'PageInfo', 'SearchHit', 'RecordChange', 'UnionRecord', 'UnionPage',
     'UnionGroups', 'UnionSort', 'SortDirection', 'CountEstimate']) t
   union all
-  select 'the schema', format('Having%sFilter', t), 'GraphQL itself' from unnest(array['Int', 'Bigint', 'Float', 'Bigfloat', 'Datetime', 'String']) t
+  select 'the schema', format('Having%sFilter', t), 'GraphQL itself'
+  from unnest(array['Int', 'Bigint', 'Float', 'Bigfloat', 'Datetime', 'String']) t
   union all
   select m.type, m.name, m.used_by from members m
   union all

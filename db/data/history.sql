@@ -18,10 +18,13 @@ begin
       execute format('drop table %s', _history);
     end if;
   else
-    perform data.create_kept(entity, build_history.schema_name, 'history', 'operation text not null, changed_at timestamptz not null default now(), changed_by uuid',
+    perform data.create_kept(entity, build_history.schema_name, 'history',
+      'operation text not null, changed_at timestamptz not null default now(), changed_by uuid',
       access.right_predicate(entity, 'read'));
-    execute format('create index if not exists %I on %s (id, changed_at, version)', data.object_name(entity.name, '_history', 'idx'), _history);
-    execute format('create index if not exists %I on %s (expires_at) where operation = ''delete'' and expires_at is not null', data.object_name(entity.name, '_history_expires_at', 'idx'), _history);
+    execute format('create index if not exists %I on %s (id, changed_at, version)', data.object_name(entity.name, '_history', 'idx'),
+      _history);
+    execute format('create index if not exists %I on %s (expires_at) where operation = ''delete'' and expires_at is not null',
+      data.object_name(entity.name, '_history_expires_at', 'idx'), _history);
     perform rowhouse.create_function($sql$
       create or replace function %1$s() returns trigger language plpgsql security definer set search_path = '' $sql$, $sql$
       begin
@@ -56,7 +59,8 @@ language sql stable set search_path = '' as $$
       access.shown_data(entity, data.with_visible_lists(entity, 't.data'), 't'), access.row_predicate(entity, 'read', 't'),
       data.kept_rows(entity, states_query.schema_name, 'history', ', k.operation, k.changed_at, k.changed_by'), gone)
   else format('select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %s as data, true from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u where k.id = _id and not (%s)',
-      data.with_visible_lists(entity, 'u.data'), data.kept_name(entity, states_query.schema_name, 'history'), states_query.schema_name, entity.name || '_upgraded', gone) end
+      data.with_visible_lists(entity, 'u.data'), data.kept_name(entity, states_query.schema_name, 'history'), states_query.schema_name,
+      entity.name || '_upgraded', gone) end
 $$;
 comment on function data.states_query(data.entities, text, text) is 'The query of the states that a record (_id) had, with what its reader may see of each, and whether it may see it.';
 
@@ -83,7 +87,8 @@ begin
         select %8$s from (%5$s where k.id = _id and k.operation <> 'restore' and k.updated_at <= _at and k.changed_at > _at) t where %7$s
       ) s where not (%6$s) order by s.version desc limit 1) o%9$s $sql$,
     format('%I.%I', build_history_functions.schema_name, entity.name || '_as_of'), _view, data.column_list(entity, 't'), _storage,
-    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'), data.column_list(entity, 't', 'kept'),
+    data.kept_rows(entity, build_history_functions.schema_name, 'history'), _gone, access.row_predicate(entity, 'read', 't'),
+    data.column_list(entity, 't', 'kept'),
     audit.kept_sql(entity, 'as_of', ' where ', 'o.id'));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, timestamptz)', entity.name || '_as_of'));
 
@@ -116,8 +121,10 @@ begin
       end if;%8$s
       return jsonb_build_object('data', coalesce(_out, '[]'));
     end $sql$,
-    format('%I.%I', build_history_functions.schema_name, entity.name || '_history'), data.states_query(entity, build_history_functions.schema_name, format('%s or %s', _gone, _hidden)), null, null,
-    access.shown_data(entity, data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
+    format('%I.%I', build_history_functions.schema_name, entity.name || '_history'),
+    data.states_query(entity, build_history_functions.schema_name, format('%s or %s', _gone, _hidden)), null, null,
+    access.shown_data(entity,
+      data.with_visible_lists(entity, case data.link_names(entity.schema) when '{}' then data.record_source(entity, 't')
       else format('data.with_written_lists(%s, t._links)', data.record_source(entity, 't')) end), 't'), _storage, entity.name,
     coalesce(E'\n      perform ' || nullif(audit.kept_sql(entity, 'history', '', '_id'), '') || ';', ''));
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, int, int)', entity.name || '_history'));

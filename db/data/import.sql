@@ -30,7 +30,8 @@ language sql stable set search_path = '' as $$
     where c.name = 'id' or c.name <> all (data.system_columns())
   ), parts (part) as (
     select format('jsonb_strip_nulls(jsonb_build_object(%s))', string_agg(format('%L, %s', name, value), ', ' order by n))
-    from (select *, (row_number() over (order by n) - 1) / 50 as page from named where not is_nested) x group by page -- a function takes 100 arguments
+    from (select *, (row_number() over (order by n) - 1) / 50 as page from named where not is_nested) x
+    group by page -- a function takes 100 arguments
     union all
     select format('case when %2$s is null then ''{}'' else jsonb_build_object(%1$L, %2$s) end', name, value) from named where is_nested
   )
@@ -38,7 +39,8 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function data.csv_record(uuid, text[]) is 'SQL for the record that a row of CSV, l.value = [number, [cell, …]] under these columns, is.';
 
-create or replace function data.import_records(entity_id uuid, lines jsonb, columns text[], out numbers jsonb[], out records jsonb, out wrong jsonb)
+create or replace function data.import_records(entity_id uuid, lines jsonb, columns text[], out numbers jsonb[], out records jsonb,
+  out wrong jsonb)
 language plpgsql stable set search_path = '' as $$
 begin
   execute format($sql$

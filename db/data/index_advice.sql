@@ -4,7 +4,8 @@
 create or replace function data.app_statements(app_id uuid) returns table (query text, calls bigint, total_ms float8)
 language plpgsql stable set search_path = '' as $$
 declare
-  _schema name := (select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements');
+  _schema name := (select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'pg_stat_statements');
 begin
   if _schema is null then
     return;
@@ -22,20 +23,25 @@ $$;
 comment on function data.app_statements(uuid) is
   'The statements that the site of an app ran over it, with how often and how many ms in all; none where pg_stat_statements is missing or may not be read.';
 
-create or replace function data.statement_fields(query text, schema_name text, entity text, out equal text[], out range text[], out sort text[])
+create or replace function data.statement_fields(query text, schema_name text, entity text, out equal text[], out range text[],
+  out sort text[])
 language sql immutable set search_path = '' as $$
   with source (alias) as (
-    select (regexp_match(query, format('\mfrom\s+"?%s"?\."?%s"?\s+(?:as\s+)?"?(\w+)"?\s', statement_fields.schema_name, statement_fields.entity)))[1]
+    select (regexp_match(query,
+      format('\mfrom\s+"?%s"?\."?%s"?\s+(?:as\s+)?"?(\w+)"?\s', statement_fields.schema_name, statement_fields.entity)))[1]
   ), conditions (field, operator) as (
     select m[1], m[2] from source, regexp_matches(query, format('\m%s"?\."?([a-z]\w*)"?\s+(=|>=|<=|>|<)(?:\s|$)', alias), 'g') m
   ), keys (field, direction, n) as (
-    select m[1], m[2], n from source, regexp_matches(substring(query from '.*\sorder\s+by\s(.*)'), format('\m%s"?\."?([a-z]\w*)"?\s+(asc|desc)', alias), 'gi') with ordinality o (m, n)
+    select m[1], m[2], n
+    from source, regexp_matches(substring(query from '.*\sorder\s+by\s(.*)'), format('\m%s"?\."?([a-z]\w*)"?\s+(asc|desc)', alias),
+      'gi') with ordinality o (m, n)
   )
   select case when alias is not null then array(select distinct field from conditions where operator = '=' order by 1) end,
     array(select distinct field from conditions where operator <> '=' order by 1),
     -- The default is served by the index every entity has.
     case when (select string_agg(field, ' ' order by n) from keys) in ('created_at id', 'id') then '{}'
-      else array(select case direction when 'desc' then '-' else '' end || field from keys where not (field = 'id' and n > 1) order by n) end
+      else array(select case direction when 'desc' then '-' else '' end || field from keys where not (field = 'id' and n > 1)
+        order by n) end
   from source
 $$;
 comment on function data.statement_fields(text, text, text) is
@@ -63,7 +69,8 @@ begin
       case when _field.is_promoted then format('t.%I', _field.name) else data.column_value(_field, data.record_source(entity, 't')) end,
       data.storage_table(entity, schema_name), least(100, 30000 * 100 / _records)) into _distinct, _nulls using _records;
   end if;
-  return case when _distinct is null then 1 when _distinct < 0 then 1 / greatest(-_distinct * _records, 1) else (1 - coalesce(_nulls, 0)) / greatest(_distinct, 1) end;
+  return case when _distinct is null then 1 when _distinct < 0 then 1 / greatest(-_distinct * _records, 1)
+    else (1 - coalesce(_nulls, 0)) / greatest(_distinct, 1) end;
 end
 $$;
 comment on function data.field_selectivity(data.entities, text, text) is 'The estimated share of an entity''s records that have one value of a field.';
@@ -75,22 +82,28 @@ create or replace function data.read_cost(records float8, pages float8, fitting 
 language sql stable set search_path = '' as $$
   select case when fitting is null then pages * seq_page + records * (tuple + operator)
     else ln(greatest(records, 2)) / ln(2) * operator + (3 + fitting) * random_page + fitting * (tuple + index_tuple) end
-  from (select current_setting('seq_page_cost')::float8, current_setting('random_page_cost')::float8, current_setting('cpu_tuple_cost')::float8,
-    current_setting('cpu_operator_cost')::float8, current_setting('cpu_index_tuple_cost')::float8) c (seq_page, random_page, tuple, operator, index_tuple)
+  from (select current_setting('seq_page_cost')::float8, current_setting('random_page_cost')::float8,
+    current_setting('cpu_tuple_cost')::float8,
+    current_setting('cpu_operator_cost')::float8, current_setting('cpu_index_tuple_cost')::float8) c (seq_page, random_page, tuple,
+    operator, index_tuple)
 $$;
 comment on function data.read_cost(float8, float8, float8) is
   'What reading costs in the planner''s units: fitting records through an index, or all of them when fitting is null.';
 
-create or replace function data.index_gain(entity data.entities, schema_name text, equal text[], range text[], sort text[], fields text[]) returns numeric
+create or replace function data.index_gain(entity data.entities, schema_name text, equal text[], range text[], sort text[], fields text[])
+  returns numeric
 language sql stable set search_path = '' as $$
-  select round((1 - least(data.read_cost(t.n, t.pages, case when cardinality(sort) > 0 then least(w.fitting, 21) else w.fitting end) / n.cost, 1))::numeric, 3)
+  select round((1 - least(data.read_cost(t.n, t.pages,
+    case when cardinality(sort) > 0 then least(w.fitting, 21) else w.fitting end) / n.cost, 1))::numeric, 3)
   from (select greatest(c.reltuples, 1)::float8, greatest(c.relpages, 1)::float8 from pg_catalog.pg_class c
     where c.oid = to_regclass(data.storage_table(entity, index_gain.schema_name))) t (n, pages),
   -- A third of the records for a range, as the planner has it when it knows nothing of the value.
-  lateral (select t.n * coalesce(exp(sum(ln(case when f = any (equal) then data.field_selectivity(entity, index_gain.schema_name, f) when f = any (range) then 1.0 / 3 else 1 end))), 1)
+  lateral (select t.n * coalesce(exp(sum(ln(case when f = any (equal) then data.field_selectivity(entity, index_gain.schema_name, f)
+    when f = any (range) then 1.0 / 3 else 1 end))), 1)
     from (select ltrim(f, '-') from unnest(fields) f) u (f)) w (fitting),
   -- What is best without it.
-  lateral (select least(data.read_cost(t.n, t.pages), min(data.read_cost(t.n, t.pages, t.n * data.field_selectivity(entity, index_gain.schema_name, i.columns[1]))))
+  lateral (select least(data.read_cost(t.n, t.pages),
+    min(data.read_cost(t.n, t.pages, t.n * data.field_selectivity(entity, index_gain.schema_name, i.columns[1]))))
     from data.entity_indexes(entity, index_gain.schema_name) i where not i.is_partial and i.columns[1] = any (equal)) n (cost)
 $$;
 comment on function data.index_gain(data.entities, text, text[], text[], text[], text[]) is
@@ -100,7 +113,8 @@ create or replace function data.missing_indexes(app_id uuid)
 returns table (entity text, fields text[], calls bigint, total_ms numeric, gain numeric)
 language sql stable set search_path = '' as $$
   with shapes as (
-    select e, a.schema_name::text as schema_name, f.equal, f.range, f.sort, sum(s.calls)::bigint as calls, sum(s.total_ms)::numeric as total_ms
+    select e, a.schema_name::text as schema_name, f.equal, f.range, f.sort, sum(s.calls)::bigint as calls,
+      sum(s.total_ms)::numeric as total_ms
     from tenancy.apps a join data.entities e on e.app_id = a.id cross join data.app_statements(a.id) s
     cross join data.statement_fields(s.query, a.schema_name, e.name) f
     where a.id = missing_indexes.app_id and f.equal is not null and (f.equal || f.range || f.sort) <> '{}'
@@ -109,7 +123,8 @@ language sql stable set search_path = '' as $$
     select s.*, data.wanted_fields((s.e).id, s.equal, s.range, s.sort) as fields from shapes s
     where (select c.reltuples from pg_catalog.pg_class c where c.oid = to_regclass(data.storage_table(s.e, s.schema_name))) >= 1000
   )
-  select (w.e).name, w.fields, sum(w.calls)::bigint, round(sum(w.total_ms), 1), max(data.index_gain(w.e, w.schema_name, w.equal, w.range, w.sort, w.fields))
+  select (w.e).name, w.fields, sum(w.calls)::bigint, round(sum(w.total_ms), 1),
+    max(data.index_gain(w.e, w.schema_name, w.equal, w.range, w.sort, w.fields))
   from wanted w
   where w.fields <> '{}' and not data.is_served(w.e, w.schema_name, w.equal, w.fields)
   group by 1, 2

@@ -37,22 +37,27 @@ begin
     return data.violation('/x-indexes', 'is a list of at most 16 indexes: [{"fields": ["city", "-age"], "where": {"status": "open"}}]');
   end if;
   for _index, _pointer in select i, '/x-indexes/' || n - 1 from jsonb_array_elements(_indexes) with ordinality o (i, n) loop
-    if jsonb_typeof(_index) <> 'object' or _index - 'fields' - 'where' <> '{}' or jsonb_typeof(_index->'fields') is distinct from 'array' then
+    if jsonb_typeof(_index) <> 'object' or _index - 'fields' - 'where' <> '{}'
+      or jsonb_typeof(_index->'fields') is distinct from 'array' then
       return data.violation(_pointer, 'has fields, a list, and where, a filter, and nothing else');
-    elsif jsonb_array_length(_index->'fields') not between 1 and 8 or jsonb_path_exists(_index, '$.fields[*] ? (@.type() != "string" || !(@ like_regex "^-?[a-z]"))')
+    elsif jsonb_array_length(_index->'fields') not between 1 and 8
+      or jsonb_path_exists(_index, '$.fields[*] ? (@.type() != "string" || !(@ like_regex "^-?[a-z]"))')
       or (select count(distinct f) <> count(*) from unnest(data.index_fields(_index)) f)
     then
       return data.violation(_pointer || '/fields', 'is a list of 1 to 8 different fields, "-age" for descending');
-    elsif _index ? 'where' and (jsonb_typeof(_index->'where') <> 'object' or _index->'where' = '{}' or length((_index->'where')::text) > 4000) then
+    elsif _index ? 'where'
+      and (jsonb_typeof(_index->'where') <> 'object' or _index->'where' = '{}' or length((_index->'where')::text) > 4000) then
       return data.violation(_pointer || '/where', 'is a filter of at most 4,000 characters');
     elsif jsonb_path_exists(_index->'where', '$.** ? (@ like_regex "^\\$[a-z_]+(\\.|$)")') then
-      _errors := _errors || data.violation(_pointer || '/where', 'holds for everybody and always: it compares with values, not with $account or the like');
+      _errors := _errors || data.violation(_pointer || '/where',
+        'holds for everybody and always: it compares with values, not with $account or the like');
     end if;
     foreach _name in array data.index_fields(_index) || data.filter_fields(_index->'where') loop
       if not _name = any (data.system_columns()) and (not _properties ? _name or _name = 'data'
         or coalesce(data.kind(_properties->_name) in ('array', 'object', 'any'), true) or data.is_virtual(_properties->_name))
       then
-        _errors := _errors || data.violation(_pointer, format('%s is no property that can be indexed: it must be a scalar of the entity itself, and stored', left(_name, 60)));
+        _errors := _errors || data.violation(_pointer,
+          format('%s is no property that can be indexed: it must be a scalar of the entity itself, and stored', left(_name, 60)));
       end if;
     end loop;
   end loop;
@@ -85,7 +90,8 @@ begin
       when _c.operator = '$not' then jsonb_build_object('$not', data.without_lists(jsonb_build_object(_c.field, _c.operand)))
       when _c.operator in ('$in', '$nin') and jsonb_typeof(_c.operand) = 'array' then
         (select case _c.operator when '$in' then a else jsonb_build_object('$not', a) end
-        from (select jsonb_build_object('$or', coalesce(jsonb_agg(jsonb_build_object(_c.field, v)), '[]')) from jsonb_array_elements(_c.operand) v) x (a))
+        from (select jsonb_build_object('$or', coalesce(jsonb_agg(jsonb_build_object(_c.field, v)), '[]'))
+          from jsonb_array_elements(_c.operand) v) x (a))
       else jsonb_build_object(_c.field, jsonb_build_object(_c.operator, _c.operand))
     end);
   end loop;
@@ -125,7 +131,8 @@ comment on function data.compound_index_name(data.entities, jsonb, jsonb) is
 create or replace function data.compound_index_statement(entity data.entities, schema_name text, definition jsonb) returns text
 language sql stable set search_path = '' as $$
   select format('create index if not exists %I on %s (%s)%s', data.compound_index_name(entity, entity.schema, definition),
-    data.storage_table(entity, compound_index_statement.schema_name), string_agg(format(case when f ~ '^-' then '%I desc' else '%I' end, ltrim(f, '-')), ', ' order by n),
+    data.storage_table(entity, compound_index_statement.schema_name),
+    string_agg(format(case when f ~ '^-' then '%I desc' else '%I' end, ltrim(f, '-')), ', ' order by n),
     case when definition ? 'where' then ' where ' || data.index_predicate(entity, definition) else '' end)
   from (
     select f, n from jsonb_array_elements_text(definition->'fields') with ordinality o (f, n)
@@ -139,7 +146,8 @@ create or replace function data.rename_in_index(definition jsonb, renames jsonb)
 language sql immutable set search_path = '' as $$
   select jsonb_strip_nulls(jsonb_build_object('fields', (
       select jsonb_agg(case when f ~ '^-' then '-' else '' end || coalesce(r.key, ltrim(f, '-')) order by n)
-      from jsonb_array_elements_text(definition->'fields') with ordinality o (f, n) left join jsonb_each_text(renames) r on r.value = ltrim(f, '-')),
+      from jsonb_array_elements_text(definition->'fields') with ordinality o (f, n)
+      left join jsonb_each_text(renames) r on r.value = ltrim(f, '-')),
     'where', data.rename_in_filter(definition->'where', renames)))
 $$;
 comment on function data.rename_in_index(jsonb, jsonb) is 'An entry of x-indexes with its fields'' new names; renames is {new: old}.';
@@ -149,7 +157,8 @@ language sql immutable set search_path = '' as $$
   select case jsonb_typeof(filter)
     when 'object' then (select coalesce(jsonb_object_agg(coalesce(r.key, k.key), data.rename_in_filter(k.value, renames)), '{}')
       from jsonb_each(filter) k left join jsonb_each_text(renames) r on r.value = k.key)
-    when 'array' then (select coalesce(jsonb_agg(data.rename_in_filter(v, renames) order by n), '[]') from jsonb_array_elements(filter) with ordinality o (v, n))
+    when 'array' then (select coalesce(jsonb_agg(data.rename_in_filter(v, renames) order by n), '[]')
+      from jsonb_array_elements(filter) with ordinality o (v, n))
     else filter end
 $$;
 comment on function data.rename_in_filter(jsonb, jsonb) is 'A filter with its fields'' new names; renames is {new: old}.';
@@ -157,7 +166,8 @@ comment on function data.rename_in_filter(jsonb, jsonb) is 'A filter with its fi
 create or replace function data.compound_index_statements(entity data.entities, schema_name text, renames jsonb) returns text[]
 language sql stable set search_path = '' as $$
   with wanted as (
-    select data.compound_index_name(entity, entity.schema, i) as name, data.compound_index_statement(entity, compound_index_statements.schema_name, i) as statement
+    select data.compound_index_name(entity, entity.schema, i) as name,
+      data.compound_index_statement(entity, compound_index_statements.schema_name, i) as statement
     from jsonb_array_elements(entity.schema->'x-indexes') i
   ), found as (
     select c.relname::text as name
@@ -171,20 +181,25 @@ language sql stable set search_path = '' as $$
     from data.entity_versions v cross join jsonb_array_elements(v.schema->'x-indexes') i cross join data.rename_in_index(i, renames) r
     join wanted w on w.name = data.compound_index_name(entity, entity.schema, r)
     join found f on f.name = data.compound_index_name(entity, v.schema, i)
-    where v.entity_id = entity.id and v.version = entity.version - 1 and r <> i and data.index_types(v.schema, i) = data.index_types(entity.schema, r)
+    where v.entity_id = entity.id and v.version = entity.version - 1 and r <> i
+      and data.index_types(v.schema, i) = data.index_types(entity.schema, r)
       and not exists (select from found o where o.name = w.name)
   )
   select array(select format('drop index if exists %I.%I', compound_index_statements.schema_name, f.name) from found f
       where f.name not in (select name from wanted) and f.name not in (select old_name from renamed) order by f.name)
-    || array(select format('alter index %I.%I rename to %I', compound_index_statements.schema_name, r.old_name, r.name) from renamed r order by r.name)
-    || array(select w.statement from wanted w where w.name not in (select name from found) and w.name not in (select name from renamed) order by w.name)
+    || array(select format('alter index %I.%I rename to %I', compound_index_statements.schema_name, r.old_name, r.name) from renamed r
+      order by r.name)
+    || array(select w.statement from wanted w where w.name not in (select name from found) and w.name not in (select name from renamed)
+      order by w.name)
 $$;
 comment on function data.compound_index_statements(data.entities, text, jsonb) is
   'The statements that make the indexes of an entity''s storage those of its x-indexes; renames maps new names of fields to old ones.';
 
 create or replace function data.index_types(schema jsonb, definition jsonb) returns text[]
 language sql immutable set search_path = '' as $$
-  select array(select coalesce(data.sql_type(index_types.schema->'properties'->f), '') from unnest(data.index_fields(definition)) with ordinality o (f, n) order by n)
-    || array(select data.sql_type(p.value) from jsonb_each(index_types.schema->'properties') p where p.key = any (data.filter_fields(definition->'where')) order by data.sql_type(p.value))
+  select array(select coalesce(data.sql_type(index_types.schema->'properties'->f), '')
+    from unnest(data.index_fields(definition)) with ordinality o (f, n) order by n)
+    || array(select data.sql_type(p.value) from jsonb_each(index_types.schema->'properties') p
+      where p.key = any (data.filter_fields(definition->'where')) order by data.sql_type(p.value))
 $$;
 comment on function data.index_types(jsonb, jsonb) is 'The types of the columns that an entry of x-indexes names.';

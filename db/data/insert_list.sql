@@ -8,13 +8,15 @@ create or replace function data.record_check(entity data.entities, value text) r
 language sql stable set search_path = '' as $$
   select case
     when data.compile_rules(entity.schema, '_v0') = '' then c
-    when data.computed_names(entity.schema) = '{}' then 'case when ' || c || ' then ' || data.rules_check(entity.schema, record_check.value) || ' else false end' end
+    when data.computed_names(entity.schema) = '{}' then 'case when ' || c || ' then ' || data.rules_check(entity.schema, record_check.value)
+      || ' else false end' end
   from data.fast_check(entity.schema, record_check.value) c
 $$;
 comment on function data.record_check(data.entities, text) is
   'SQL that is true for a record of an entity (jsonb expression value) that needs no further look, else false; null where there is none.';
 
-create or replace function data.stored_columns(entity data.entities, source text) returns table (name text, expression text, is_indexed boolean)
+create or replace function data.stored_columns(entity data.entities, source text)
+  returns table (name text, expression text, is_indexed boolean)
 language sql stable set search_path = '' as $$
   select f.name, data.column_value(f, stored_columns.source), f.is_indexed from data.fields f
   where f.entity_id = entity.id and (f.is_promoted or f.is_building) order by f.position
@@ -24,7 +26,9 @@ comment on function data.stored_columns(data.entities, text) is
 
 create or replace function data.default_values(entity_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') from data.fields f where f.entity_id = default_values.entity_id and f.schema ? 'default'
+  select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}')
+  from data.fields f
+  where f.entity_id = default_values.entity_id and f.schema ? 'default'
 $$;
 comment on function data.default_values(uuid) is 'The defaults of an entity''s properties.';
 
@@ -153,8 +157,10 @@ comment on function data.build_insert_ids(data.entities, text, text) is
 -- An entity that was last defined before <entity>_insert_ids came has none.
 create or replace function data.insert_ids_call(entity data.entities, schema_name text, records text) returns text
 language sql stable set search_path = '' as $$
-  select format(case when to_regprocedure(format('%I.%I(jsonb)', schema_name, entity.name || '_insert_ids')) is not null then '%1$I.%2$I(%4$s)'
-    else 'array(select i.id from %1$I.%3$I(%4$s) i)' end, schema_name, entity.name || '_insert_ids', entity.name || '_insert', insert_ids_call.records)
+  select format(case when to_regprocedure(format('%I.%I(jsonb)', schema_name, entity.name || '_insert_ids')) is not null
+    then '%1$I.%2$I(%4$s)'
+    else 'array(select i.id from %1$I.%3$I(%4$s) i)' end, schema_name, entity.name || '_insert_ids', entity.name || '_insert',
+      insert_ids_call.records)
 $$;
 comment on function data.insert_ids_call(data.entities, text, text) is 'The SQL that inserts the jsonb expression records and gives the ids, a uuid[].';
 
@@ -162,7 +168,8 @@ create or replace function data.compile_insert_list(entity data.entities, schema
 language plpgsql stable set search_path = '' as $$
 begin
   if "return" not in ('records', 'ids', 'count') then
-    perform rowhouse.fail(400, 'return is records, ids or count', 'A list of new records is answered with the records, or with return=ids in half the time with their ids.', 'invalid_return');
+    perform rowhouse.fail(400, 'return is records, ids or count',
+      'A list of new records is answered with the records, or with return=ids in half the time with their ids.', 'invalid_return');
   end if;
   return jsonb_build_object('params', 1, 'sql', case "return"
     when 'ids' then format($sql$select '{"meta":{"inserted":' || cardinality(i) || '},"ids":' || to_json(i) || '}' as body from (select %s offset 0) x (i)$sql$,

@@ -2,7 +2,8 @@
 -- _c: the prepared schema. _base, _scope: where relative and dynamic references lead. After 100 problems it stops looking.
 
 create or replace function data.apply_schema(
-  _c jsonb, _s jsonb, _v jsonb, _at text, _base text, _scope jsonb, _depth int, out e jsonb, out props text[], out items int, out extra int[]
+  _c jsonb, _s jsonb, _v jsonb, _at text, _base text, _scope jsonb, _depth int, out e jsonb, out props text[], out items int,
+  out extra int[]
 )
 language plpgsql immutable parallel safe as $$
 declare
@@ -34,7 +35,8 @@ begin
     e := e || data.violation(_at, 'must be ' || left((_s->'const')::text, 200));
   end if;
   if _s ? 'enum' and not exists (select from jsonb_array_elements(_s->'enum') a where a = _v) then
-    e := e || data.violation(_at, 'must be one of ' || left((select string_agg(a::text, ', ') from jsonb_array_elements(_s->'enum') a), 400));
+    e := e || data.violation(_at,
+      'must be one of ' || left((select string_agg(a::text, ', ') from jsonb_array_elements(_s->'enum') a), 400));
   end if;
   if _type = 'string' then
     e := e || data.string_violations(_c, _s, _v #>> '{}', _at);
@@ -64,7 +66,8 @@ begin
       props := array(select jsonb_object_keys(_v));
     elsif _type = 'array' and _s ? 'unevaluatedItems' then
       e := data.apply_to_rest(_c, _s->'unevaluatedItems', _at, _base, _scope, _depth,
-        array(select n::text from generate_series(coalesce(items, 0), jsonb_array_length(_v) - 1) n where extra is null or n <> all (extra)), _v);
+        array(select n::text from generate_series(coalesce(items, 0), jsonb_array_length(_v) - 1) n
+          where extra is null or n <> all (extra)), _v);
       items := jsonb_array_length(_v);
     end if;
   end if;
@@ -73,7 +76,8 @@ $$;
 comment on function data.apply_schema(jsonb, jsonb, jsonb, text, text, jsonb, int) is
   'Applies a schema to a value: what is wrong (e), and which properties and items were evaluated.';
 
-create or replace function data.apply_to_rest(_c jsonb, _s jsonb, _at text, _base text, _scope jsonb, _depth int, _names text[], _v jsonb) returns jsonb
+create or replace function data.apply_to_rest(_c jsonb, _s jsonb, _at text, _base text, _scope jsonb, _depth int, _names text[], _v jsonb)
+  returns jsonb
 language plpgsql immutable parallel safe as $$
 declare
   _e jsonb := '[]';
@@ -107,7 +111,8 @@ $$;
 comment on function data.apply_reference(jsonb, text, jsonb, text, text, jsonb, int) is 'Applies the schema that "$ref uri" or "$dynamicRef uri" leads to.';
 
 create or replace function data.apply_combinations(
-  _c jsonb, _s jsonb, _v jsonb, _at text, _base text, _scope jsonb, _depth int, out e jsonb, out props text[], out items int, out extra int[]
+  _c jsonb, _s jsonb, _v jsonb, _at text, _base text, _scope jsonb, _depth int, out e jsonb, out props text[], out items int,
+  out extra int[]
 )
 language plpgsql immutable parallel safe as $$
 declare
@@ -154,7 +159,8 @@ begin
       end if;
     end loop;
     if _fits = 0 then
-      e := e || data.violation(_at, format('must fit one of %s schemas (%s): %s', jsonb_array_length(_s->_key), _key, left(array_to_string(_said[:3], '; or '), 300)));
+      e := e || data.violation(_at,
+        format('must fit one of %s schemas (%s): %s', jsonb_array_length(_s->_key), _key, left(array_to_string(_said[:3], '; or '), 300)));
     elsif _fits > 1 and _key = 'oneOf' then
       e := e || data.violation(_at, format('must fit only one of %s schemas (oneOf)', jsonb_array_length(_s->_key)));
     end if;

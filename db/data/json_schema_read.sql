@@ -8,29 +8,38 @@ language sql immutable parallel safe set search_path = '' as $$
     when keyword in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum') then case when t <> 'number' then 'must be a number' end
     when keyword = 'multipleOf' then case when t <> 'number' or value::numeric <= 0 then 'must be a number above 0' end
     when keyword = 'type' then
-      case when not (t in ('string', 'array') and value <> '[]' and '["null", "boolean", "object", "array", "number", "string", "integer"]' @> value)
+      case when not (t in ('string', 'array') and value <> '[]'
+        and '["null", "boolean", "object", "array", "number", "string", "integer"]' @> value)
         or jsonb_path_exists(value, 'strict $[*] ? (@.type() != "string")', silent => true) and t = 'array'
         then 'must be null, boolean, object, array, number, string, integer, or a list of them' end
     when keyword = 'enum' then case when t <> 'array' then 'must be a list' end
-    when keyword = 'required' then case when t <> 'array' or jsonb_path_exists(value, '$[*] ? (@.type() != "string")') then 'must be a list of names' end
+    when keyword = 'required'
+      then case when t <> 'array' or jsonb_path_exists(value, '$[*] ? (@.type() != "string")') then 'must be a list of names' end
     when keyword = 'dependentRequired' then
-      case when t <> 'object' or jsonb_path_exists(value, 'strict $.* ? (@.type() != "array")', silent => true) or jsonb_path_exists(value, '$.*[*] ? (@.type() != "string")')
+      case when t <> 'object' or jsonb_path_exists(value, 'strict $.* ? (@.type() != "array")', silent => true)
+        or jsonb_path_exists(value, '$.*[*] ? (@.type() != "string")')
         then 'must be an object of lists of names' end
     when keyword = 'uniqueItems' then case when t <> 'boolean' then 'must be true or false' end
-    when keyword in ('allOf', 'anyOf', 'oneOf', 'prefixItems') then case when t <> 'array' or value = '[]' then 'must be a list of schemas, and not empty' end
-    when keyword in ('properties', '$defs', 'definitions', 'dependentSchemas') then case when t <> 'object' then 'must be an object of schemas' end
+    when keyword in ('allOf', 'anyOf', 'oneOf', 'prefixItems')
+      then case when t <> 'array' or value = '[]' then 'must be a list of schemas, and not empty' end
+    when keyword in ('properties', '$defs', 'definitions', 'dependentSchemas')
+      then case when t <> 'object' then 'must be an object of schemas' end
     when keyword = 'patternProperties' then case when t <> 'object' then 'must be an object of schemas'
-      else (select format('%s %s', to_jsonb(left(k, 60)), data.regex_problem(k)) from jsonb_object_keys(value) k where data.regex_problem(k) is not null limit 1) end
+      else (select format('%s %s', to_jsonb(left(k, 60)), data.regex_problem(k)) from jsonb_object_keys(value) k
+        where data.regex_problem(k) is not null limit 1) end
     when keyword = 'pattern' then case when t <> 'string' then 'must be a regular expression' else data.regex_problem(value #>> '{}') end
-    when keyword in ('additionalProperties', 'propertyNames', 'unevaluatedProperties', 'items', 'contains', 'unevaluatedItems', 'not', 'if', 'then', 'else',
+    when keyword in ('additionalProperties', 'propertyNames', 'unevaluatedProperties', 'items', 'contains', 'unevaluatedItems', 'not', 'if',
+      'then', 'else',
       'contentSchema') then case when t not in ('object', 'boolean') then 'must be a schema' end
     when keyword in ('$ref', '$dynamicRef', '$id') then case when t <> 'string' then 'must be a URI reference'
       when keyword = '$id' and value #>> '{}' ~ '#.' then 'has a fragment, which is not supported; use $anchor' end
-    when keyword in ('$anchor', '$dynamicAnchor') then case when t <> 'string' or value #>> '{}' !~ '^[A-Za-z_][-A-Za-z0-9._]*$' then 'must be a name' end
+    when keyword in ('$anchor', '$dynamicAnchor')
+      then case when t <> 'string' or value #>> '{}' !~ '^[A-Za-z_][-A-Za-z0-9._]*$' then 'must be a name' end
     when keyword = '$schema' then case when rtrim(value #>> '{}', '#') is distinct from 'https://json-schema.org/draft/2020-12/schema'
       then 'is not supported: https://json-schema.org/draft/2020-12/schema alone is' end
     when keyword in ('$recursiveRef', '$recursiveAnchor', 'dependencies', 'additionalItems') then
-      'is of an earlier draft of JSON Schema and not supported; use ' || case keyword when 'dependencies' then 'dependentRequired or dependentSchemas'
+      'is of an earlier draft of JSON Schema and not supported; use '
+        || case keyword when 'dependencies' then 'dependentRequired or dependentSchemas'
         when 'additionalItems' then 'prefixItems with items' when '$recursiveRef' then '$dynamicRef' else '$dynamicAnchor' end
     when keyword = 'format' then case when t <> 'string' then 'must be a name'
       when formats and value #>> '{}' <> all (data.known_formats()) then
@@ -44,7 +53,8 @@ comment on function data.keyword_problem(text, jsonb, boolean) is
 create or replace function data.subschemas(schema jsonb) returns table (path text[], subschema jsonb)
 language sql immutable parallel safe set search_path = '' as $$
   select array[k.key], k.value from jsonb_each(schema) k
-  where k.key in ('additionalProperties', 'propertyNames', 'unevaluatedProperties', 'items', 'contains', 'unevaluatedItems', 'not', 'if', 'then', 'else',
+  where k.key in ('additionalProperties', 'propertyNames', 'unevaluatedProperties', 'items', 'contains', 'unevaluatedItems', 'not', 'if',
+    'then', 'else',
     'contentSchema') and jsonb_typeof(k.value) in ('object', 'boolean')
   union all
   select array[k.key, (i.n - 1)::text], i.value from jsonb_each(schema) k,
@@ -68,7 +78,8 @@ language sql immutable parallel safe set search_path = '' as $$
     select n.path || s.path, s.subschema, n.path, s.path[1], n.base,
       case when i.id is null then n.base else data.resolve_uri(n.base, i.id) end,
       case when i.id is null then n.resource else n.path || s.path end, n.level + 1
-    from nodes n, data.subschemas(case jsonb_typeof(n.node) when 'object' then n.node else '{}' end) s, lateral data.schema_id(s.subschema) i (id)
+    from nodes n, data.subschemas(case jsonb_typeof(n.node) when 'object' then n.node else '{}' end) s,
+      lateral data.schema_id(s.subschema) i (id)
     where n.level <= levels
   )
   select * from nodes
@@ -97,7 +108,8 @@ language sql immutable parallel safe set search_path = '' as $$
     select k.base, k.value #>> '{}' as name, k.path, k.key = '$dynamicAnchor' as is_dynamic
     from keywords k where k.key in ('$anchor', '$dynamicAnchor')
   ), wanted as (
-    select k.path, k.base, k.key, k.value #>> '{}' as ref, split_part(u.uri, '#', 1) as target_base, substring(u.uri from '#(.*)$') as fragment
+    select k.path, k.base, k.key, k.value #>> '{}' as ref, split_part(u.uri, '#', 1) as target_base,
+      substring(u.uri from '#(.*)$') as fragment
     from keywords k, data.resolve_uri(k.base, k.value #>> '{}') u (uri)
     where k.key in ('$ref', '$dynamicRef') and jsonb_typeof(k.value) = 'string'
   ), refs as materialized (
@@ -130,26 +142,38 @@ language sql immutable parallel safe set search_path = '' as $$
       else format('refers to %s outside of this document, which is not supported', to_jsonb(left(r.ref, 120))) end
     from refs r where r.target is null
     union all
-    select max(n.path) || '$id'::text, 'is the $id of another schema too' from nodes n where n.path = n.resource and n.level > 0 group by n.base having count(*) > 1
+    select max(n.path) || '$id'::text, 'is the $id of another schema too'
+    from nodes n
+    where n.path = n.resource and n.level > 0
+    group by n.base
+    having count(*) > 1
     union all
     select max(a.path), format('has the anchor %s of another schema', a.name) from anchors a group by a.base, a.name having count(*) > 1
     union all
-    select min(w.start), 'refers to itself without going deeper into the value: a circular $ref, or a chain of more than 32' from walk w where w.n = 32
+    select min(w.start), 'refers to itself without going deeper into the value: a circular $ref, or a chain of more than 32'
+    from walk w
+    where w.n = 32
   )
   select
     d.all_of_them
       || case when formats then '{"formats": true}' else '{}' end::jsonb
-      || case when exists (select from keywords k where k.key in ('unevaluatedItems', 'unevaluatedProperties')) then '{"track": true}' else '{}' end::jsonb
+      || case when exists (select from keywords k where k.key in ('unevaluatedItems', 'unevaluatedProperties')) then '{"track": true}'
+        else '{}' end::jsonb
       || coalesce((select jsonb_build_object('patterns', jsonb_object_agg(p.pattern, data.regex(p.pattern))) from (
           select distinct p.pattern from keywords k,
             lateral (select k.value #>> '{}' where k.key = 'pattern'
-              union all select jsonb_object_keys(case jsonb_typeof(k.value) when 'object' then k.value else '{}' end) where k.key = 'patternProperties') p (pattern)) p
+              union all select jsonb_object_keys(case jsonb_typeof(k.value) when 'object' then k.value else '{}' end)
+                where k.key = 'patternProperties') p (pattern)) p
         having count(*) > 0), '{}')
       || coalesce((select jsonb_build_object('ids', jsonb_object_agg(i.outer_base, i.ids)) from (
-          select n.outer_base, jsonb_object_agg(n.node->>'$id', n.base) as ids from nodes n where n.path = n.resource and n.node ? '$id' group by n.outer_base) i
+          select n.outer_base, jsonb_object_agg(n.node->>'$id', n.base) as ids
+          from nodes n
+          where n.path = n.resource and n.node ? '$id'
+          group by n.outer_base) i
         having count(*) > 0), '{}')
       || coalesce((select jsonb_build_object('refs', jsonb_object_agg(r.base, r.refs)) from (
-          select r.base, jsonb_object_agg(r.key || ' ' || r.ref, jsonb_strip_nulls(jsonb_build_object('path', r.target, 'base', r.outer_base, 'anchor', r.dynamic_name))) as refs
+          select r.base, jsonb_object_agg(r.key || ' ' || r.ref,
+            jsonb_strip_nulls(jsonb_build_object('path', r.target, 'base', r.outer_base, 'anchor', r.dynamic_name))) as refs
           from refs r where r.target is not null group by r.base) r having count(*) > 0), '{}')
       || coalesce((select jsonb_build_object('dynamic', jsonb_object_agg(a.base, a.anchors)) from (
           select a.base, jsonb_object_agg(a.name, jsonb_build_object('path', a.path, 'base', n.outer_base)) as anchors

@@ -33,7 +33,8 @@ language sql immutable parallel safe set search_path = '' as $$
     when 'w' then 'A-Za-z0-9_'
     when 'W' then '\u0001-/:-@\[-\^`\{-\U0010ffff'
     when 's' then '\u0009-\u000d \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff'
-    when 'S' then '\u0001-\u0008\u000e-\u001f!-\u009f\u00a1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u2fff\u3001-\ufefe\uff00-\U0010ffff'
+    when 'S'
+      then '\u0001-\u0008\u000e-\u001f!-\u009f\u00a1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u2fff\u3001-\ufefe\uff00-\U0010ffff'
   end
 $$;
 comment on function data.regex_class(text) is 'What \d, \D, \w, \W, \s and \S match by ECMA-262, whatever the locale, as the inside of a bracket expression.';
@@ -43,7 +44,8 @@ language sql immutable parallel safe set search_path = '' as $$
   with tokens as (
     select t.n, t.token, lag(t.token) over (order by t.n) as before, lead(t.token) over (order by t.n) as after
     from regexp_matches(regexp_replace(substr(class, 1, length(class) - 1), '^\[\^?', ''),
-      '(\\u\{[0-9a-fA-F]+\}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\c[A-Za-z]|\\.|.)', 'g')
+      '(\\u\{[0-9a-fA-F]+\}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\c[A-Za-z]|\\.|.)',
+      'g')
       with ordinality m (match, n), lateral (select m.n, m.match[1]) t (n, token)
   ), written (n, part) as (
     select n, case
@@ -56,7 +58,8 @@ language sql immutable parallel safe set search_path = '' as $$
     from tokens
   )
   select case when class = '[^]' then '.' else (
-    select case when bool_and(part is not null) then substring(class from '^\[\^?') || string_agg(part, '' order by n) || ']' end from written) end
+    select case when bool_and(part is not null) then substring(class from '^\[\^?') || string_agg(part, '' order by n) || ']' end
+    from written) end
 $$;
 comment on function data.regex_bracket(text) is 'A class of ECMA-262 ([^\w-]) as a bracket expression of PostgreSQL; null when it has none.';
 
@@ -71,7 +74,8 @@ language sql immutable parallel safe set search_path = '' as $$
     when token ~ '^\\' then data.regex_character(token)
     when token in ('(?', '[') then null
     when token ~ '^\(\?<[A-Za-z_]' then '('
-    when token ~ '^\{\d' then case when (select max(length(c)) <= 3 and max(right('000' || c, 3)) <= '255' from regexp_split_to_table(token, '\D+') c)
+    when token ~ '^\{\d'
+      then case when (select max(length(c)) <= 3 and max(right('000' || c, 3)) <= '255' from regexp_split_to_table(token, '\D+') c)
       then rtrim(token, '?') end
     when token ~ '^[*+?]\?$' then left(token, 1)
     when token in ('{', '}', ']') then '\' || token

@@ -54,7 +54,8 @@ begin
     return percent_decoded.text;
   end if;
   return (
-    select convert_from(string_agg(case when m[1] ~ '^%..' then decode(substr(m[1], 2), 'hex') else convert_to(m[1], 'UTF8') end, ''::bytea order by n), 'UTF8')
+    select convert_from(string_agg(case when m[1] ~ '^%..' then decode(substr(m[1], 2), 'hex') else convert_to(m[1], 'UTF8') end, ''::bytea
+      order by n), 'UTF8')
     from regexp_matches(percent_decoded.text, '(%[0-9a-fA-F]{2}|.)', 'g') with ordinality x (m, n));
 exception when character_not_in_repertoire or untranslatable_character then
   return null;

@@ -6,8 +6,10 @@ declare
   _read record := data.read_schema(prepare_schema.schema, formats);
 begin
   if jsonb_typeof(prepare_schema.schema) is null or _read.problems <> '[]' then
-    perform rowhouse.fail(400, format('The schema cannot be used: %s %s', _read.problems #>> '{0,pointer}', coalesce(_read.problems #>> '{0,message}', 'is null')),
-      'errors lists every problem by JSON pointer into the schema; data.unsupported_keywords(schema) does too.', 'invalid_schema', _read.problems);
+    perform rowhouse.fail(400,
+      format('The schema cannot be used: %s %s', _read.problems #>> '{0,pointer}', coalesce(_read.problems #>> '{0,message}', 'is null')),
+      'errors lists every problem by JSON pointer into the schema; data.unsupported_keywords(schema) does too.', 'invalid_schema',
+      _read.problems);
   end if;
   return _read.prepared;
 end

@@ -58,7 +58,8 @@ begin
       from jsonb_array_elements_text(_s->'required') r where not _v ? r), '[]');
   end if;
   if _s ? 'dependentRequired' then
-    e := e || coalesce((select jsonb_agg(jsonb_build_object('pointer', _at || '/' || data.pointer_part(r), 'message', format('is required when %s is there', left(d.key, 100))))
+    e := e || coalesce((select jsonb_agg(jsonb_build_object('pointer', _at || '/' || data.pointer_part(r),
+      'message', format('is required when %s is there', left(d.key, 100))))
       from jsonb_each(_s->'dependentRequired') d, jsonb_array_elements_text(d.value) r where _v ? d.key and not _v ? r), '[]');
   end if;
   if _s ?| array['minProperties', 'maxProperties'] then
@@ -147,7 +148,8 @@ begin
   end loop;
   if _s ? 'contains' and e = '[]' then
     if _found < coalesce((_s->'minContains')::numeric, 1) then
-      e := data.violation(_at, format('must have at least %s items that fit %s', coalesce(_s->>'minContains', '1'), left((_s->'contains')::text, 200)));
+      e := data.violation(_at,
+        format('must have at least %s items that fit %s', coalesce(_s->>'minContains', '1'), left((_s->'contains')::text, 200)));
     elsif _found > (_s->'maxContains')::numeric then
       e := data.violation(_at, format('must have at most %s items that fit %s', _s->>'maxContains', left((_s->'contains')::text, 200)));
     end if;

@@ -17,18 +17,22 @@ language sql immutable parallel safe as $$ select 'id, created_at, updated_at, v
 comment on function data.kept_columns() is 'The columns of a kept record that are its own.';
 
 create or replace function data.stored_source(entity data.entities, alias text) returns text
-language sql stable set search_path = '' as $$ select case entity.storage when 'jsonb' then alias || '.data' else data.record_source(entity, alias) end $$;
+language sql stable set search_path = '' as $$ select case entity.storage when 'jsonb' then alias || '.data'
+  else data.record_source(entity, alias) end $$;
 comment on function data.stored_source(data.entities, text) is 'The SQL expression for the data of a storage row (alias) under the definition it was written under.';
 
 create or replace function data.kept_values(entity data.entities, alias text) returns text
 language sql stable set search_path = '' as $$
   select array_to_string(case entity.storage
-      when 'jsonb' then (select array_agg(format('%s.%s', alias, c)) from unnest(array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped']) c)
+      when 'jsonb' then (select array_agg(format('%s.%s', alias, c))
+        from unnest(array['id', 'created_at', 'updated_at', 'version', 'created_by', '_schema_version', '_dropped']) c)
       else (data.copy_list(entity, data.with_storage(entity, 'jsonb'), alias)).expressions[1:7] end
-    || case data.link_names(entity.schema) when '{}' then data.stored_source(entity, alias) else format('data.with_written_lists(%s, %s._links)', data.stored_source(entity, alias), alias) end
+    || case data.link_names(entity.schema) when '{}' then data.stored_source(entity, alias)
+      else format('data.with_written_lists(%s, %s._links)', data.stored_source(entity, alias), alias) end
     || case when not entity.schema ? 'x-ttl' then 'null::timestamptz'
       when data.ttl_seconds(entity.schema) is null then alias || '.expires_at'
-      else format('coalesce(%1$s.expires_at, %1$s.%2$I + interval ''%3$s s'')', alias, data.ttl_from(entity.schema), data.ttl_seconds(entity.schema)) end, ', ')
+      else format('coalesce(%1$s.expires_at, %1$s.%2$I + interval ''%3$s s'')', alias, data.ttl_from(entity.schema),
+        data.ttl_seconds(entity.schema)) end, ', ')
 $$;
 comment on function data.kept_values(data.entities, text) is 'What data.kept_columns are of a storage row (alias), as SQL.';
 
@@ -72,7 +76,8 @@ comment on function data.create_kept(data.entities, text, text, text, text) is '
 
 create or replace function data.keep_statement(entity data.entities, schema_name text, what text, columns text, "values" text) returns text
 language sql stable set search_path = '' as $$
-  select format('insert into %s (%s, %s) select %s, %s from gone t', data.kept_name(entity, schema_name, what), data.kept_columns(), columns,
+  select format('insert into %s (%s, %s) select %s, %s from gone t', data.kept_name(entity, schema_name, what), data.kept_columns(),
+    columns,
     data.kept_values(entity, 't'), "values")
 $$;
 comment on function data.keep_statement(data.entities, text, text, text, text) is 'The statement of a trigger that keeps rows of the transition table gone.';
@@ -91,7 +96,8 @@ create or replace function data.drop_kept_front(entity data.entities, schema_nam
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_as_of(entity, drop_kept_front.schema_name);
-  execute format('drop function if exists %1$I.%2$I(uuid), %1$I.%3$I(uuid), %1$I.%4$I(uuid, timestamptz), %1$I.%5$I(uuid, int, int)', drop_kept_front.schema_name,
+  execute format('drop function if exists %1$I.%2$I(uuid), %1$I.%3$I(uuid), %1$I.%4$I(uuid, timestamptz), %1$I.%5$I(uuid, int, int)',
+    drop_kept_front.schema_name,
     entity.name || '_restore', entity.name || '_purge', entity.name || '_as_of', entity.name || '_history');
   execute format('drop view if exists %s', data.kept_name(entity, drop_kept_front.schema_name, 'deleted'));
 end
@@ -115,8 +121,10 @@ create or replace function data.drop_kept(entity data.entities, schema_name text
 language plpgsql set search_path = '' as $$
 begin
   perform data.drop_kept_front(entity, drop_kept.schema_name);
-  execute format('drop table if exists %s, %s', data.kept_name(entity, drop_kept.schema_name, 'deleted_records'), data.kept_name(entity, drop_kept.schema_name, 'history'));
-  execute format('drop function if exists %1$I.%2$I(), %1$I.%3$I()', drop_kept.schema_name, entity.name || '_keep_deleted', entity.name || '_keep_history');
+  execute format('drop table if exists %s, %s', data.kept_name(entity, drop_kept.schema_name, 'deleted_records'),
+    data.kept_name(entity, drop_kept.schema_name, 'history'));
+  execute format('drop function if exists %1$I.%2$I(), %1$I.%3$I()', drop_kept.schema_name, entity.name || '_keep_deleted',
+    entity.name || '_keep_history');
 end
 $$;
 comment on function data.drop_kept(data.entities, text) is 'Drops all kept records of an entity whose storage has been dropped.';
@@ -128,7 +136,8 @@ declare
 begin
   execute format('comment on function %s is %L', _function, E'@behavior -*\nDeleted records and former states of ' || entity.name || '.');
   execute format('revoke all on function %s from public', _function);
-  execute format('grant execute on function %s to %I, rowhouse_owner', _function, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
+  execute format('grant execute on function %s to %I, rowhouse_owner', _function,
+    (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   execute format('alter function %s owner to rowhouse_data', _function);
 end
 $$;
@@ -137,13 +146,15 @@ comment on function data.publish_kept_function(data.entities, text, text) is 'Gi
 drop function if exists data.compact_kept(data.entities, text);
 create or replace function data.kept_tables(entity data.entities, schema_name text) returns text[]
 language sql stable set search_path = '' as $$
-  select array(select k from unnest(array['deleted_records', 'history']) with ordinality w (what, n), data.kept_name(entity, schema_name, what) k
+  select array(select k
+    from unnest(array['deleted_records', 'history']) with ordinality w (what, n), data.kept_name(entity, schema_name, what) k
     where to_regclass(k) is not null order by n)
 $$;
 comment on function data.kept_tables(data.entities, text) is 'The tables that hold an entity''s kept records, as SQL.';
 
 -- data.compact promises that dropped values are gone.
-create or replace function data.compact_kept(entity data.entities, schema_name text, tables text[] default null, after uuid default null, last uuid default null) returns void
+create or replace function data.compact_kept(entity data.entities, schema_name text, tables text[] default null, after uuid default null,
+  last uuid default null) returns void
 language plpgsql set search_path = '' as $$
 declare
   _table text;
@@ -158,7 +169,8 @@ $$;
 comment on function data.compact_kept(data.entities, text, text[], uuid, uuid) is
   'Brings the kept records of an entity to its current definition and forgets their dropped values: all, or those of some tables with ids after one up to the last.';
 
-create or replace function data.compact_kept_batch(entity data.entities, schema_name text, after jsonb, out reached jsonb, out records bigint)
+create or replace function data.compact_kept_batch(entity data.entities, schema_name text, after jsonb, out reached jsonb,
+  out records bigint)
 language plpgsql set search_path = '' as $$
 declare
   _n int := coalesce((after->>'table')::int, 1);
@@ -170,7 +182,8 @@ begin
   if _table is null then
     return;
   end if;
-  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select k.id from %s k where k.id > $1 order by k.id limit 2000) x', _table)
+  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select k.id from %s k where k.id > $1 order by k.id limit 2000) x',
+    _table)
   into _last, records using _after;
   if _last is null then
     reached := jsonb_build_object('table', _n + 1);
@@ -196,7 +209,8 @@ begin
       select coalesce(array_agg(id), ''{}'') from gone', _deleted) into _ids;
   end if;
   if to_regclass(_history) is not null then
-    execute format('select coalesce(array_agg(distinct x.id), ''{}'') from (select h.id from %s h where h.operation = ''delete'' and h.expires_at <= now() limit 1000) x', _history) into _more;
+    execute format('select coalesce(array_agg(distinct x.id), ''{}'') from (select h.id from %s h where h.operation = ''delete'' and h.expires_at <= now() limit 1000) x',
+      _history) into _more;
     execute format('delete from %s h where h.id = any ($1)', _history) using _ids || _more;
     _ids := case when _ids = '{}' then _more else _ids end;
   end if;

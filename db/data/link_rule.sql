@@ -6,7 +6,9 @@ create or replace function data.links_written(links jsonb, record jsonb, version
 language sql immutable parallel safe set search_path = '' as $$
   select coalesce(links_written.links, '{}') || coalesce(jsonb_object_agg(n, jsonb_build_object('v', links_written.version, 'ids', (
     select coalesce(jsonb_agg(i.id order by i.o), '[]') from (
-      select lower(e.id) as id, min(e.o) as o from jsonb_array_elements_text(links_written.record->n) with ordinality e (id, o) group by 1) i))), '{}')
+      select lower(e.id) as id, min(e.o) as o
+      from jsonb_array_elements_text(links_written.record->n) with ordinality e (id, o)
+      group by 1) i))), '{}')
   from unnest(names) n where links_written.record ? n
 $$;
 comment on function data.links_written(jsonb, jsonb, int, text[]) is
@@ -15,13 +17,17 @@ comment on function data.links_written(jsonb, jsonb, int, text[]) is
 -- null for a list is the empty one, and must be seen before nulls are taken out.
 create or replace function data.compile_null_links(entity data.entities) returns text
 language sql stable set search_path = '' as $$
-  select coalesce(string_agg(format('if new.data->%1$L = ''null'' then new.data := new.data || ''{"%1$s": []}''; end if;', n), E'\n    '), '') from unnest(data.link_names(entity.schema)) n
+  select coalesce(string_agg(format('if new.data->%1$L = ''null'' then new.data := new.data || ''{"%1$s": []}''; end if;', n), E'\n    '),
+    '')
+  from unnest(data.link_names(entity.schema)) n
 $$;
 comment on function data.compile_null_links(data.entities) is 'PL/pgSQL that makes an empty list of links of null.';
 
 create or replace function data.compile_take_links(entity data.entities) returns text
 language sql stable set search_path = '' as $$
-  select case names when '{}' then '' else format(E'if new.data ?| %1$L::text[] then\n      new._links := data.links_written(new._links, new.data, new.version, %1$L);\n      new.data := new.data - %1$L::text[];\n    end if;\n    ', names::text) end
+  select case names when '{}' then ''
+    else format(E'if new.data ?| %1$L::text[] then\n      new._links := data.links_written(new._links, new.data, new.version, %1$L);\n      new.data := new.data - %1$L::text[];\n    end if;\n    ',
+    names::text) end
   from data.link_names(entity.schema) names
 $$;
 comment on function data.compile_take_links(data.entities) is 'PL/pgSQL that takes lists of links out of a record that is written, and notes them in _links.';

@@ -24,8 +24,10 @@ comment on function data.link_view(text, text) is 'The name of the view that sho
 
 create or replace function data.link_properties(schema jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
-  select coalesce(jsonb_object_agg(p.key, '{"type": "array", "items": {"type": "string", "format": "uuid"}, "uniqueItems": true, "maxItems": 10000}'::jsonb), '{}')
-  from jsonb_each(case jsonb_typeof(link_properties.schema->'properties') when 'object' then link_properties.schema->'properties' else '{}' end) p
+  select coalesce(jsonb_object_agg(p.key,
+    '{"type": "array", "items": {"type": "string", "format": "uuid"}, "uniqueItems": true, "maxItems": 10000}'::jsonb), '{}')
+  from jsonb_each(case jsonb_typeof(link_properties.schema->'properties') when 'object' then link_properties.schema->'properties'
+    else '{}' end) p
   where jsonb_typeof(p.value) = 'object' and data.is_linked(p.value)
 $$;
 comment on function data.link_properties(jsonb) is 'What a schema''s lists of links are besides what was said of them.';
@@ -38,9 +40,11 @@ language sql immutable set search_path = '' as $$
       when p.value #> '{x-relation,many}' not in ('true', 'false') then 'x-relation: many is true or false'
       when data.is_linked(link_violations.schema->'properties'->(p.value->>'x-alias')) then 'is an alias of a list of links, which has none'
       when not data.is_linked(p.value) then null
-      when data.kind(p.value) <> 'array' or data.kind(p.value->'items') is distinct from 'uuid' or p.value->'uniqueItems' <> 'true' or (p.value->>'maxItems')::int > 10000
+      when data.kind(p.value) <> 'array' or data.kind(p.value->'items') is distinct from 'uuid' or p.value->'uniqueItems' <> 'true'
+        or (p.value->>'maxItems')::int > 10000
         then 'lists links: an array of at most 10,000 UUIDs, none of them twice'
-      when link_violations.schema->'required' ? p.key or p.value ?| array['default', 'minItems', 'x-index', 'x-unique', 'x-search', 'x-computed', 'x-rollup', 'x-alias']
+      when link_violations.schema->'required' ? p.key
+        or p.value ?| array['default', 'minItems', 'x-index', 'x-unique', 'x-search', 'x-computed', 'x-rollup', 'x-alias']
         then 'lists links, which may always be none: it cannot be required, nor have a default, minItems, an index, a search or an expression'
       when coalesce(p.value #>> '{x-relation,field}', 'id') <> 'id' then 'links to records by their id: leave x-relation/field out'
       end) m (message)
@@ -69,12 +73,15 @@ begin
     select e.* into _target from data.entities e where e.app_id = entity.app_id and e.name = _relation->>'entity';
     _name := coalesce(_relation->>'name', data.link_relation_name(_field.name));
     _inverse := coalesce(_relation->>'inverse', data.plural(entity.name) || case when (
-      select count(*) from data.fields f where f.entity_id = entity.id and f.schema #>> '{x-relation,entity}' = _target.name) > 1 then '_by_' || _field.name else '' end);
+      select count(*)
+      from data.fields f
+      where f.entity_id = entity.id and f.schema #>> '{x-relation,entity}' = _target.name) > 1 then '_by_' || _field.name else '' end);
     if _target.id is null then
       perform data.refuse_relation(_field.name, 'entity', format('There is no entity %L in this app', left(_relation->>'entity', 60)));
     elsif coalesce(_relation->>'onDelete', 'cascade') not in ('restrict', 'cascade') then
       perform data.refuse_relation(_field.name, 'onDelete', 'must be cascade (the link goes) or restrict');
-    elsif _name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or _inverse !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or length(_name) > 58 or length(_inverse) > 100 then
+    elsif _name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or _inverse !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' or length(_name) > 58
+      or length(_inverse) > 100 then
       perform data.refuse_relation(_field.name, 'name', 'name and inverse are lower-case letters, digits and single underscores');
     elsif _name <> _field.name and entity.schema->'properties' ? _name then
       perform data.refuse_relation(_field.name, 'name', format('%s is another property', _name));
@@ -93,10 +100,13 @@ declare
   _name text;
 begin
   select (c.field).name into _name from data.field_changes(old, fields, renames) c
-  where (c.field).name is not null and (c.old_field).name is not null and (data.is_linked((c.field).schema) <> data.is_linked((c.old_field).schema)
-    or data.is_linked((c.field).schema) and (c.field).schema #>> '{x-relation,entity}' <> (c.old_field).schema #>> '{x-relation,entity}') limit 1;
+  where (c.field).name is not null and (c.old_field).name is not null
+    and (data.is_linked((c.field).schema) <> data.is_linked((c.old_field).schema)
+    or data.is_linked((c.field).schema) and (c.field).schema #>> '{x-relation,entity}' <> (c.old_field).schema #>> '{x-relation,entity}')
+      limit 1;
   if _name is not null then
-    perform rowhouse.fail(409, format('%s cannot become, cease to be, or lead elsewhere as a list of links', _name), 'Add a new property beside it, copy what it should hold, and drop the old one.',
+    perform rowhouse.fail(409, format('%s cannot become, cease to be, or lead elsewhere as a list of links', _name),
+      'Add a new property beside it, copy what it should hold, and drop the old one.',
       'would_lose_data', data.violation(format('/properties/%s/x-relation', _name), 'cannot be changed so'));
   end if;
 end

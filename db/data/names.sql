@@ -18,8 +18,10 @@ comment on function data.system_columns() is 'The columns that every entity has 
 create or replace function data.check_entity_name(name text) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
-  _reserved text[] := array['auth', 'sites', 'graphql', 'mcp', 'realtime', 'functions', 'variables', 'analytics', 'files', 'search', 'schema',
-    'events', 'workflows', 'kv', 'openapi', 'export', 'transaction', 'docs', 'query', 'mutation', 'subscription', 'node', 'nodes', 'page_info', 'cursor', 'json',
+  _reserved text[] := array['auth', 'sites', 'graphql', 'mcp', 'realtime', 'functions', 'variables', 'analytics', 'files', 'search',
+    'schema',
+    'events', 'workflows', 'kv', 'openapi', 'export', 'transaction', 'docs', 'query', 'mutation', 'subscription', 'node', 'nodes',
+    'page_info', 'cursor', 'json',
     'jsonb', 'string', 'int', 'float', 'boolean', 'uuid', 'date', 'datetime', 'interval', 'big_int', 'big_float'];
 begin
   if check_entity_name.name is null or check_entity_name.name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$'

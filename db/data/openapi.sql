@@ -27,7 +27,8 @@ begin
     when 'number' then coalesce(example.schema->'minimum', example.schema->'multipleOf', '1.5')
     when 'decimal' then coalesce(example.schema->'minimum', example.schema->'multipleOf', '12.50')
     when 'boolean' then 'true'
-    when 'array' then case when example.schema ? 'items' then jsonb_build_array(data.example(example.schema->'items', depth + 1)) else '[]' end
+    when 'array' then case when example.schema ? 'items' then jsonb_build_array(data.example(example.schema->'items', depth + 1))
+      else '[]' end
     when 'object' then (
       select coalesce(jsonb_object_agg(p.key, data.example(p.value, depth + 1)), '{}')
       from jsonb_each(case jsonb_typeof(example.schema->'properties') when 'object' then example.schema->'properties' else '{}' end) p)
@@ -50,7 +51,8 @@ language sql stable set search_path = '' as $$
   ),
   lists as (
     select coalesce(jsonb_object_agg(f.name, coalesce(f.masked, f.nullable)), '{}') as properties,
-      coalesce(jsonb_object_agg(f.name, f.nullable) filter (where not f.computed), '{}') as writable, coalesce(jsonb_agg(f.name), '[]') as names,
+      coalesce(jsonb_object_agg(f.name, f.nullable) filter (where not f.computed), '{}') as writable,
+      coalesce(jsonb_agg(f.name), '[]') as names,
       coalesce(jsonb_agg(f.name) filter (where f.is_required and not f.property ? 'default'), '[]') as required
     from fields f
   )
@@ -60,10 +62,13 @@ language sql stable set search_path = '' as $$
         "updated_at": {"type": "string", "format": "date-time"}, "version": {"type": "integer", "description": "Grows by one with each change."},
         "created_by": {"type": ["string", "null"], "format": "uuid", "description": "The account that created the record."}}',
       'required', '["id", "created_at", "updated_at", "version", "created_by"]' || l.names),
-    entity.name || '.insert', data.openapi_rules(entity) || jsonb_build_object('type', 'object', 'properties', l.writable || '{"id": {"type": "string", "format": "uuid"}}',
+    entity.name || '.insert',
+    data.openapi_rules(entity)
+    || jsonb_build_object('type', 'object', 'properties', l.writable || '{"id": {"type": "string", "format": "uuid"}}',
       'required', l.required, 'additionalProperties', false),
     entity.name || '.update', jsonb_build_object('type', 'object',
-      'properties', l.writable || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
+      'properties', l.writable
+        || '{"version": {"type": "integer", "description": "The version you saw: refused if the record has changed since."}}',
       'additionalProperties', false))
     || coalesce((select jsonb_object_agg(entity.name || '.def.' || d.key, data.openapi_references(entity.name, d.value))
       from jsonb_each(data.needed_defs(entity.schema - '$defs', entity.schema->'$defs')) d), '{}')
@@ -98,7 +103,9 @@ comment on function data.openapi_rules(data.entities) is 'The keywords of an ent
 
 create or replace function data.openapi_example(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}') from data.fields f where f.entity_id = entity.id and not f.schema ? 'x-computed'
+  select coalesce(jsonb_object_agg(f.name, data.example(f.schema)), '{}')
+  from data.fields f
+  where f.entity_id = entity.id and not f.schema ? 'x-computed'
 $$;
 comment on function data.openapi_example(data.entities) is 'What a new record of an entity may look like.';
 
@@ -106,10 +113,12 @@ create or replace function data.openapi_operation(id text, tag text, summary tex
 returns jsonb
 language sql immutable set search_path = '' as $$
   select jsonb_strip_nulls(jsonb_build_object('operationId', id, 'tags', jsonb_build_array(tag), 'summary', summary,
-    'parameters', (select jsonb_agg(jsonb_build_object('$ref', '#/components/parameters/' || p)) from unnest(parameters || array['tenant', 'app']) p)))
+    'parameters', (select jsonb_agg(jsonb_build_object('$ref', '#/components/parameters/' || p))
+      from unnest(parameters || array['tenant', 'app']) p)))
     || case when body is null then '{}' else jsonb_build_object('requestBody', jsonb_build_object('required', true, 'content', body)) end
     || jsonb_build_object('responses', jsonb_build_object(status,
-      case when answer is null then '{"description": "Done; nothing to say"}'::jsonb else jsonb_build_object('description', 'As asked', 'content', answer) end,
+      case when answer is null then '{"description": "Done; nothing to say"}'::jsonb
+        else jsonb_build_object('description', 'As asked', 'content', answer) end,
       'default', '{"$ref": "#/components/responses/problem"}'::jsonb))
 $$;
 comment on function data.openapi_operation(text, text, text, text[], jsonb, text, jsonb) is 'One operation of an OpenAPI document.';
@@ -134,20 +143,26 @@ begin
   return jsonb_build_object(
     '/' || _n, jsonb_build_object(
       'get', data.openapi_operation('list_' || _n, _n, 'List ' || _n, case when _searched then array['q'] else '{}' end
-          || array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count'] || data.openapi_kept_parameters(entity), null, '200',
-        jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["data", "meta"]'::jsonb,
+          || array['filter', 'sort', 'select', 'expand', 'limit', 'offset', 'page', 'cursor', 'count']
+            || data.openapi_kept_parameters(entity), null, '200',
+        jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object',
+          'required', '["data", "meta"]'::jsonb,
           'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', case
-            when _more <> '[]' then jsonb_build_object('allOf', _record || _more) else _record end), 'meta', '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
-      'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing', array['return_list'],
+            when _more <> '[]' then jsonb_build_object('allOf', _record || _more) else _record end), 'meta',
+              '{"$ref": "#/components/schemas/page.meta"}'::jsonb))))),
+      'post', data.openapi_operation('create_' || _n, _n, 'Create a record, or a list of up to 10,000, all or nothing',
+        array['return_list'],
         jsonb_build_object('application/json', jsonb_build_object('schema',
-          jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))), 'example', _example)),
+          jsonb_build_object('oneOf', jsonb_build_array(_insert, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', _insert))),
+          'example', _example)),
         '201', jsonb_build_object('application/json', jsonb_build_object('schema',
           jsonb_build_object('oneOf', jsonb_build_array(_record, jsonb_build_object('type', 'array', 'items', _record),
             '{"type": "object", "required": ["meta"], "additionalProperties": false, "properties": {"meta": {"$ref": "#/components/schemas/page.written"}, "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}}}}'::jsonb))))))
       || data.openapi_batches(entity),
     '/' || _n || '/{id}', jsonb_build_object(
       'parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb,
-      'get', data.openapi_operation('get_' || _n, _n, 'Read a record', array['select', 'expand'] || array_remove(data.openapi_kept_parameters(entity), 'deleted'), null, '200', _json),
+      'get', data.openapi_operation('get_' || _n, _n, 'Read a record',
+        array['select', 'expand'] || array_remove(data.openapi_kept_parameters(entity), 'deleted'), null, '200', _json),
       'put', data.openapi_operation('replace_' || _n, _n, 'Replace a record', array['if_match'],
         jsonb_build_object('application/json', jsonb_build_object('schema', _insert, 'example', _example)), '200', _json),
       'patch', data.openapi_operation('update_' || _n, _n, 'Change the given properties of a record; null unsets one', array['if_match'],
@@ -158,9 +173,11 @@ begin
         array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
         '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}')),
     '/' || _n || '/export', jsonb_build_object(
-      'get', data.openapi_operation('export_' || _n, _n, 'Export all records, streamed', array['format', 'filter', 'sort', 'select'], null, '200', _files)),
+      'get', data.openapi_operation('export_' || _n, _n, 'Export all records, streamed', array['format', 'filter', 'sort', 'select'], null,
+        '200', _files)),
     '/' || _n || '/import', jsonb_build_object(
-      'post', data.openapi_operation('import_' || _n, _n, 'Import records line by line, streamed; those that exist, by key, are updated', array['on_error', 'key', 'encoding'],
+      'post', data.openapi_operation('import_' || _n, _n, 'Import records line by line, streamed; those that exist, by key, are updated',
+        array['on_error', 'key', 'encoding'],
         _files - 'application/json', '200', '{"application/json": {"schema": {"$ref": "#/components/schemas/page.imported"}}}')));
 end
 $$;
@@ -170,12 +187,15 @@ create or replace function data.openapi_union_paths(entities text[]) returns jso
 language sql immutable set search_path = '' as $$
   select case when cardinality(entities) = 0 then '{}' else jsonb_build_object(
     '/query', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query', 'app', 'List records of several entities in one',
-      array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor'], null, '200', '{"application/json": {"schema": {"$ref": "#/components/schemas/page.union"}}}')),
-    '/query/aggregate', jsonb_build_object('parameters', p, 'get', data.openapi_operation('query_aggregate', 'app', 'Group records of several entities, and count, sum or average them',
+      array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor'], null, '200',
+      '{"application/json": {"schema": {"$ref": "#/components/schemas/page.union"}}}')),
+    '/query/aggregate', jsonb_build_object('parameters', p,
+      'get', data.openapi_operation('query_aggregate', 'app', 'Group records of several entities, and count, sum or average them',
       array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
       '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}'))) end
   from (select '[{"name": "nullable", "in": "query", "description": "Fields that are null in entities without them, with commas between", "schema": {"type": "string"}}]'::jsonb
-    || jsonb_build_object('name', 'entities', 'in', 'query', 'required', true, 'description', 'With commas between', 'schema', '{"type": "string"}'::jsonb,
+    || jsonb_build_object('name', 'entities', 'in', 'query', 'required', true, 'description', 'With commas between',
+      'schema', '{"type": "string"}'::jsonb,
       'example', array_to_string(entities, ','))) x (p)
 $$;
 comment on function data.openapi_union_paths(text[]) is 'The addresses of queries over several entities, of which some are the example.';
@@ -202,12 +222,17 @@ begin
       'description', 'The records of this app. GraphQL is at ./graphql, errors are problem+json (RFC 9457) with a hint.'),
     'servers', jsonb_build_array(jsonb_build_object('url', format('/api/v1/sites/%s/apps/%s', _app.site, _app.name))),
     'security', '[{"token": []}]'::jsonb,
-    'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description')) order by e.name)
+    'tags', coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', e.name, 'description', e.schema->'description'))
+      order by e.name)
       from data.entities e where e.app_id = _id), '[]'),
-    'paths', _paths || (_shares->'paths') || data.openapi_transaction() || data.openapi_search(_id) || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2)) || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
-      array['app_format'], null, '200', '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
+    'paths', _paths || (_shares->'paths') || data.openapi_transaction() || data.openapi_search(_id)
+      || data.openapi_union_paths(array(select e.name from data.entities e where e.app_id = _id order by e.name limit 2))
+      || jsonb_build_object('/export', jsonb_build_object('get', data.openapi_operation('export', 'app', 'Export every entity, streamed',
+      array['app_format'], null, '200',
+      '{"application/json": {"schema": {"type": "object"}}, "application/x-ndjson": {"schema": {"type": "string"}}}'))),
     'components', jsonb_build_object(
-      'securitySchemes', '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
+      'securitySchemes',
+      '{"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "POST /api/v1/auth/login issues one."}}'::jsonb,
       'parameters', data.openapi_parameters() || data.openapi_batch_parameters() || (_kept->'parameters'),
       'schemas', _schemas || (_shares->'schemas') || data.openapi_common_schemas() || data.openapi_batch_schemas() || (_kept->'schemas'),
       'responses', '{"problem": {"description": "What went wrong, and what to do",
@@ -221,11 +246,13 @@ create or replace function data.openapi_search(app_id uuid) returns jsonb
 language sql stable set search_path = '' as $$
   select case when exists (select from data.entities e where e.app_id = openapi_search.app_id and data.is_searched(e.id))
     then jsonb_build_object('/search', jsonb_build_object('get', jsonb_insert(
-      data.openapi_operation('search', 'app', 'Search several entities: one list, the best match first', array['entities', 'limit'], null, '200',
+      data.openapi_operation('search', 'app', 'Search several entities: one list, the best match first', array['entities', 'limit'], null,
+        '200',
         '{"application/json": {"schema": {"type": "object", "required": ["data", "meta"], "properties": {
           "data": {"type": "array", "items": {"$ref": "#/components/schemas/page.hit"}},
           "meta": {"type": "object", "properties": {"limit": {"type": "integer"}}}}}}}'),
-      '{parameters,0}', '{"name": "q", "in": "query", "required": true, "schema": {"type": "string", "maxLength": 1000}, "example": "jon smith"}')))
+      '{parameters,0}',
+      '{"name": "q", "in": "query", "required": true, "schema": {"type": "string", "maxLength": 1000}, "example": "jon smith"}')))
     else '{}' end
 $$;
 comment on function data.openapi_search(uuid) is 'The address that searches an app, where something in it can be searched.';

@@ -7,21 +7,28 @@ language sql stable set search_path = '' as $$
       jsonb_build_object('$ref', '#/components/schemas/' || entity.name || '.update') as change, data.openapi_example(entity) as example
   ),
   answers as (
-    select p.*, jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object', 'required', '["meta"]'::jsonb,
-      'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', p.record), 'meta', '{"$ref": "#/components/schemas/page.written"}'::jsonb)))) as written,
+    select p.*, jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('type', 'object',
+      'required', '["meta"]'::jsonb,
+      'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', p.record),
+        'meta', '{"$ref": "#/components/schemas/page.written"}'::jsonb)))) as written,
       jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', p.change || '{"description": "with its id"}') as changes
     from parts p
   )
   select jsonb_build_object(
-    'put', data.openapi_operation('upsert_' || n, n, 'Insert or update a record, or a list of up to 10,000, matched by key, all or nothing', array['upsert_key', 'return'],
+    'put', data.openapi_operation('upsert_' || n, n, 'Insert or update a record, or a list of up to 10,000, matched by key, all or nothing',
+      array['upsert_key', 'return'],
       jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('oneOf', jsonb_build_array(change,
         jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', change))), 'example', jsonb_build_array(example))), '200', written),
-    'patch', data.openapi_operation('update_many_' || n, n, 'Change the records that match a filter (max and filter are required), or a list of records by their ids',
+    'patch', data.openapi_operation('update_many_' || n, n,
+      'Change the records that match a filter (max and filter are required), or a list of records by their ids',
       array['filter', 'max', 'return'], jsonb_build_object('application/json', jsonb_build_object('schema',
-        jsonb_build_object('oneOf', jsonb_build_array(change, jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', '{"type": "object", "required": ["id"]}'::jsonb))),
+        jsonb_build_object('oneOf', jsonb_build_array(change,
+          jsonb_build_object('type', 'array', 'maxItems', 10000, 'items', '{"type": "object", "required": ["id"]}'::jsonb))),
         'example', example)), '200', jsonb_build_object('application/json', jsonb_build_object('schema',
-        jsonb_build_object('oneOf', jsonb_build_array(written #> '{application/json,schema}', jsonb_build_object('type', 'array', 'items', record)))))),
-    'delete', data.openapi_operation('delete_many_' || n, n, 'Delete the records that match a filter; max and filter are required', array['filter', 'max', 'return'],
+        jsonb_build_object('oneOf', jsonb_build_array(written #> '{application/json,schema}',
+          jsonb_build_object('type', 'array', 'items', record)))))),
+    'delete', data.openapi_operation('delete_many_' || n, n, 'Delete the records that match a filter; max and filter are required',
+      array['filter', 'max', 'return'],
       null, '200', written))
   from answers
 $$;

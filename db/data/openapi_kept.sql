@@ -2,21 +2,29 @@
 
 create or replace function data.openapi_kept_paths(entity data.entities) returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(format('/%s/{id}/%s', entity.name, o.part), jsonb_build_object('parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb, o.method,
-    data.openapi_operation(o.part || '_' || entity.name, entity.name, o.summary, o.parameters, null, case o.part when 'purge' then '204' else '200' end, o.answer))), '{}')
+  select coalesce(jsonb_object_agg(format('/%s/{id}/%s', entity.name, o.part),
+    jsonb_build_object('parameters', '[{"$ref": "#/components/parameters/id"}]'::jsonb, o.method,
+    data.openapi_operation(o.part || '_' || entity.name, entity.name, o.summary, o.parameters, null,
+      case o.part when 'purge' then '204' else '200' end, o.answer))), '{}')
   from (values
-    ('restore', entity.schema->'x-soft-delete' = 'true', 'post', 'Bring a deleted record back, and those that were deleted with it. Needs the permission to delete', '{}'::text[],
-      jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('$ref', '#/components/schemas/' || entity.name)))),
-    ('purge', data.keeps_records(entity.schema), 'post', 'Delete for good what is kept of a deleted record, its history too. Needs the permission to delete', '{}', null),
-    ('history', entity.schema->'x-history' = 'true', 'get', 'The changes of a record, newest first; of a deleted one too', '{history_limit,before}',
-      '{"application/json": {"schema": {"$ref": "#/components/schemas/page.history"}}}')) o (part, is_there, method, summary, parameters, answer)
+    ('restore', entity.schema->'x-soft-delete' = 'true', 'post',
+      'Bring a deleted record back, and those that were deleted with it. Needs the permission to delete', '{}'::text[],
+      jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('$ref', '#/components/schemas/'
+        || entity.name)))),
+    ('purge', data.keeps_records(entity.schema), 'post',
+      'Delete for good what is kept of a deleted record, its history too. Needs the permission to delete', '{}', null),
+    ('history', entity.schema->'x-history' = 'true', 'get', 'The changes of a record, newest first; of a deleted one too',
+      '{history_limit,before}',
+      '{"application/json": {"schema": {"$ref": "#/components/schemas/page.history"}}}')) o (part, is_there, method, summary, parameters,
+      answer)
   where o.is_there
 $$;
 comment on function data.openapi_kept_paths(data.entities) is 'The addresses that restore, purge and tell the history of an entity''s records, where it keeps them.';
 
 create or replace function data.openapi_kept_parameters(entity data.entities) returns text[]
 language sql immutable set search_path = '' as $$
-  select array(select o.name from (values ('x-history', 'as_of'), ('x-soft-delete', 'deleted')) o (option, name) where entity.schema->o.option = 'true')
+  select array(select o.name from (values ('x-history', 'as_of'), ('x-soft-delete', 'deleted')) o (option, name)
+    where entity.schema->o.option = 'true')
 $$;
 comment on function data.openapi_kept_parameters(data.entities) is 'The parameters that reads of an entity have because it keeps records.';
 

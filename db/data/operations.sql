@@ -21,7 +21,8 @@ drop function if exists data.enqueue_operation(uuid);
 create or replace function data.enqueue_operation(operation uuid, after interval default '0') returns void
 language plpgsql set search_path = '' as $$
 begin
-  perform graphile_worker.add_job('run_operation', json_build_object('operation', operation), job_key => 'operation/' || operation, max_attempts => 5,
+  perform graphile_worker.add_job('run_operation', json_build_object('operation', operation), job_key => 'operation/' || operation,
+    max_attempts => 5,
     run_at => now() + after);
 end
 $$;
@@ -37,13 +38,17 @@ declare
   _state text;
 begin
   -- The same order as data.cancel_operation and definitions, so that none waits for the other in a circle.
-  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = run_step.operation and o.step not in ('copy', 'kept');
+  select e.* into _entity
+  from data.operations o
+  join data.entities e on e.id = o.entity_id
+  where o.id = run_step.operation and o.step not in ('copy', 'kept');
   if _entity.id is not null then
     perform data.lock_definitions(a) from tenancy.apps a where a.id = _entity.app_id;
   end if;
   select o.* into _operation from data.operations o where o.id = run_step.operation for update skip locked;
   if _operation.id is null then
-    return coalesce((select case when o.state in ('waiting', 'running') then case when o.statement is null then 'busy' else 'asked' end else o.state end from data.operations o where o.id = run_step.operation), 'gone');
+    return coalesce((select case when o.state in ('waiting', 'running') then case when o.statement is null then 'busy' else 'asked' end
+      else o.state end from data.operations o where o.id = run_step.operation), 'gone');
   elsif _operation.state not in ('waiting', 'running') then
     return _operation.state;
   end if;
@@ -61,7 +66,8 @@ begin
     return 'failed';
   end;
   update data.operations o set step = _next.step, reached = _next.reached, records_done = o.records_done + _next.records,
-    state = case when _next.step = 'done' then 'done' else 'running' end, started_at = coalesce(o.started_at, now()), seen_at = clock_timestamp(),
+    state = case when _next.step = 'done' then 'done' else 'running' end, started_at = coalesce(o.started_at, now()),
+    seen_at = clock_timestamp(),
     finished_at = case when _next.step = 'done' then clock_timestamp() end
   where o.id = _operation.id returning case when o.statement is not null then 'asked' else o.state end into _state;
   if _state = 'asked' then
@@ -73,7 +79,8 @@ $$;
 comment on function data.run_step(uuid) is
   'Does the next step of an operation and returns its state: running (call again), asked (it waits for data.operations.statement, which a process with the operator''s login runs; it is in the queue for later), busy (another process is at it), done, failed, cancelled or gone. For the worker.';
 
-create or replace function data.end_operation(operation data.operations, entity data.entities, state text, error jsonb default null) returns void
+create or replace function data.end_operation(operation data.operations, entity data.entities, state text, error jsonb default null)
+  returns void
 language plpgsql set search_path = '' as $$
 begin
   update data.operations o
@@ -97,9 +104,11 @@ begin
   -- Waits for a step that is being done.
   select o.* into _operation from data.operations o where o.id = cancel_operation.operation for update;
   if _operation.state not in ('waiting', 'running') then
-    perform rowhouse.fail(409, format('This operation is %s already', _operation.state), 'What is done is undone by another operation.', 'operation_ended');
+    perform rowhouse.fail(409, format('This operation is %s already', _operation.state), 'What is done is undone by another operation.',
+      'operation_ended');
   elsif _operation.step = 'finish' then
-    perform rowhouse.fail(409, 'This operation has made its change already and is only tidying up', 'Wait until it is done.', 'operation_ended');
+    perform rowhouse.fail(409, 'This operation has made its change already and is only tidying up', 'Wait until it is done.',
+      'operation_ended');
   end if;
   perform data.end_operation(_operation, _entity, 'cancelled');
   select o.* into _operation from data.operations o where o.id = _operation.id;
@@ -111,7 +120,10 @@ comment on function data.cancel_operation(uuid) is
 
 create or replace function data.entity_path(entity data.entities) returns text
 language sql stable set search_path = '' as $$
-  select s.name || '/' || a.name || '/' || entity.name from tenancy.apps a join tenancy.sites s on s.id = a.site_id where a.id = entity.app_id
+  select s.name || '/' || a.name || '/' || entity.name
+  from tenancy.apps a
+  join tenancy.sites s on s.id = a.site_id
+  where a.id = entity.app_id
 $$;
 comment on function data.entity_path(data.entities) is 'An entity as site/app/entity.';
 

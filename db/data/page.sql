@@ -6,7 +6,8 @@ declare
   _n int := coalesce((select max((p #>> '{}')::int) from jsonb_path_query(filter, 'strict $.**."$param"', silent => true) p), 0);
 begin
   if _n > 1000 then
-    perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.', 'invalid_filter');
+    perform rowhouse.fail(400, 'The filter has too many values', 'Compare with at most 1,000 values; $in takes a list as one.',
+      'invalid_filter');
   end if;
   return _n;
 end
@@ -29,7 +30,8 @@ begin
   if jsonb_typeof(_value) is distinct from 'array' or _value->>0 is distinct from md5(sort::text)
     or jsonb_array_length(_value) <> keys + 1
   then
-    perform rowhouse.fail(400, 'This cursor does not belong to this query', 'Use meta.next_cursor of a page of the same sort, unchanged.', 'invalid_cursor');
+    perform rowhouse.fail(400, 'This cursor does not belong to this query', 'Use meta.next_cursor of a page of the same sort, unchanged.',
+      'invalid_cursor');
   end if;
   return array(select jsonb_array_elements_text(_value - 0));
 end
@@ -37,7 +39,8 @@ $$;
 comment on function data.cursor_values(text, jsonb, int) is 'The values of the sort keys that a cursor stands for. RH400 when it is not a cursor of this sort.';
 
 -- Rows after a cursor, as (a > x) or (a = x and (b > y or …)); nulls come last in asc and first in desc, as PostgreSQL sorts.
-create or replace function data.compile_after(keys text[], directions text[], types text[], required boolean[], row_values text) returns text
+create or replace function data.compile_after(keys text[], directions text[], types text[], required boolean[], row_values text)
+  returns text
 language plpgsql immutable set search_path = '' as $$
 declare
   _out text := 'false';

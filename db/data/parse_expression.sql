@@ -14,7 +14,8 @@ begin
   if coalesce(btrim(parse_expression.expression, E' \t\r\n'), '') = '' then
     perform data.refuse_expression('expected a value, found nothing', 1);
   elsif length(parse_expression.expression) > 4000 then
-    perform data.refuse_expression(format('an expression has at most 4,000 characters, this one has %s', length(parse_expression.expression)), 4001);
+    perform data.refuse_expression(format('an expression has at most 4,000 characters, this one has %s',
+      length(parse_expression.expression)), 4001);
   end if;
   _words := data.expression_tokens(parse_expression.expression);
   _out := data.parse_operators(_words.tokens, _words.positions, 1, 1, 1);
@@ -140,7 +141,8 @@ $$;
 comment on function data.parse_operators(text[], int[], int, int, int) is
   'An operand and the operators after it that bind at least as strongly as lowest: or 1, and 2, not 3, comparisons 4, || 5, + - 6, * / % 7. Returns the tree, the place of the next token, and the tree''s levels. RH400.';
 
-create or replace function data.parse_list(tokens text[], positions int[], start int, depth int, out tree jsonb, out next int, out levels int)
+create or replace function data.parse_list(tokens text[], positions int[], start int, depth int, out tree jsonb, out next int,
+  out levels int)
 language plpgsql immutable set search_path = '' as $$
 declare
   _item record;
@@ -171,7 +173,8 @@ end
 $$;
 comment on function data.parse_list(text[], int[], int, int) is 'Values in parentheses, with commas between, as a JSON array of trees. RH400.';
 
-create or replace function data.parse_operand(tokens text[], positions int[], start int, depth int, out tree jsonb, out next int, out levels int)
+create or replace function data.parse_operand(tokens text[], positions int[], start int, depth int, out tree jsonb, out next int,
+  out levels int)
 language plpgsql immutable set search_path = '' as $$
 declare
   _token text := tokens[start];
@@ -200,9 +203,11 @@ begin
     levels := data.check_levels(_inner.levels + 1, _at);
     tree := case when _token = '=-' and jsonb_typeof(_inner.tree->'literal') = 'number'
       then _inner.tree || jsonb_build_object('literal', - (_inner.tree->>'literal')::numeric, 'at', _at)
-      else jsonb_build_object('operator', case _token when '=-' then 'negate' else 'not' end, 'arguments', jsonb_build_array(_inner.tree), 'at', _at) end;
+      else jsonb_build_object('operator', case _token when '=-' then 'negate' else 'not' end, 'arguments', jsonb_build_array(_inner.tree),
+        'at', _at) end;
   elsif _token like '#%' then
-    tree := jsonb_build_object('literal', substr(_token, 2)::numeric, 'type', case when _token like '%.%' then 'decimal' else 'integer' end, 'at', _at);
+    tree := jsonb_build_object('literal', substr(_token, 2)::numeric, 'type', case when _token like '%.%' then 'decimal' else 'integer' end,
+      'at', _at);
   elsif _token like '''%' then
     tree := jsonb_build_object('literal', substr(_token, 2), 'type', 'text', 'at', _at);
   elsif _word in ('@true', '@false') then

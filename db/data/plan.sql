@@ -49,7 +49,8 @@ declare
 begin
   perform data.require_conversions(old.schema, save_plan.schema, save_plan.changes);
   _trial := data.try_definition(old, save_plan.schema, renames, save_plan.changes);
-  select jsonb_agg(case when l.value is null then c.value else c.value || jsonb_build_object('loses_data', true, 'message', format('%s; records whose value would not come back by %s: %s',
+  select jsonb_agg(case when l.value is null then c.value
+    else c.value || jsonb_build_object('loses_data', true, 'message', format('%s; records whose value would not come back by %s: %s',
       c.value->>'message', coalesce(c.value->>'back', 'the automatic conversion'), l.value->>'records')) end order by c.n)
   into save_plan.changes
   from jsonb_array_elements(save_plan.changes) with ordinality c (value, n)
@@ -106,8 +107,10 @@ begin
   exception when sqlstate 'RH002' then
     null;
   end;
-  return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'), 'losses', coalesce(_losses, '[]'), 'records', _records,
-    'rewrites', case when _fills or exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
+  return jsonb_build_object('statements', to_jsonb(_statements), 'deferred', to_jsonb(_deferred), 'offenders', coalesce(_offenders, '[]'),
+    'losses', coalesce(_losses, '[]'), 'records', _records,
+    'rewrites', case when _fills
+      or exists (select from unnest(_statements) s where s ~ '^update |alter column .* type ') then _records else 0 end,
     'locks', data.statement_locks(old, _schema_name, _statements, _keeps, _fills));
 end
 $$;
@@ -115,7 +118,8 @@ comment on function data.try_definition(data.entities, jsonb, jsonb, jsonb) is
   'What a definition would do to storage and records: {statements, deferred (what a worker does afterwards), offenders (up to 20 a kind), losses (data.conversion_losses), records, rewrites (records written), locks}.';
 
 drop function if exists data.key_offenders(data.entities, text, jsonb);
-create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb, tells_values boolean default false) returns jsonb
+create or replace function data.key_offenders(entity data.entities, schema_name text, changes jsonb, tells_values boolean default false)
+  returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _source text := data.computed_call(entity, key_offenders.schema_name, data.upgraded_source(entity, 't'));
@@ -125,11 +129,14 @@ declare
   _out jsonb := '[]';
 begin
   for _field in
-    select f.name, f.is_unique or f.is_building and coalesce((f.schema->>'x-unique')::boolean, false) as is_unique, f.sql_type, data.column_value(f, 'r.data') as value, case when t.id is not null then data.storage_table(t, key_offenders.schema_name) end as target, r.target_field
+    select f.name, f.is_unique or f.is_building
+      and coalesce((f.schema->>'x-unique')::boolean, false) as is_unique, f.sql_type, data.column_value(f, 'r.data') as value,
+      case when t.id is not null then data.storage_table(t, key_offenders.schema_name) end as target, r.target_field
     from data.fields f
     left join data.relations r on r.entity_id = f.entity_id and r.field = f.name
     left join data.entities t on t.id = r.target_id
-    where f.entity_id = entity.id and exists (select from jsonb_array_elements(changes) c where c->>'field' = f.name and c->>'keyword' in ('x-unique', 'x-relation'))
+    where f.entity_id = entity.id
+      and exists (select from jsonb_array_elements(changes) c where c->>'field' = f.name and c->>'keyword' in ('x-unique', 'x-relation'))
     order by f.name
   loop
     if _field.is_unique then
@@ -156,15 +163,20 @@ comment on function data.key_offenders(data.entities, text, jsonb, boolean) is
   'Records that break uniqueness or relations that changes ask for, as [{id, pointer, message}], up to 20 each; the values that are not unique only where tells_values.';
 
 drop function if exists data.statement_locks(data.entities, text, text[]), data.statement_locks(data.entities, text, text[], boolean);
-create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean, fills_search boolean) returns jsonb
+create or replace function data.statement_locks(entity data.entities, schema_name text, statements text[], keeps_view boolean,
+  fills_search boolean) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_array(
       jsonb_build_object('relation', data.storage_table(entity, schema_name), 'mode', 'ACCESS EXCLUSIVE', 'message', case
-        when fills_search or exists (select from unnest(statements) s where s ~ '^update |alter column .* type ') then 'nobody reads or writes while every record is written'
-        when exists (select from unnest(statements) s where s ~ 'create (unique )?index| check \(|foreign key|set not null' and s !~ ' not valid$') then 'nobody reads or writes while every record is read once'
+        when fills_search or exists (select from unnest(statements) s where s ~ '^update |alter column .* type ')
+          then 'nobody reads or writes while every record is written'
+        when exists (select from unnest(statements) s
+          where s ~ 'create (unique )?index| check \(|foreign key|set not null' and s !~ ' not valid$')
+          then 'nobody reads or writes while every record is read once'
         else 'for the moment of a catalog change' end),
       jsonb_build_object('relation', format('%I.%I', schema_name, entity.name), 'mode', 'ACCESS EXCLUSIVE', 'message',
-        case when keeps_view then 'the view is replaced where it stands' else 'the view is made anew: a statement that has begun may not find it' end))
+        case when keeps_view then 'the view is replaced where it stands'
+          else 'the view is made anew: a statement that has begun may not find it' end))
     || coalesce((select jsonb_agg(jsonb_build_object('relation', t, 'mode', 'SHARE ROW EXCLUSIVE', 'message', 'a foreign key refers to it'))
       from (select distinct substring(s from ' references (\S+) ') from unnest(statements) s where s ~ ' references ') x (t)), '[]')
 $$;
@@ -190,7 +202,8 @@ language sql stable set search_path = '' as $$
     union all
     select 'view', v.oid::regclass::text, 'is a view over this entity; drop it first'
     from pg_catalog.pg_depend d join pg_catalog.pg_rewrite w on w.oid = d.objid join pg_catalog.pg_class v on v.oid = w.ev_class
-    where d.classid = 'pg_catalog.pg_rewrite'::regclass and d.refobjid = to_regclass(format('%I.%I', (select a.schema_name from tenancy.apps a where a.id = entity.app_id), entity.name))
+    where d.classid = 'pg_catalog.pg_rewrite'::regclass
+      and d.refobjid = to_regclass(format('%I.%I', (select a.schema_name from tenancy.apps a where a.id = entity.app_id), entity.name))
       and v.oid <> d.refobjid
     group by v.oid
   ) d (kind, name, message)

@@ -14,12 +14,14 @@ begin
   elsif jsonb_typeof("select") <> 'array' or jsonb_path_exists("select", '$[*] ? (@.type() != "string")') or "select" = '[]' then
     perform rowhouse.fail(400, 'select is a list of fields', 'select=id,name or select=["id","name"]', 'invalid_select');
   else
-    select string_agg(case when s.path like '%.%' then format('%s as %I', e.expression, s.path) else e.expression end, ', ' order by s.n) into _out
+    select string_agg(case when s.path like '%.%' then format('%s as %I', e.expression, s.path) else e.expression end, ', '
+      order by s.n) into _out
     from (select path, min(n) as n from jsonb_array_elements_text("select") with ordinality j (path, n) group by path) s,
       data.path_value(parse_select.entity_id, s.path, alias) e
     where not exists (select from unnest(extra) x where x like '%) as ' || quote_ident(s.path));
     if jsonb_path_exists("select", '$[*] ? (@ like_regex "^.{64}")') then
-      perform rowhouse.fail(400, 'A path in select is longer than 63 characters', 'Use expand for the whole related record.', 'invalid_select');
+      perform rowhouse.fail(400, 'A path in select is longer than 63 characters', 'Use expand for the whole related record.',
+        'invalid_select');
     end if;
   end if;
   return array_to_string(_out || extra, ', ');
@@ -27,7 +29,8 @@ end
 $$;
 comment on function data.parse_select(uuid, jsonb, text, text[]) is 'The select list of a query: all columns, or those named. RH400 for unknown fields.';
 
-create or replace function data.compile_expand(entity_id uuid, schema_name text, expand jsonb, alias text, depth int default 1) returns text[]
+create or replace function data.compile_expand(entity_id uuid, schema_name text, expand jsonb, alias text, depth int default 1)
+  returns text[]
 language plpgsql stable set search_path = '' as $$
 declare
   _out text[] := '{}';
@@ -47,7 +50,8 @@ begin
   loop
     select * into _r from data.relation_of(compile_expand.entity_id, _name);
     if _r.id is null then
-      perform rowhouse.fail(400, format('%L is not a relation of %s', left(_name, 60), (select e.name from data.entities e where e.id = compile_expand.entity_id)),
+      perform rowhouse.fail(400,
+        format('%L is not a relation of %s', left(_name, 60), (select e.name from data.entities e where e.id = compile_expand.entity_id)),
         'Relations: ' || data.relation_names(compile_expand.entity_id), 'unknown_relation');
     end if;
     _out := _out || format(case when _r.many
@@ -81,7 +85,8 @@ $$;
 comment on function data.normalize_sort(jsonb) is 'A valid sort, newest first when none was given. RH400 otherwise.';
 
 drop function if exists data.compile_count(data.entities, text, jsonb, text, text[]);
-create or replace function data.compile_count(entity data.entities, schema_name text, shape jsonb, source text, "where" text, parameters text[]) returns text
+create or replace function data.compile_count(entity data.entities, schema_name text, shape jsonb, source text, "where" text,
+  parameters text[]) returns text
 language plpgsql stable set search_path = '' as $$
 declare
   _from text := format('from %s t where %s', source, "where");
@@ -97,17 +102,22 @@ begin
         -- As elements of one parameter, of which the planner sees the values. What looks like a parameter within a literal, a
         -- path of JSON, is at worst estimated wrongly.
         case when parameters is null then regexp_replace(_from, '\$(\d+)::', '($1)[\1]::', 'g') else _from end,
-        array(select format('%I.%I', schema_name, e) from (select entity.name union select data.filter_entities(entity.id, shape->'filter')) x (e)),
-        case when parameters is null then (select string_agg(format('$%s::text', n), ', ' order by n) from generate_series(1, data.last_parameter(shape->'filter')) n) end);
+        array(select format('%I.%I', schema_name, e) from (select entity.name
+          union select data.filter_entities(entity.id, shape->'filter')) x (e)),
+        case when parameters is null
+          then (select string_agg(format('$%s::text', n), ', ' order by n)
+          from generate_series(1, data.last_parameter(shape->'filter')) n) end);
     else
-      perform rowhouse.fail(400, 'count is exact, estimated or none', 'count=exact adds meta.count and reads every record that matches; count=estimated asks the statistics.', 'invalid_count');
+      perform rowhouse.fail(400, 'count is exact, estimated or none',
+        'count=exact adds meta.count and reads every record that matches; count=estimated asks the statistics.', 'invalid_count');
   end case;
 end
 $$;
 comment on function data.compile_count(data.entities, text, jsonb, text, text, text[]) is
   'The part of a page''s meta that says how many records of source match, exactly or estimated. RH400.';
 
-create or replace function data.compile_find(entity data.entities, schema_name text, shape jsonb, parameters text[] default null) returns jsonb
+create or replace function data.compile_find(entity data.entities, schema_name text, shape jsonb, parameters text[] default null)
+  returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   _sort jsonb := data.normalize_sort(shape->'sort');
@@ -152,7 +162,8 @@ begin
     _found := _match.columns;
     _plain := false;
   end if;
-  _where := access.seen_condition(entity.id, shape, case when _from = access.seen_view(entity, compile_find.schema_name, _by) then _by end) || _where;
+  _where := access.seen_condition(entity.id, shape, case when _from = access.seen_view(entity, compile_find.schema_name, _by) then _by end)
+    || _where;
   _count := data.compile_count(entity, schema_name, shape, _all, _where, parameters);
   if _found is not null then
     shape := _match.shape_left;

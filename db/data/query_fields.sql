@@ -40,15 +40,20 @@ comment on function data.entity_indexes(data.entities, text) is 'The indexes tha
 
 create or replace function data.index_words(columns text[]) returns text
 language sql immutable set search_path = '' as $$
-  select string_agg(c, ', ' order by n) from unnest(columns) with ordinality o (c, n) where n = 1 or c <> 'id' and not (c = 'created_at' and n = cardinality(columns) - 1)
+  select string_agg(c, ', ' order by n)
+  from unnest(columns) with ordinality o (c, n)
+  where n = 1 or c <> 'id' and not (c = 'created_at' and n = cardinality(columns) - 1)
 $$;
 comment on function data.index_words(text[]) is 'The columns of an index without those that every index ends with: city of (city, created_at, id).';
 
 create or replace function data.is_indexable(entity_id uuid, field text) returns boolean
 language sql stable set search_path = '' as $$
   select field = any (data.system_columns())
-    or exists (select from data.fields f where f.entity_id = is_indexable.entity_id and f.name = field and field <> 'data' and f.kind not in ('array', 'object', 'any') and not data.is_virtual(f.schema)
-      and (f.sql_type <> 'numeric' or (select p.proleakproof from pg_catalog.pg_proc p where p.oid = 'pg_catalog.numeric_eq(numeric, numeric)'::regprocedure)))
+    or exists (select from data.fields f
+      where f.entity_id = is_indexable.entity_id and f.name = field and field <> 'data' and f.kind not in ('array', 'object', 'any')
+      and not data.is_virtual(f.schema)
+      and (f.sql_type <> 'numeric'
+        or (select p.proleakproof from pg_catalog.pg_proc p where p.oid = 'pg_catalog.numeric_eq(numeric, numeric)'::regprocedure)))
 $$;
 comment on function data.is_indexable(uuid, text) is
   'Whether an index on a field can serve its filters: a scalar, and decimal only where a superuser installed Rowhouse.';

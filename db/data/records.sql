@@ -67,11 +67,14 @@ declare
   _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
-    || case when operation = 'find' then '{q,deleted,as_of}'::text[] when operation = 'get' then '{as_of}' when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return'] when operation = 'insert_list' then '{return}' end;
+    || case when operation = 'find' then '{q,deleted,as_of}'::text[] when operation = 'get' then '{as_of}'
+      when operation in ('upsert', 'update_where', 'delete_where') then array['key', 'max', 'return']
+      when operation = 'insert_list' then '{return}' end;
   _unknown text := (select string_agg(k, ', ') from jsonb_object_keys(refuse_unknown_query.query) k where k <> all (_known));
 begin
   if _unknown is not null then
-    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), format('A query has %s.', array_to_string(_known, ', ')), 'invalid_query');
+    perform rowhouse.fail(400, format('A query has no %s', left(_unknown, 80)), format('A query has %s.', array_to_string(_known, ', ')),
+      'invalid_query');
   end if;
 end
 $$;
@@ -101,7 +104,8 @@ language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
 declare
   _body jsonb;
 begin
-  execute data.compile(regexp_replace(get.entity, '/[^/]*$', ''), split_part(get.entity, '/', 3), 'get', query)->>'sql' into _body using get.id, query->>'as_of';
+  execute data.compile(regexp_replace(get.entity, '/[^/]*$', ''), split_part(get.entity, '/', 3), 'get', query)->>'sql' into _body
+    using get.id, query->>'as_of';
   if _body is null then
     perform data.write_error(404, split_part(get.entity, '/', 3), get.id);
   end if;

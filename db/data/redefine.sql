@@ -24,7 +24,8 @@ begin
       return;
     exception when lock_not_available or deadlock_detected then
       if clock_timestamp() > _until then
-        perform rowhouse.fail(503, 'The entity is in use without a pause', 'A long transaction holds its records. Try again in a moment.', 'busy');
+        perform rowhouse.fail(503, 'The entity is in use without a pause', 'A long transaction holds its records. Try again in a moment.',
+          'busy');
       end if;
       perform pg_sleep(0.02 + random() * 0.05);
     end;
@@ -62,13 +63,15 @@ language plpgsql stable set search_path = '' as $$
 declare
   _found boolean;
 begin
-  execute format('select exists (select from %s)', data.storage_table(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id))) into _found;
+  execute format('select exists (select from %s)',
+    data.storage_table(entity, (select a.schema_name from tenancy.apps a where a.id = entity.app_id))) into _found;
   return _found;
 end
 $$;
 comment on function data.has_records(data.entities) is 'Whether an entity''s storage holds any record.';
 
-create or replace function data.redefine(old data.entities, schema jsonb, renames jsonb, changes jsonb, statements text[] default null) returns data.entities
+create or replace function data.redefine(old data.entities, schema jsonb, renames jsonb, changes jsonb, statements text[] default null)
+  returns data.entities
 language plpgsql set search_path = '' as $$
 declare
   _schema_name name := (select a.schema_name from tenancy.apps a where a.id = old.app_id);
@@ -93,8 +96,10 @@ begin
   _entity := data.save_definition(old, redefine.schema, _transforms);
   _statements := data.storage_statements(_entity, _schema_name, _fields, renames, _transforms);
   _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);
-  if array(select s from unnest(redefine.statements) s order by 1) <> array(select s from unnest(_statements) s order by 1) and redefine.statements is not null then
-    perform rowhouse.fail(409, format('What this plan would do to %s is not what has to be done now', _entity.name), 'Plan again: data.plan(entity, schema).', 'plan_outdated');
+  if array(select s from unnest(redefine.statements) s order by 1) <> array(select s from unnest(_statements) s order by 1)
+    and redefine.statements is not null then
+    perform rowhouse.fail(409, format('What this plan would do to %s is not what has to be done now', _entity.name),
+      'Plan again: data.plan(entity, schema).', 'plan_outdated');
   end if;
   if _checks then
     perform data.build_upgrade(_entity, _schema_name);
@@ -132,7 +137,8 @@ begin
     perform data.restore_rules(_entity.name, _released);
   end if;
   -- Nobody reads meanwhile: not for a definition that only adds.
-  if access.rules_digest(old.id) <> _rules or redefine.changes @? '$[*] ? (@.change == "drop" || @.change == "convert" || @.change == "rename")' then
+  if access.rules_digest(old.id) <> _rules
+    or redefine.changes @? '$[*] ? (@.change == "drop" || @.change == "convert" || @.change == "rename")' then
     perform access.refuse_broken(old.site_id, _failing, false, old.id);
   end if;
   perform data.publish_definition(_entity.app_id);
@@ -157,7 +163,8 @@ begin
   where c->>'change' in ('drop', 'convert') or c->>'change' = 'keyword' and c->>'keyword' = 'x-unique'
     or c->>'change' = 'rename';
   if _by is not null then
-    perform rowhouse.fail(409, format('Other entities refer to a property that changes: %s', _by), 'Change those relations first.', 'still_referenced');
+    perform rowhouse.fail(409, format('Other entities refer to a property that changes: %s', _by), 'Change those relations first.',
+      'still_referenced');
   end if;
 end
 $$;

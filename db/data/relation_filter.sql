@@ -3,7 +3,8 @@
 
 drop function if exists data.relation_of(uuid, text);
 create or replace function data.relation_of(
-  entity_id uuid, name text, out many boolean, out id uuid, out entity text, out own text, out other text, out link text, out link_own text, out link_other text
+  entity_id uuid, name text, out many boolean, out id uuid, out entity text, out own text, out other text, out link text, out link_own text,
+  out link_other text
 )
 language sql stable set search_path = '' as $$
   select false, t.id, t.name, r.field, r.target_field, null, null, null
@@ -26,14 +27,17 @@ $$;
 comment on function data.relation_of(uuid, text) is
   'A relation of an entity by its name, in either direction: whether it leads to many records, to which entity, and by which fields of both; for many to many through which view, by which of its columns; nulls for none.';
 
-create or replace function data.relation_from(schema_name text, relation record, alias text, own text, by_id boolean default false) returns text
+create or replace function data.relation_from(schema_name text, relation record, alias text, own text, by_id boolean default false)
+  returns text
 language plpgsql immutable set search_path = '' as $$
 begin
   return case
     when relation.link is null then format('%I.%I %s where %3$s.%I = %s', schema_name, relation.entity, alias, relation.other, own)
-    when by_id then format('%I.%I l%s, lateral (select * from %1$I.%4$I %3$s where %3$s.id = l%3$s.%5$I offset 0) %3$s where l%3$s.%6$I = %7$s',
+    when by_id
+      then format('%I.%I l%s, lateral (select * from %1$I.%4$I %3$s where %3$s.id = l%3$s.%5$I offset 0) %3$s where l%3$s.%6$I = %7$s',
       schema_name, relation.link, alias, relation.entity, relation.link_other, relation.link_own, own)
-    else format('%I.%I l%s join %1$I.%4$I %3$s on %3$s.id = l%3$s.%5$I where l%3$s.%6$I = %7$s', schema_name, relation.link, alias, relation.entity, relation.link_other, relation.link_own, own) end;
+    else format('%I.%I l%s join %1$I.%4$I %3$s on %3$s.id = l%3$s.%5$I where l%3$s.%6$I = %7$s', schema_name, relation.link, alias,
+      relation.entity, relation.link_other, relation.link_own, own) end;
 end
 $$;
 comment on function data.relation_from(text, record, text, text, boolean) is
@@ -98,9 +102,11 @@ begin
     if _key = '$exists' then
       _out := _out || format('%s) = %s', _from, data.filter_value(_operand, 'boolean', parameters));
     elsif _key = '$contains' and _r.link is not null then
-      _out := _out || format('%s and %s)', _from, data.compile_filter(_r.id, jsonb_build_object('id', _operand), _related, parameters, depth + 1));
+      _out := _out || format('%s and %s)', _from,
+        data.compile_filter(_r.id, jsonb_build_object('id', _operand), _related, parameters, depth + 1));
     elsif _r.many and _key in ('$some', '$none', '$every') then
-      _out := _out || format(case _key when '$some' then '%s and %s)' when '$none' then 'not %s and %s)' else 'not %s and (%s) is not true)' end,
+      _out := _out || format(case _key when '$some' then '%s and %s)' when '$none' then 'not %s and %s)'
+        else 'not %s and (%s) is not true)' end,
         _from, data.compile_filter(_r.id, _operand, _related, parameters, depth + 1));
     elsif _r.many or _key ~ '^\$' and _key not in ('$and', '$or', '$not') then
       perform rowhouse.fail(400, format('%L says nothing about the relation %L', left(_key, 60), _name),

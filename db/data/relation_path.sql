@@ -6,7 +6,8 @@ language sql immutable parallel safe
 return 'j' || left(md5(alias || '.' || relation), 16);
 comment on function data.path_alias(text, text) is 'The alias of the view that a relation of the view alias leads to.';
 
-create or replace function data.path_relation(entity_id uuid, path text, out id uuid, out entity text, out own text, out other text, out rest text)
+create or replace function data.path_relation(entity_id uuid, path text, out id uuid, out entity text, out own text, out other text,
+  out rest text)
 language plpgsql stable set search_path = '' as $$
 declare
   _name text := split_part(path, '.', 1);
@@ -60,7 +61,8 @@ comment on function data.path_expression(uuid, text, text, int) is
 
 create or replace function data.path_joins(entity_id uuid, schema_name text, paths text[], alias text) returns text
 language sql stable set search_path = '' as $$
-  select coalesce(string_agg(format(' left join %1$I.%2$I %3$s on %3$s.%4$I = %5$s.%6$I', schema_name, x.entity, data.path_alias(alias, x.name), x.other, alias, x.own)
+  select coalesce(string_agg(format(' left join %1$I.%2$I %3$s on %3$s.%4$I = %5$s.%6$I', schema_name, x.entity,
+    data.path_alias(alias, x.name), x.other, alias, x.own)
     || data.path_joins(x.id, schema_name, x.rests, data.path_alias(alias, x.name)), '' order by x.name), '')
   from (
     select split_part(p, '.', 1) as name, r.id, r.entity, r.own, r.other, array_agg(r.rest) as rests

@@ -32,7 +32,8 @@ begin
       _dropped := null;
     end if;
   end loop;
-  return jsonb_strip_nulls(jsonb_build_object('name', _name, 'dropped', _dropped)) || case when _name is null or _converted is null then '{}' else jsonb_build_object('converted', _converted) end;
+  return jsonb_strip_nulls(jsonb_build_object('name', _name, 'dropped', _dropped))
+    || case when _name is null or _converted is null then '{}' else jsonb_build_object('converted', _converted) end;
 end
 $$;
 comment on function data.trace_field(data.entities, int, text) is

@@ -17,14 +17,18 @@ begin
   foreach _name in array data.computed_names(compile_rules.schema) loop
     _field := _fields->_name;
     continue when not _field ? 'value';
-    _out := _out || format(E'_at := %L;\nif not _bad && %L::text[] then\n%send if;\n', '/' || _name, array(select jsonb_array_elements_text(_field->'names')),
-      case when _field ? 'fails' then format(E'if %s then _e := _e || data.violation(_at, ''cannot be computed: a number is out of range''); end if;\n', _field->>'fails')
+    _out := _out || format(E'_at := %L;\nif not _bad && %L::text[] then\n%send if;\n', '/' || _name,
+      array(select jsonb_array_elements_text(_field->'names')),
+      case when _field ? 'fails'
+        then format(E'if %s then _e := _e || data.violation(_at, ''cannot be computed: a number is out of range''); end if;\n',
+        _field->>'fails')
         else format(E'_void := (%s) is null;\n', _field->>'value') end);
   end loop;
   for _rule in select r from jsonb_array_elements(compile_rules.schema->'x-rules') r loop
     _tree := data.parse_expression(_rule->>'rule');
     _out := _out || format(E'_at := %L;\nif not _bad && %L::text[] and not (%s) then _e := _e || data.violation(_at, %L); end if;\n',
-      coalesce('/' || (_rule->>'field'), ''), array(select jsonb_array_elements_text(data.base_names(data.expression_names(_tree), _fields))),
+      coalesce('/' || (_rule->>'field'), ''),
+      array(select jsonb_array_elements_text(data.base_names(data.expression_names(_tree), _fields))),
       data.compile_expression(_tree, _fields)->>'sql', coalesce(_rule->>'message', 'must fulfil ' || (_rule->>'rule')));
   end loop;
   return format($sql$
@@ -59,9 +63,11 @@ comment on function data.only_compares(jsonb, jsonb) is 'Whether a syntax tree c
 
 create or replace function data.rules_check(schema jsonb, source text) returns text
 language sql immutable set search_path = '' as $$
-  select case when bool_and(data.only_compares(t.tree, f)) then string_agg(format('(%s) is not false', data.compile_expression(t.tree, f)->>'sql'), ' and ' order by r.n) end
+  select case when bool_and(data.only_compares(t.tree, f))
+    then string_agg(format('(%s) is not false', data.compile_expression(t.tree, f)->>'sql'), ' and ' order by r.n) end
   from data.all_fields(rules_check.schema, data.data_columns(rules_check.schema, rules_check.source)) f,
-    jsonb_array_elements(rules_check.schema->'x-rules') with ordinality r (rule, n), lateral (select data.parse_expression(r.rule->>'rule') offset 0) t (tree)
+    jsonb_array_elements(rules_check.schema->'x-rules') with ordinality r (rule, n),
+    lateral (select data.parse_expression(r.rule->>'rule') offset 0) t (tree)
 $$;
 comment on function data.rules_check(jsonb, text) is
   'SQL that is true when a valid record (jsonb expression source) breaks no rule; null where rules do more than to compare.';
@@ -76,7 +82,8 @@ begin
   end if;
   _fields := data.all_fields(rules_volatility.schema, data.data_columns(rules_volatility.schema, 'x'));
   return case when exists (select from jsonb_each(_fields) f where f.value->'now' = 'true')
-    or exists (select from jsonb_array_elements(rules_volatility.schema->'x-rules') r where data.uses_now(data.parse_expression(r->>'rule'), _fields))
+    or exists (select from jsonb_array_elements(rules_volatility.schema->'x-rules') r
+      where data.uses_now(data.parse_expression(r->>'rule'), _fields))
     then 'stable' else 'immutable' end;
 end
 $$;
@@ -84,7 +91,8 @@ comment on function data.rules_volatility(jsonb) is 'stable when an entity''s ru
 
 create or replace function data.expression_problem(pointer text, message text, error jsonb) returns jsonb
 language sql immutable parallel safe set search_path = '' as $$
-  select jsonb_build_array(jsonb_build_object('pointer', pointer, 'message', message) || coalesce(jsonb_build_object('position', error #> '{errors,0,position}'), '{}'))
+  select jsonb_build_array(jsonb_build_object('pointer', pointer, 'message', message)
+    || coalesce(jsonb_build_object('position', error #> '{errors,0,position}'), '{}'))
 $$;
 comment on function data.expression_problem(text, text, jsonb) is 'A violation that an expression caused, with its position.';
 
@@ -98,15 +106,18 @@ declare
   _detail text;
 begin
   if jsonb_typeof(rule_violations.schema->'x-rules') <> 'array' or jsonb_array_length(rule_violations.schema->'x-rules') > 100 then
-    return data.violation('/x-rules', 'must be a list of at most 100 rules: [{"rule": "end_date >= start_date", "message": "must end after it starts", "field": "end_date"}]');
+    return data.violation('/x-rules',
+      'must be a list of at most 100 rules: [{"rule": "end_date >= start_date", "message": "must end after it starts", "field": "end_date"}]');
   end if;
   for _rule, _n in select r, n - 1 from jsonb_array_elements(rule_violations.schema->'x-rules') with ordinality x (r, n) loop
     _at := '/x-rules/' || _n;
-    if jsonb_typeof(_rule) <> 'object' or jsonb_typeof(_rule->'rule') is distinct from 'string' or _rule - '{rule,message,field}'::text[] <> '{}' then
+    if jsonb_typeof(_rule) <> 'object' or jsonb_typeof(_rule->'rule') is distinct from 'string'
+      or _rule - '{rule,message,field}'::text[] <> '{}' then
       _errors := _errors || data.violation(_at, 'must be an object with rule, and with message and field where wanted');
     elsif _rule ? 'message' and (jsonb_typeof(_rule->'message') <> 'string' or length(_rule->>'message') not between 1 and 500) then
       _errors := _errors || data.violation(_at || '/message', 'must be a text of 1 to 500 characters');
-    elsif _rule ? 'field' and (jsonb_typeof(_rule->'field') <> 'string' or not coalesce(rule_violations.schema->'properties' ? (_rule->>'field'), false)) then
+    elsif _rule ? 'field'
+      and (jsonb_typeof(_rule->'field') <> 'string' or not coalesce(rule_violations.schema->'properties' ? (_rule->>'field'), false)) then
       _errors := _errors || data.violation(_at || '/field', 'must be the name of a property');
     else
       begin

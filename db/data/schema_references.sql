@@ -4,8 +4,11 @@ create or replace function data.merged_schema(schema jsonb, other jsonb, combine
 language sql immutable parallel safe set search_path = '' as $$
   select case
     when jsonb_typeof(other) = 'object' and not exists (
-      select from jsonb_each(schema) k where (not k.key = any ('{title,description,default,deprecated,readOnly,writeOnly,examples,$comment}') and k.key !~ '^x-')
-        and (other->k.key <> k.value or not k.key = any ('{type,format,enum,const,multipleOf,maximum,exclusiveMaximum,minimum,exclusiveMinimum,maxLength,minLength,pattern,maxItems,minItems,uniqueItems,required,precision,scale}')))
+      select
+      from jsonb_each(schema) k where (not k.key = any ('{title,description,default,deprecated,readOnly,writeOnly,examples,$comment}')
+        and k.key !~ '^x-')
+        and (other->k.key <> k.value
+          or not k.key = any ('{type,format,enum,const,multipleOf,maximum,exclusiveMaximum,minimum,exclusiveMinimum,maxLength,minLength,pattern,maxItems,minItems,uniqueItems,required,precision,scale}')))
       then other || schema
     when combined then schema || jsonb_build_object('allOf', coalesce(schema->'allOf', '[]') || jsonb_build_array(other))
   end
@@ -27,7 +30,8 @@ begin
     _list := coalesce(_s->'anyOf', _s->'oneOf');
     if _name is not null and defs ? _name then
       _s := data.merged_schema(_s - '$ref', defs->_name);
-    elsif jsonb_typeof(_list) = 'array' and jsonb_array_length(_list) = 2 and _list @> '[{"type": "null"}]' and not (_s ? 'anyOf' and _s ? 'oneOf') then
+    elsif jsonb_typeof(_list) = 'array' and jsonb_array_length(_list) = 2 and _list @> '[{"type": "null"}]'
+      and not (_s ? 'anyOf' and _s ? 'oneOf') then
       -- null is absent
       _s := data.merged_schema(_s - array['anyOf', 'oneOf'], case when _list->0 = '{"type": "null"}' then _list->1 else _list->0 end);
     elsif jsonb_typeof(_s->'allOf') = 'array' and jsonb_array_length(_s->'allOf') = 1 then

@@ -13,7 +13,8 @@ language sql immutable set search_path = '' as $$
     when t = '["string"]' and kind.schema->>'format' = 'decimal' then 'decimal'
     when t = '["string"]' and kind.schema->>'format' in ('date', 'date-time', 'uuid', 'email') then kind.schema->>'format'
     when t in ('["string"]', '["integer"]', '["number"]', '["boolean"]', '["array"]', '["object"]') then t->>0
-    when t is null and kind.schema ?| array['enum', 'const'] then data.kind_of_values(coalesce(kind.schema->'enum', jsonb_build_array(kind.schema->'const')))
+    when t is null and kind.schema ?| array['enum', 'const']
+      then data.kind_of_values(coalesce(kind.schema->'enum', jsonb_build_array(kind.schema->'const')))
     when t is null and kind.schema ? 'x-relation' and coalesce(kind.schema #>> '{x-relation,field}', 'id') = 'id' then 'uuid'
     when t is null and kind.schema ?| array['$ref', 'oneOf', 'anyOf', 'allOf', 'not', 'if'] or jsonb_array_length(t) > 1 then 'any'
   end

@@ -13,10 +13,12 @@ declare
   _records text;
 begin
   if exists (select from jsonb_object_keys(shape) k where k <> all (array['q', 'entities', 'limit'])) then
-    perform rowhouse.fail(400, 'A search has q, entities and limit', '{"q": "jon smith", "entities": ["contacts"], "limit": 20}', 'invalid_query');
+    perform rowhouse.fail(400, 'A search has q, entities and limit', '{"q": "jon smith", "entities": ["contacts"], "limit": 20}',
+      'invalid_query');
   elsif coalesce(shape->'q' <> 'true' and jsonb_typeof(shape->'q') <> 'string', true) then
     perform data.search_terms(null);
-  elsif _names is not null and (jsonb_typeof(_names) <> 'array' or _names = '[]' or jsonb_path_exists(_names, '$[*] ? (@.type() != "string")')) then
+  elsif _names is not null
+    and (jsonb_typeof(_names) <> 'array' or _names = '[]' or jsonb_path_exists(_names, '$[*] ? (@.type() != "string")')) then
     perform rowhouse.fail(400, 'entities is a list of names', 'entities=contacts,companies', 'invalid_entities');
   end if;
   select a.schema_name, a.definition_version into _app from tenancy.apps a where a.id = _app_id;
@@ -24,14 +26,18 @@ begin
   from data.entities e where e.app_id = _app_id and data.is_searched(e.id);
   if _known = '[]' or not coalesce(_known @> _names, true) then
     perform rowhouse.fail(400, case when _known = '[]' then 'Nothing in this app can be searched'
-        else format('These entities cannot be searched: %s', left((_names - array(select jsonb_array_elements_text(_known)))::text, 200)) end,
-      case when _known = '[]' then '' else format('Entities that can: %s. ', array_to_string(array(select jsonb_array_elements_text(_known)), ', ')) end
+        else format('These entities cannot be searched: %s',
+          left((_names - array(select jsonb_array_elements_text(_known)))::text, 200)) end,
+      case when _known = '[]' then ''
+        else format('Entities that can: %s. ', array_to_string(array(select jsonb_array_elements_text(_known)), ', ')) end
         || 'Add "x-search": true to the properties to be searched and define the entity again.', 'not_searchable');
   end if;
-  select string_agg(format('(select %L as entity, s.id, s.rank, s.words from %I.%I(%s, %s) s)', e.name, _app.schema_name, e.name || '_search', _text, _limit),
+  select string_agg(format('(select %L as entity, s.id, s.rank, s.words from %I.%I(%s, %s) s)', e.name, _app.schema_name,
+    e.name || '_search', _text, _limit),
       ' union all ' order by e.name),
     string_agg(format('when %L then (select jsonb_build_object(''title'', %s, ''snippets'', data.search_snippets(%s, h.words, %s), ''record'', row_to_json(t.*)) from %I.%I t where t.id = h.id)',
-      e.name, (select case when (f.field).kind in ('array', 'object') then format('data.search_text(t.%I)', (f.field).name) else format('t.%I', (f.field).name) end
+      e.name, (select case when (f.field).kind in ('array', 'object') then format('data.search_text(t.%I)', (f.field).name)
+        else format('t.%I', (f.field).name) end
         from data.search_fields(e.id) f limit 1),
       data.search_configuration(e), data.search_texts(e.id, 't'), _app.schema_name, e.name), ' ')
   into _hits, _records

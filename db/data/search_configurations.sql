@@ -24,7 +24,8 @@ $$;
 create or replace function data.search_words(text text) returns text
 language sql immutable parallel safe
 return replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(left(text, 100000),
-  '@', ' '), '.', ' '), '/', ' '), '_', ' '), ':', ' '), '+', ' '), '-', ' '), '<', ' '), '>', ' '), '&', ' '), E'\x01', ' '), E'\x02', ' ');
+  '@', ' '), '.', ' '), '/', ' '), '_', ' '), ':', ' '), '+', ' '), '-', ' '), '<', ' '), '>', ' '), '&', ' '), E'\x01', ' '), E'\x02',
+  ' ');
 comment on function data.search_words(text) is
   'A text as search reads it: its first 100,000 characters, with blanks for the signs that would join words.';
 

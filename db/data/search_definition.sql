@@ -15,11 +15,13 @@ begin
     if _value not in ('true', 'false')
       and (jsonb_typeof(_value) <> 'object' or (_value - 'weight'::text) <> '{}' or coalesce(_value->>'weight', '') !~ '^[ABCD]$')
     then
-      _errors := _errors || data.violation(format('/properties/%s/x-search', _key), 'must be true, false or {"weight": "A"} (A, B, C or D; true is D)');
+      _errors := _errors || data.violation(format('/properties/%s/x-search', _key),
+        'must be true, false or {"weight": "A"} (A, B, C or D; true is D)');
     elsif data.kind(_property) not in ('string', 'email', 'array', 'object')
       or data.kind(_property) = 'array' and coalesce(data.kind(_property->'items'), 'string') not in ('string', 'email')
     then
-      _errors := _errors || data.violation(format('/properties/%s/x-search', _key), 'is for text: a string, a list of strings, or an object with strings');
+      _errors := _errors || data.violation(format('/properties/%s/x-search', _key),
+        'is for text: a string, a list of strings, or an object with strings');
     end if;
     _fields := _fields + (_value <> 'false')::int;
   end loop;
@@ -59,7 +61,8 @@ comment on function data.search_configuration(data.entities) is 'The text search
 
 create or replace function data.is_searched(entity_id uuid) returns boolean
 language sql stable security definer set search_path = '' as $$
-  select exists (select from data.search_fields(is_searched.entity_id)) and to_regprocedure(format('%I.%I(text, bigint)', a.schema_name, e.name || '_search')) is not null
+  select exists (select from data.search_fields(is_searched.entity_id))
+    and to_regprocedure(format('%I.%I(text, bigint)', a.schema_name, e.name || '_search')) is not null
   from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = is_searched.entity_id
 $$;
 comment on function data.is_searched(uuid) is 'Whether an entity has fields with x-search, and its records are all there to be found.';
@@ -70,7 +73,8 @@ begin
   if data.is_searched(entity.id) then
     return;
   elsif exists (select from data.search_fields(entity.id)) then
-    perform rowhouse.fail(503, format('The search of %s is being prepared', entity.name), 'It has many records. data.operations tells how far it is.', 'search_in_preparation');
+    perform rowhouse.fail(503, format('The search of %s is being prepared', entity.name),
+      'It has many records. data.operations tells how far it is.', 'search_in_preparation');
   else
     perform rowhouse.fail(400, format('%s cannot be searched: none of its properties has x-search', entity.name),
       'Add "x-search": true, or {"weight": "A"}, to the properties that q shall look into, and define the entity again.', 'not_searchable');

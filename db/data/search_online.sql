@@ -12,15 +12,18 @@ comment on function data.search_state(data.entities, text) is
 
 create or replace function data.search_statements(entity data.entities, schema_name text) returns text[]
 language sql stable set search_path = '' as $$
-  select case when data.search_fingerprint(entity) <> coalesce(regexp_replace(data.search_state(entity, schema_name), '^building ', ''), '') and data.builds_online(entity)
-    then array[format('create index if not exists %I on %s using gin (_search) where _search is not null', data.index_name(entity, '_search', 'idx'), data.storage_table(entity, schema_name))]
+  select case when data.search_fingerprint(entity) <> coalesce(regexp_replace(data.search_state(entity, schema_name), '^building ', ''), '')
+    and data.builds_online(entity)
+    then array[format('create index if not exists %I on %s using gin (_search) where _search is not null',
+      data.index_name(entity, '_search', 'idx'), data.storage_table(entity, schema_name))]
     else '{}' end
 $$;
 comment on function data.search_statements(data.entities, text) is 'The statement of the search index that a definition leaves to a worker, if it does.';
 
 create or replace function data.fills_search(entity data.entities, schema_name text) returns boolean
 language sql stable set search_path = '' as $$
-  select coalesce(data.search_fingerprint(entity) <> coalesce(data.search_state(entity, fills_search.schema_name), '') and not data.builds_online(entity), false)
+  select coalesce(data.search_fingerprint(entity) <> coalesce(data.search_state(entity, fills_search.schema_name), '')
+    and not data.builds_online(entity), false)
 $$;
 comment on function data.fills_search(data.entities, text) is 'Whether a definition fills the search of every record while it holds its lock, as it does for few records.';
 
@@ -36,7 +39,8 @@ comment on function data.defer_search(data.entities, text) is 'Gives an entity''
 
 create or replace function data.search_assignment(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
-  select format('_search = coalesce(t._search, %s)', data.search_vector(entity, 't')) where data.search_state(entity, schema_name) like 'building %'
+  select format('_search = coalesce(t._search, %s)', data.search_vector(entity, 't'))
+  where data.search_state(entity, schema_name) like 'building %'
 $$;
 comment on function data.search_assignment(data.entities, text) is 'What fills the search of a storage row (t), where it is not filled; null when no worker is at it.';
 
@@ -51,7 +55,8 @@ create or replace function data.finish_search(entity data.entities, schema_name 
 language plpgsql set search_path = '' as $$
 begin
   if data.search_state(entity, finish_search.schema_name) like 'building %' then
-    execute format('comment on column %s._search is %L', data.storage_table(entity, finish_search.schema_name), data.search_fingerprint(entity));
+    execute format('comment on column %s._search is %L', data.storage_table(entity, finish_search.schema_name),
+      data.search_fingerprint(entity));
   end if;
 end
 $$;
@@ -84,7 +89,8 @@ create or replace function data.switch_search(entity data.entities, schema_name 
 language plpgsql set search_path = '' as $$
 begin
   if data.search_state(entity, switch_search.schema_name) = 'converting ' || data.search_fingerprint(entity) then
-    execute format('comment on column %s._search is %L', data.storage_table(entity, switch_search.schema_name), data.search_fingerprint(entity));
+    execute format('comment on column %s._search is %L', data.storage_table(entity, switch_search.schema_name),
+      data.search_fingerprint(entity));
     perform data.build_search_rule(entity, switch_search.schema_name);
     perform data.build_search_triggers(entity, switch_search.schema_name);
   end if;

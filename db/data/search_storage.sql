@@ -3,7 +3,9 @@
 
 create or replace function data.search_source(entity data.entities, row_name text, weight text default null) returns text
 language sql stable set search_path = '' as $$
-  select 'concat_ws(E''\n'', ' || string_agg(case when (s.field).kind in ('array', 'object') then format('data.search_text(%s)', x.value) else x.value end, ', ') || ')'
+  select 'concat_ws(E''\n'', '
+    || string_agg(case when (s.field).kind in ('array', 'object') then format('data.search_text(%s)', x.value) else x.value end, ', ')
+    || ')'
   from data.search_fields(entity.id) s, lateral (
     select case when (s.field).is_promoted then format('%s.%I', row_name, (s.field).name)
       else data.column_value(s.field, data.field_source(entity, (s.field).name, row_name)) end) x (value)
@@ -13,7 +15,8 @@ comment on function data.search_source(data.entities, text, text) is 'The SQL ex
 
 create or replace function data.search_vector(entity data.entities, row_name text) returns text
 language sql stable set search_path = '' as $$
-  select string_agg(format(case w.weight when 'D' then 'to_tsvector(%s, data.search_words(%s))' else 'setweight(to_tsvector(%s, data.search_words(%s)), %L)' end,
+  select string_agg(format(case w.weight when 'D' then 'to_tsvector(%s, data.search_words(%s))'
+    else 'setweight(to_tsvector(%s, data.search_words(%s)), %L)' end,
     data.search_configuration(entity), data.search_source(entity, row_name, w.weight), w.weight), ' || ' order by w.weight)
   from (select distinct s.weight from data.search_fields(entity.id) s) w
 $$;
@@ -68,7 +71,8 @@ begin
   execute format('create policy words_all on %s to rowhouse_owner, rowhouse_data using (true) with check (true)', _words);
   execute format('comment on table %s is %L', _words, E'@behavior -*\nWords of an entity''s records; use search.');
   execute format('create index %I on %s (word)', data.object_name(entity.name, '_words', 'idx'), _words);
-  execute format('create index %I on %s using gin (word extensions.gin_trgm_ops) with (fastupdate = off)', data.object_name(entity.name, '_words', 'trgm'), _words);
+  execute format('create index %I on %s using gin (word extensions.gin_trgm_ops) with (fastupdate = off)',
+    data.object_name(entity.name, '_words', 'trgm'), _words);
   execute format('alter table %s add column _search tsvector', _table);
   execute format('comment on column %s._search is %L', _table, create_search.state);
   perform data.build_search_triggers(entity, create_search.schema_name);
@@ -87,7 +91,8 @@ begin
   execute format('update %s t set _search = %s', _table, data.search_vector(entity, 't'));
   set local rowhouse.maintenance = '';
   set constraints all immediate;
-  execute format('insert into %I.%I select distinct w from %s t, unnest(tsvector_to_array(%s)) w where %s', fill_search.schema_name, entity.name || '__words', _table,
+  execute format('insert into %I.%I select distinct w from %s t, unnest(tsvector_to_array(%s)) w where %s', fill_search.schema_name,
+    entity.name || '__words', _table,
     data.search_word_source(entity, 't'), data.search_word_condition());
   execute format('create index %I on %s using gin (_search)', data.index_name(entity, '_search', 'idx'), _table);
 end

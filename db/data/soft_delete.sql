@@ -8,7 +8,8 @@ declare
 begin
   select string_agg(distinct s.name, ', ') into _by
   from data.relations r join data.entities s on s.id = r.entity_id join data.entities t on t.id = r.target_id
-  where r.on_delete = 'cascade' and entity.id in (s.id, t.id) and t.schema->'x-soft-delete' = 'true' and s.schema->'x-soft-delete' is distinct from 'true';
+  where r.on_delete = 'cascade' and entity.id in (s.id, t.id) and t.schema->'x-soft-delete' = 'true'
+    and s.schema->'x-soft-delete' is distinct from 'true';
   if _by is not null then
     perform rowhouse.fail(400, format('Records of %s go with records they refer to, for good', _by),
       format('Give %s "x-soft-delete" too (first), or a relation that does not cascade.', _by), 'invalid_schema',
@@ -33,7 +34,8 @@ begin
       execute format('select exists (select from %s)', _deleted) into _any;
       if _any then
         perform rowhouse.fail(409, format('There are deleted records of %s that can be restored', entity.name),
-          'Restore or purge them first: data.deleted, data.restore, data.purge.', 'deleted_records', data.violation('/x-soft-delete', 'is needed by deleted records'));
+          'Restore or purge them first: data.deleted, data.restore, data.purge.', 'deleted_records',
+          data.violation('/x-soft-delete', 'is needed by deleted records'));
       end if;
       execute format('drop trigger if exists %I on %s', entity.name || '_keep_deleted', _storage);
       execute format('drop function %s()', _keep);
@@ -41,10 +43,12 @@ begin
     end if;
     return;
   end if;
-  perform data.create_kept(entity, build_soft_delete.schema_name, 'deleted_records', 'deleted_at timestamptz not null default now(), deleted_by uuid, primary key (id)',
+  perform data.create_kept(entity, build_soft_delete.schema_name, 'deleted_records',
+    'deleted_at timestamptz not null default now(), deleted_by uuid, primary key (id)',
     access.right_predicate(entity, 'delete', true) || ' and (expires_at is null or expires_at > now())');
   execute format('create index if not exists %I on %s (deleted_at, id)', data.object_name(entity.name, '_deleted_at', 'idx'), _deleted);
-  execute format('create index if not exists %I on %s (expires_at) where expires_at is not null', data.object_name(entity.name, '_deleted_expires_at', 'idx'), _deleted);
+  execute format('create index if not exists %I on %s (expires_at) where expires_at is not null',
+    data.object_name(entity.name, '_deleted_expires_at', 'idx'), _deleted);
   perform rowhouse.create_function($sql$
     create or replace function %1$s() returns trigger language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
@@ -56,9 +60,11 @@ begin
   execute format('create or replace trigger %I after delete on %s referencing old table as gone for each statement
     when (not data.is_maintenance() and not data.is_expiring()) execute function %s()', entity.name || '_keep_deleted', _storage, _keep);
 
-  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view, data.column_list(entity, 't', 'kept'),
+  execute format('create view %s as select %s, t.deleted_at, t.deleted_by from (%s) t where (%s) and %s', _view,
+    data.column_list(entity, 't', 'kept'),
     data.kept_rows(entity, build_soft_delete.schema_name, 'deleted_records', ', k.deleted_at, k.deleted_by'),
-    access.row_predicate(entity, 'delete', 't', true), access.row_predicate(entity, 'read', 't') || audit.kept_sql(entity, 'deleted', ' and '));
+    access.row_predicate(entity, 'delete', 't', true),
+    access.row_predicate(entity, 'read', 't') || audit.kept_sql(entity, 'deleted', ' and '));
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select on %s to %I, rowhouse_owner', _view, (select s.role_name from tenancy.sites s where s.id = entity.site_id));
   perform data.build_restore(entity, build_soft_delete.schema_name);
@@ -137,7 +143,8 @@ begin
     where r.target_id = _entity.id and r.on_delete = 'cascade' and s.schema->'x-soft-delete' = 'true' order by s.name
   loop
     for _child in execute format('select k.id from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u where k.deleted_at = $1 and u.data->>%L = $2 order by k.id',
-      data.kept_name(_r.child, _schema_name, 'deleted_records'), _schema_name, (_r.child).name || '_upgraded', _r.field) using _at, _record->>_r.target_field
+      data.kept_name(_r.child, _schema_name, 'deleted_records'), _schema_name, (_r.child).name || '_upgraded', _r.field) using _at,
+      _record->>_r.target_field
     loop
       perform data.restore_record((_r.child).id, _child, _at);
     end loop;
@@ -167,9 +174,13 @@ comment on function data.purge(text, uuid) is
 create or replace function data.purgeable(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
   select case when not access.is_special(entity) then 'true' else format('coalesce(%s, false)', array_to_string(array[
-    case when entity.schema->'x-history' = 'true' then format('(select coalesce(%s and %s, false) from (%s where k.id = _id and k.operation = ''delete'') t order by t.version desc limit 1)',
-      access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'), data.kept_rows(entity, purgeable.schema_name, 'history')) else 'null' end,
-    case when entity.schema->'x-soft-delete' = 'true' then format('exists (select from %s d where d.id = _id)', data.kept_name(entity, purgeable.schema_name, 'deleted')) else 'null' end], ', ')) end
+    case when entity.schema->'x-history' = 'true'
+      then format('(select coalesce(%s and %s, false) from (%s where k.id = _id and k.operation = ''delete'') t order by t.version desc limit 1)',
+      access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'),
+      data.kept_rows(entity, purgeable.schema_name, 'history')) else 'null' end,
+    case when entity.schema->'x-soft-delete' = 'true'
+      then format('exists (select from %s d where d.id = _id)', data.kept_name(entity, purgeable.schema_name, 'deleted')) else 'null' end],
+      ', ')) end
 $$;
 comment on function data.purgeable(data.entities, text) is 'Whether a deleted record (_id) was one that the caller may see and delete, as SQL.';
 
@@ -205,7 +216,8 @@ declare
 begin
   select e.* into _entity from data.entities e where e.id = purge_record.entity_id;
   select a.schema_name into _schema_name from tenancy.apps a where a.id = _entity.app_id;
-  execute format('select exists (select from %s t where t.id = $1)', data.storage_table(_entity, _schema_name)) into _found using purge_record.id;
+  execute format('select exists (select from %s t where t.id = $1)', data.storage_table(_entity, _schema_name)) into _found
+    using purge_record.id;
   if not _found then
     foreach _what in array array['deleted_records', 'history'] loop
       if to_regclass(data.kept_name(_entity, _schema_name, _what)) is not null then

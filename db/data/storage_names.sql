@@ -21,7 +21,8 @@ language sql stable set search_path = '' as $$
   select case
     when entity.storage = 'flat' then format('%sdata.without_nulls(to_jsonb(%s.*) - %L::text[])%s',
       '(' || d || ' || ', alias, data.storage_columns(entity), case when d is not null then ')' end)
-    when exists (select from data.entity_versions v where v.entity_id = entity.id and v.version > entity.oldest_version and v.transforms <> '[]')
+    when exists (select from data.entity_versions v
+      where v.entity_id = entity.id and v.version > entity.oldest_version and v.transforms <> '[]')
       then format('(case when %1$s._schema_version = %2$s then %1$s.data else (%3$I.%4$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).data end)',
         alias, entity.version, a.schema_name, entity.name || '_upgraded')
     else alias || '.data'
@@ -47,7 +48,8 @@ create or replace function data.storage_columns(entity data.entities) returns te
 language sql stable set search_path = '' as $$
   select data.system_columns() || '{data,_schema_version,_dropped,_search,_links}'
     || array(select a.attname::text from tenancy.apps p, pg_catalog.pg_attribute a
-      where p.id = entity.app_id and a.attrelid = to_regclass(data.storage_table(entity, p.schema_name)) and a.attnum > 0 and not a.attisdropped
+      where p.id = entity.app_id and a.attrelid = to_regclass(data.storage_table(entity, p.schema_name)) and a.attnum > 0
+        and not a.attisdropped
         and a.attname ~ '@')
 $$;
 comment on function data.storage_columns(data.entities) is

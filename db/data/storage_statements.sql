@@ -13,11 +13,13 @@ language sql immutable set search_path = '' as $$
     select format('%I = any (%L::text[])', coalesce(field.name, ''), array(select jsonb_array_elements_text(field.schema->'enum')))
     where field.sql_type = 'text' and jsonb_typeof(field.schema->'enum') = 'array'
     union all
-    select format(case k.key when 'minLength' then 'length(%I) >= %s' when 'maxLength' then 'length(%I) <= %s' when 'minimum' then '%I >= %s'
+    select format(case k.key when 'minLength' then 'length(%I) >= %s' when 'maxLength' then 'length(%I) <= %s'
+      when 'minimum' then '%I >= %s'
       when 'maximum' then '%I <= %s' when 'exclusiveMinimum' then '%I > %s' else '%I < %s' end, coalesce(field.name, ''), k.value)
     from jsonb_each(field.schema) k
     where k.key = any (case when field.sql_type = 'text' then array['minLength', 'maxLength']
-        when field.sql_type in ('int8', 'float8', 'numeric') then array['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'] else '{}' end)
+        when field.sql_type in ('int8', 'float8', 'numeric') then array['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum']
+          else '{}' end)
       and jsonb_typeof(k.value) = 'number'
   ) t (test)
 $$;
@@ -34,7 +36,8 @@ $$;
 comment on function data.field_changes(data.entities, data.fields[], jsonb) is
   'Pairs the fields from before with those of now, either may be null; renames maps new names to old ones. moved: its column is another one afterwards.';
 
-create or replace function data.storage_statements(entity data.entities, schema_name text, old data.fields[], renames jsonb, transforms jsonb)
+create or replace function data.storage_statements(entity data.entities, schema_name text, old data.fields[], renames jsonb,
+  transforms jsonb)
 returns text[]
 language plpgsql stable set search_path = '' as $$
 declare
@@ -43,10 +46,13 @@ declare
   _online boolean := storage_statements.old <> '{}' and data.builds_online(entity);
   _fills boolean := data.fills_online(entity, storage_statements.old, transforms);
   _keys text[] := data.foreign_key_statements(entity, storage_statements.schema_name, renames,
-    array(select (c.old_field).name from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).name is not null and (c.moved and not _flat or (c.field).name is null)));
+    array(select (c.old_field).name
+      from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).name is not null
+      and (c.moved and not _flat or (c.field).name is null)));
   _sets text[] := data.unique_set_statements(entity, storage_statements.schema_name, storage_statements.old, renames);
   _indexes text[] := data.compound_index_statements(entity, storage_statements.schema_name, renames);
-  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ') || array(select s from unnest(_sets) s where s ~ '^drop index ')
+  _out text[] := array(select k from unnest(_keys) k where k ~ ' drop constraint ')
+    || array(select s from unnest(_sets) s where s ~ '^drop index ')
     || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
   _fill text[] := '{}';
   _converted record := data.converted_statements(entity, storage_statements.schema_name, transforms);
@@ -59,7 +65,8 @@ begin
     _o := _c.old_field;
     _n := _c.field;
     -- Constraints and indexes that do not fit the new field go first; an index of a dropped column goes with it.
-    if _flat and _o.name is not null and (data.field_check(_o) is distinct from data.field_check(_n) or _o.name is distinct from _n.name) then
+    if _flat and _o.name is not null
+      and (data.field_check(_o) is distinct from data.field_check(_n) or _o.name is distinct from _n.name) then
       _out := _out || format('alter table %s drop constraint if exists %I', _table, data.index_name(entity, _o.name, 'check'));
     end if;
     if _flat and _o.is_required and not coalesce(_n.is_required, false) then
@@ -86,7 +93,8 @@ begin
     end if;
   end loop;
 
-  for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.field).is_promoted order by (c.field).position loop
+  for _c in select * from data.field_changes(entity, storage_statements.old,
+    renames) c where (c.field).is_promoted order by (c.field).position loop
     _o := _c.old_field;
     _n := _c.field;
     if _o.is_promoted and _n.name <> _o.name and (_flat and not (_c.moved and _o.schema ? 'x-computed') or not _c.moved) then
@@ -94,14 +102,16 @@ begin
         || data.rename_statements(entity, storage_statements.schema_name, _o, _n);
     end if;
     if _flat and data.is_converted(transforms, _n.name) then
-      _out := _out || format(case when _c.moved then 'alter table %1$s alter column %2$I type %4$s using %3$s' else 'update %1$s set %2$I = %3$s' end,
+      _out := _out || format(case when _c.moved then 'alter table %1$s alter column %2$I type %4$s using %3$s'
+        else 'update %1$s set %2$I = %3$s' end,
         _table, _n.name, data.column_value(_n, '"~converted"'), _n.sql_type);
     elsif _flat and _o.name is not null and _c.moved and not _o.schema ? 'x-computed' then
       _out := _out || data.retype_statement(_table, _n, _o.kind);
     elsif _flat and data.is_restored(transforms, _n.name) then
       _out := _out || array(select unnest(data.restore_statements(_table, _n, (t->>'from') || '@' || (t->>'version')) || array[
           case when c is not null then data.retype_statement(_table, _n, c->>'from') end])
-        from jsonb_array_elements(transforms) t left join jsonb_array_elements(transforms) c on c->>'op' = 'convert' and c->>'field' = _n.name
+        from jsonb_array_elements(transforms) t
+        left join jsonb_array_elements(transforms) c on c->>'op' = 'convert' and c->>'field' = _n.name
         where t->>'op' = 'restore' and t->>'field' = _n.name);
     elsif _flat and _o.name is null and data.is_defaulted(transforms, _n.name) then
       -- PostgreSQL keeps what older rows have in the catalog: none is written.
@@ -110,7 +120,8 @@ begin
         || format('alter table %s alter column %I drop default', _table, _n.name);
     elsif _c.moved then
       _out := _out || format('alter table %s add column if not exists %I %s', _table, _n.name, _n.sql_type);
-      if not _flat and not _n.schema ? 'x-computed' and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
+      if not _flat and not _n.schema ? 'x-computed'
+        and (_o.name is not null or exists (select from jsonb_array_elements(transforms) t where t->>'field' = _n.name)) then
         _fill := _fill || format('%I = %s', _n.name, data.column_value(_n, data.record_source(entity, 't')));
       end if;
     elsif not _flat and data.is_converted(transforms, _n.name) then
@@ -149,8 +160,10 @@ begin
     end if;
     if _n.is_unique and (not coalesce(_o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
       _out := _out || format('create unique index if not exists %I on %s (%I)', data.index_name(entity, _n.name, 'key'), _table, _n.name);
-    elsif _n.is_indexed and not _n.is_unique and (not coalesce(_o.is_indexed and not _o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
-      _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table, _n.name);
+    elsif _n.is_indexed and not _n.is_unique
+      and (not coalesce(_o.is_indexed and not _o.is_unique, false) or _c.moved and (not _flat or _o.schema ? 'x-computed')) then
+      _out := _out || format('create index if not exists %I on %s (%I, created_at, id)', data.index_name(entity, _n.name, 'idx'), _table,
+        _n.name);
     end if;
   end loop;
   return array_remove(_out, null)
@@ -178,11 +191,13 @@ comment on function data.is_restored(jsonb, text) is 'Whether transforms bring a
 
 create or replace function data.restore_statements(table_name text, field data.fields, dropped text) returns text[]
 language sql stable set search_path = '' as $$
-  select case when exists (select from pg_catalog.pg_attribute a where a.attrelid = to_regclass(table_name) and a.attname = restore_statements.dropped and not a.attisdropped)
+  select case when exists (select from pg_catalog.pg_attribute a
+    where a.attrelid = to_regclass(table_name) and a.attname = restore_statements.dropped and not a.attisdropped)
     then array[format('alter table %s rename column %I to %I', table_name, restore_statements.dropped, field.name)]
     else array[format('alter table %s add column %I %s', table_name, field.name, field.sql_type),
       format('update %s t set %I = %s where t._dropped ? %L', table_name, field.name,
-        data.column_value(field, format('jsonb_build_object(%L, t._dropped->%L)', field.name, restore_statements.dropped)), restore_statements.dropped)]
+        data.column_value(field, format('jsonb_build_object(%L, t._dropped->%L)', field.name, restore_statements.dropped)),
+        restore_statements.dropped)]
   end
 $$;
 comment on function data.restore_statements(text, data.fields, text) is
@@ -198,9 +213,11 @@ comment on function data.retype_statement(text, data.fields, text) is 'The state
 create or replace function data.rename_statements(entity data.entities, schema_name text, old data.fields, new data.fields) returns text[]
 language sql stable set search_path = '' as $$
   select array(
-    select format('alter index if exists %I.%I rename to %I', rename_statements.schema_name, data.index_name(entity, old.name, s), data.index_name(entity, new.name, s))
+    select format('alter index if exists %I.%I rename to %I', rename_statements.schema_name, data.index_name(entity, old.name, s),
+      data.index_name(entity, new.name, s))
     from unnest(array['key', 'idx']) s
-    where case s when 'key' then old.is_unique and new.is_unique else old.is_indexed and new.is_indexed and not old.is_unique and not new.is_unique end)
+    where case s when 'key' then old.is_unique and new.is_unique else old.is_indexed and new.is_indexed and not old.is_unique
+      and not new.is_unique end)
   || array(
     select format('alter table %s rename constraint %I to %I', data.storage_table(entity, rename_statements.schema_name), c.conname,
       data.index_name(entity, new.name, 'fkey'))
@@ -217,7 +234,8 @@ language sql stable set search_path = '' as $$
     select r.field, r.target_field, r.on_delete, data.storage_table(t, foreign_key_statements.schema_name) as target
     from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id
   ), found as (
-    select c.conname, coalesce((select n.key from jsonb_each_text(renames) n where n.value = a.attname), a.attname::text) as field, c.confrelid, c.confdeltype,
+    select c.conname, coalesce((select n.key from jsonb_each_text(renames) n where n.value = a.attname), a.attname::text) as field,
+      c.confrelid, c.confdeltype,
       a.attname = any (gone) as is_gone, b.attname as target_field
     from pg_catalog.pg_constraint c
     join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
@@ -228,10 +246,12 @@ language sql stable set search_path = '' as $$
       and f.confdeltype = case w.on_delete when 'restrict' then 'r' when 'cascade' then 'c' else 'n' end
     where not f.is_gone
   )
-  select array(select format('alter table %s drop constraint if exists %I', data.storage_table(entity, foreign_key_statements.schema_name), f.conname)
+  select array(select format('alter table %s drop constraint if exists %I', data.storage_table(entity, foreign_key_statements.schema_name),
+    f.conname)
       from found f where not f.is_gone and not exists (select from kept k where k.conname = f.conname))
     || array(select format('alter table %s add constraint %I foreign key (%I) references %s (%I) on delete %s deferrable initially immediate',
-        data.storage_table(entity, foreign_key_statements.schema_name), data.index_name(entity, w.field, 'fkey'), w.field, w.target, w.target_field, w.on_delete)
+        data.storage_table(entity, foreign_key_statements.schema_name), data.index_name(entity, w.field, 'fkey'), w.field, w.target,
+        w.target_field, w.on_delete)
       from wanted w where not exists (select from kept k where k.field = w.field) order by w.field)
 $$;
 comment on function data.foreign_key_statements(data.entities, text, jsonb, text[]) is

@@ -12,9 +12,11 @@ declare
   _equal boolean;
 begin
   perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), _old, _new]
-    || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id where l.target_id = entity.id and e.id <> entity.id)
+    || array(select distinct format('%I.%I', schema_name, e.name) from data.links l join data.entities e on e.id = l.entity_id
+      where l.target_id = entity.id and e.id <> entity.id)
       || access.share_views(entity),
-    array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
+    array(select distinct c.conrelid::regclass::text from pg_catalog.pg_constraint c
+      where c.confrelid = to_regclass(_old) and c.conrelid <> to_regclass(_old)));
   execute format('select (select count(*) from %s) = (select count(*) from %s)', _old, _new) into _equal;
   if not _equal then
     raise exception 'The new storage of % does not hold as many records as the old one', entity.name using errcode = 'data_corrupted';
@@ -62,7 +64,8 @@ language sql stable set search_path = '' as $$
     lateral (values
       (1, c.oid, format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname)),
       (2, c.oid, format('alter table %s add constraint %I %s not valid', c.conrelid::regclass, c.conname,
-        regexp_replace(replace(pg_catalog.pg_get_constraintdef(c.oid), ' REFERENCES ' || repoint_statements.old || '(', ' REFERENCES ' || repoint_statements.new || '('),
+        regexp_replace(replace(pg_catalog.pg_get_constraintdef(c.oid), ' REFERENCES ' || repoint_statements.old || '(',
+          ' REFERENCES ' || repoint_statements.new || '('),
           ' NOT VALID$', '')))) s (n, oid, statement)
   where c.contype = 'f' and c.confrelid = to_regclass(repoint_statements.old) and c.conrelid <> to_regclass(repoint_statements.old)
 $$;

@@ -6,22 +6,28 @@ declare
   _errors jsonb;
 begin
   if jsonb_typeof(operations) is distinct from 'array' then
-    perform rowhouse.fail(400, 'operations is a list', '{"operations": [{"operation": "insert", "entity": "orders", "data": {…}, "as": "order"}, …]}', 'invalid_operations',
+    perform rowhouse.fail(400, 'operations is a list',
+      '{"operations": [{"operation": "insert", "entity": "orders", "data": {…}, "as": "order"}, …]}', 'invalid_operations',
       data.violation('/operations', 'must be a list'));
   elsif jsonb_array_length(operations) > 1000 then
-    perform rowhouse.fail(413, 'Too many operations in one transaction', 'Send at most 1,000 operations at once; for many records of one entity, send a list of them.', 'too_many_operations');
+    perform rowhouse.fail(413, 'Too many operations in one transaction',
+      'Send at most 1,000 operations at once; for many records of one entity, send a list of them.', 'too_many_operations');
   end if;
-  select jsonb_agg(jsonb_build_object('pointer', format('/operations/%s%s', n - 1, e.pointer), 'message', e.message) order by n) into _errors
+  select jsonb_agg(jsonb_build_object('pointer', format('/operations/%s%s', n - 1, e.pointer), 'message', e.message)
+    order by n) into _errors
   from jsonb_array_elements(operations) with ordinality o (value, n), lateral (
     select '' as pointer, 'must be an object' as message where jsonb_typeof(o.value) <> 'object'
     union all
     select '/operation', 'must be insert, update, replace, delete or upsert'
-    where jsonb_typeof(o.value) = 'object' and coalesce(o.value->>'operation', '') not in ('insert', 'update', 'replace', 'delete', 'upsert')
+    where jsonb_typeof(o.value) = 'object'
+      and coalesce(o.value->>'operation', '') not in ('insert', 'update', 'replace', 'delete', 'upsert')
     union all
-    select '/entity', 'must be the name of an entity' where jsonb_typeof(o.value) = 'object' and jsonb_typeof(o.value->'entity') is distinct from 'string'
+    select '/entity', 'must be the name of an entity'
+    where jsonb_typeof(o.value) = 'object' and jsonb_typeof(o.value->'entity') is distinct from 'string'
     union all
     select '/' || m.key, case
-        when not m.key = any (array['operation', 'entity', 'as'] || w.needs || w.takes) then format('is not taken by %s; it takes %s', o.value->>'operation',
+        when not m.key = any (array['operation', 'entity', 'as'] || w.needs || w.takes)
+          then format('is not taken by %s; it takes %s', o.value->>'operation',
           array_to_string(array['operation', 'entity', 'as'] || w.needs || w.takes, ', '))
         when m.key = 'data' then 'must be an object'
         when m.key = 'version' then 'must be a whole number'
@@ -31,7 +37,8 @@ begin
     where not m.key = any (array['operation', 'entity', 'as'] || w.needs || w.takes)
       or m.key = 'data' and jsonb_typeof(m.value) <> 'object'
       or m.key = 'version' and m.value::text !~ '^([0-9]{1,9}|null)$'
-      or m.key = 'key' and (jsonb_typeof(m.value) <> 'array' or jsonb_path_exists(m.value, '$[*] ? (@.type() != "string")') or m.value = '[]')
+      or m.key = 'key' and (jsonb_typeof(m.value) <> 'array' or jsonb_path_exists(m.value, '$[*] ? (@.type() != "string")')
+        or m.value = '[]')
       or m.key = 'as' and (jsonb_typeof(m.value) <> 'string' or m.value #>> '{}' !~ '^[A-Za-z][A-Za-z0-9_]{0,39}$')
     union all
     select '/' || k, 'is required' from data.operation_members(o.value->>'operation') w, unnest(w.needs) k
@@ -41,7 +48,8 @@ begin
       select from jsonb_array_elements(operations) with ordinality p (value, n) where p.value->'as' = o.value->'as' and p.n < o.n)
   ) e;
   if _errors is not null then
-    perform rowhouse.fail(400, format('%s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'Nothing was written. errors lists every problem by JSON pointer.',
+    perform rowhouse.fail(400, format('%s %s', _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'Nothing was written. errors lists every problem by JSON pointer.',
       'invalid_operations', _errors);
   end if;
 end
@@ -51,7 +59,8 @@ comment on function data.check_operations(jsonb) is 'Raises RH400 for operations
 create or replace function data.operation_members(operation text, out needs text[], out takes text[]) returns setof record
 language sql immutable set search_path = '' as $$
   select m.needs::text[], m.takes::text[]
-  from (values ('insert', '{data}', '{}'), ('update', '{id,data}', '{version}'), ('replace', '{id,data}', '{version}'), ('delete', '{id}', '{version}'),
+  from (values ('insert', '{data}', '{}'), ('update', '{id,data}', '{version}'), ('replace', '{id,data}', '{version}'),
+    ('delete', '{id}', '{version}'),
     ('upsert', '{data,key}', '{}')) m (operation, needs, takes)
   where m.operation = operation_members.operation
 $$;
@@ -66,9 +75,11 @@ declare
   _problem text;
 begin
   if depth > 64 then
-    perform rowhouse.fail(400, 'An operation is nested too deeply', 'Nest at most 64 levels.', 'nested_too_deeply', data.violation(left(pointer, 200), 'is nested too deeply'));
+    perform rowhouse.fail(400, 'An operation is nested too deeply', 'Nest at most 64 levels.', 'nested_too_deeply',
+      data.violation(left(pointer, 200), 'is nested too deeply'));
   elsif jsonb_typeof(value) = 'array' then
-    return (select coalesce(jsonb_agg(data.resolve_refs(e, results, names, format('%s/%s', resolve_refs.pointer, n - 1), depth + 1) order by n), '[]')
+    return (select coalesce(jsonb_agg(data.resolve_refs(e, results, names, format('%s/%s', resolve_refs.pointer, n - 1), depth + 1)
+      order by n), '[]')
       from jsonb_array_elements(value) with ordinality x (e, n));
   elsif jsonb_typeof(value) <> 'object' then
     return value;
@@ -83,7 +94,8 @@ begin
   _name := _path[1];
   _found := results->_name #> _path[2:];
   _problem := case
-    when cardinality(_path) is null or cardinality(_path) not between 2 and 9 then 'is not a reference: name.property, as in {"$ref": "order.id"}'
+    when cardinality(_path) is null
+      or cardinality(_path) not between 2 and 9 then 'is not a reference: name.property, as in {"$ref": "order.id"}'
     when not names ? _name then format('refers to %L, which no operation is called ("as")', left(_name, 60))
     when not results ? _name then format('refers to %L, which comes later', _name)
     when results->_name = 'null' then format('refers to %L, which was deleted', _name)
@@ -92,7 +104,8 @@ begin
     when length(_found::text) > 8000 then 'refers to a value of more than 8,000 characters'
   end;
   if _problem is not null then
-    perform rowhouse.fail(422, format('%s %s', left(pointer, 200), _problem), 'Refer to a property of an operation before: {"$ref": "order.id"}. An object that only looks like a reference is written {"$literal": {"$ref": "…"}}.',
+    perform rowhouse.fail(422, format('%s %s', left(pointer, 200), _problem),
+      'Refer to a property of an operation before: {"$ref": "order.id"}. An object that only looks like a reference is written {"$literal": {"$ref": "…"}}.',
       'invalid_reference', data.violation(left(pointer, 200), _problem));
   end if;
   return _found;
@@ -101,7 +114,8 @@ $$;
 comment on function data.resolve_refs(jsonb, jsonb, jsonb, text, int) is
   'value with every {"$ref": "name.property"} replaced by what that operation gave. RH422 names what cannot be found, by JSON pointer.';
 
-create or replace function data.refuse_operation(n int, state text, message text, detail text, hint text, constraint_name text, table_name text, column_name text)
+create or replace function data.refuse_operation(n int, state text, message text, detail text, hint text, constraint_name text,
+  table_name text, column_name text)
 returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -186,7 +200,8 @@ begin
         _done := '{}';
         begin
           if cardinality(_batch) > 1 then
-            for _result in execute data.compile(run_transaction.app, _entity, 'insert')->>'sql' using (select jsonb_agg(b->'data' order by i) from unnest(_batch) with ordinality x (b, i)) loop
+            for _result in execute data.compile(run_transaction.app, _entity,
+              'insert')->>'sql' using (select jsonb_agg(b->'data' order by i) from unnest(_batch) with ordinality x (b, i)) loop
               _done := _done || _result;
             end loop;
           end if;
@@ -215,11 +230,13 @@ begin
         continue;
       end if;
       if _refers then
-        select _operation || jsonb_object_agg(m.key, data.resolve_refs(m.value, _known, _names, format('/operations/%s/%s', _n, m.key))) into _operation
+        select _operation || jsonb_object_agg(m.key,
+          data.resolve_refs(m.value, _known, _names, format('/operations/%s/%s', _n, m.key))) into _operation
         from jsonb_each(_operation) m where m.key in ('id', 'data');
       end if;
       if _operation ? 'id' and not pg_input_is_valid(coalesce(_operation->>'id', ''), 'uuid') then
-        perform rowhouse.fail(422, 'The id of a record is a UUID', 'Send the id of a record, or a reference to one: {"$ref": "order.id"}.', 'invalid_id',
+        perform rowhouse.fail(422, 'The id of a record is a UUID', 'Send the id of a record, or a reference to one: {"$ref": "order.id"}.',
+          'invalid_id',
           data.violation(format('/operations/%s/id', _n), 'must be a UUID'));
       end if;
       select r.result, r.known into _result, _statements from data.run_write(run_transaction.app, _operation, _statements) r;

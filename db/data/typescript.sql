@@ -18,7 +18,8 @@ begin
   if jsonb_typeof(typescript_type.schema) is distinct from 'object' or depth > 12 then
     return 'unknown';
   elsif typescript_type.schema ? 'const' then
-    return case when jsonb_typeof(typescript_type.schema->'const') in ('array', 'object') then 'unknown' else (typescript_type.schema->'const')::text end;
+    return case when jsonb_typeof(typescript_type.schema->'const') in ('array', 'object') then 'unknown'
+      else (typescript_type.schema->'const')::text end;
   elsif jsonb_typeof(typescript_type.schema->'enum') = 'array' then
     return (select string_agg(distinct case when jsonb_typeof(v) in ('array', 'object') then 'unknown' else v::text end, ' | ')
       from jsonb_array_elements(typescript_type.schema->'enum') v);
@@ -35,7 +36,8 @@ begin
       when 'boolean' then 'boolean'
       when 'null' then 'null'
       when 'array' then '(' || data.typescript_type(typescript_type.schema->'items', depth) || ')[]'
-      when 'object' then case when jsonb_typeof(typescript_type.schema->'properties') = 'object' and typescript_type.schema->'properties' <> '{}'
+      when 'object' then case when jsonb_typeof(typescript_type.schema->'properties') = 'object'
+        and typescript_type.schema->'properties' <> '{}'
         then E'{\n' || (
           select string_agg(data.typescript_comment(p.value->>'description', _indent || '  ') || _indent || '  ' || to_jsonb(p.key)
             || case when coalesce(typescript_type.schema->'required', '[]') ? p.key then ': ' else '?: ' end
@@ -66,14 +68,17 @@ language sql stable set search_path = '' as $$
     || 'export interface ' || rowhouse.upper_camel(data.singular(entity.name)) || E' {\n  id: string;\n'
     || coalesce((select string_agg(f.comment || '  ' || f.name || ': ' || f.type || E';\n', '' order by f.position) from fields f), '')
     || E'  created_at: string;\n  updated_at: string;\n  version: number;\n  created_by: string | null;\n'
-    || coalesce((select string_agg(format(E'  /** With expand=%1$s. */\n  %1$s?: %2$s | null;\n', r.name, rowhouse.upper_camel(data.singular(t.name))), '' order by r.name)
+    || coalesce((select string_agg(format(E'  /** With expand=%1$s. */\n  %1$s?: %2$s | null;\n', r.name,
+      rowhouse.upper_camel(data.singular(t.name))), '' order by r.name)
       from data.relations r join data.entities t on t.id = r.target_id where r.entity_id = entity.id), '')
-    || coalesce((select string_agg(format(E'  /** With expand=%1$s. */\n  %1$s?: %2$s[];\n', r.inverse_name, rowhouse.upper_camel(data.singular(s.name))), '' order by r.inverse_name)
+    || coalesce((select string_agg(format(E'  /** With expand=%1$s. */\n  %1$s?: %2$s[];\n', r.inverse_name,
+      rowhouse.upper_camel(data.singular(s.name))), '' order by r.inverse_name)
       from (select r.inverse_name, r.entity_id, r.target_id from data.relations r
         union all select l.inverse_name, l.entity_id, l.target_id from data.links l
         union all select l.name, l.target_id, l.entity_id from data.links l where l.name <> l.field) r
       join data.entities s on s.id = r.entity_id where r.target_id = entity.id), '')
-    || case when entity.schema->'x-soft-delete' = 'true' then E'  /** With deleted=only. */\n  deleted_at?: string;\n  /** With deleted=only. */\n  deleted_by?: string | null;\n' else '' end
+    || case when entity.schema->'x-soft-delete' = 'true'
+      then E'  /** With deleted=only. */\n  deleted_at?: string;\n  /** With deleted=only. */\n  deleted_by?: string | null;\n' else '' end
     || E'}\n'
 $$;
 comment on function data.typescript_entity(data.entities) is 'The TypeScript interface of an entity''s records, with the relations that expand embeds.';
@@ -87,7 +92,8 @@ language sql stable set search_path = '' as $$
   )
   select format(E'  %s: {\n    record: %s;\n    insert: {\n      id?: string;\n%s    };\n    update: {\n      /** The version you saw: refused if the record has changed since. */\n      version?: number;\n%s    };\n  };\n',
     entity.name, rowhouse.upper_camel(data.singular(entity.name)),
-    (select string_agg(format(E'      %s%s: %s;\n', f.name, case when f.must then '' else '?' end, f.type), '' order by f.position) from fields f),
+    (select string_agg(format(E'      %s%s: %s;\n', f.name, case when f.must then '' else '?' end, f.type), '' order by f.position)
+      from fields f),
     (select string_agg(format(E'      %s?: %s;\n', f.name, f.type), '' order by f.position) from fields f))
 $$;
 comment on function data.typescript_writes(data.entities) is 'The types of an entity''s records, inserts and updates, as a member of the interface Entities.';
@@ -97,10 +103,13 @@ language plpgsql stable set search_path = '' as $$
 declare
   _app_id uuid := data.resolve_app(typescript_types.app);
 begin
-  return format(E'// Types of the app %s, made by Rowhouse. JSON numbers: integers beyond 2^53 and long decimals lose digits in JSON.parse.\n\n', typescript_types.app)
-    || coalesce((select string_agg(data.typescript_entity(e) || E'\n', '' order by e.name) from data.entities e where e.app_id = _app_id), '')
+  return format(E'// Types of the app %s, made by Rowhouse. JSON numbers: integers beyond 2^53 and long decimals lose digits in JSON.parse.\n\n',
+    typescript_types.app)
+    || coalesce((select string_agg(data.typescript_entity(e) || E'\n', '' order by e.name) from data.entities e where e.app_id = _app_id),
+      '')
     || case when exists (select from data.entities e where e.app_id = _app_id and e.schema->'x-history' = 'true') then
-      E'/** A change of a record, as its history lists them. */\nexport interface RecordChange {\n  version: number;\n  operation: "insert" | "update" | "delete" | "restore";\n  at: string;\n  by: string | null;\n  /** Of an update: what each property was and became. */\n  changes?: { [property: string]: { old: unknown; new: unknown } };\n}\n\n' else '' end
+      E'/** A change of a record, as its history lists them. */\nexport interface RecordChange {\n  version: number;\n  operation: "insert" | "update" | "delete" | "restore";\n  at: string;\n  by: string | null;\n  /** Of an update: what each property was and became. */\n  changes?: { [property: string]: { old: unknown; new: unknown } };\n}\n\n'
+        else '' end
     || E'/** Records, inserts and updates by the name of their entity: Entities["contacts"]["insert"]. */\nexport interface Entities {\n'
     || coalesce((select string_agg(data.typescript_writes(e), '' order by e.name) from data.entities e where e.app_id = _app_id), '')
     || E'}\n';

@@ -24,12 +24,14 @@ begin
   select array_agg(((data.resolve_entity(app, e)).entity_row).id order by n) into _ids from unnest(_names) with ordinality u (e, n);
   if coalesce(shape->'select', 'null') = 'null' then
     _select := data.union_common_fields(_ids);
-  elsif jsonb_typeof(shape->'select') <> 'array' or shape->'select' = '[]' or jsonb_path_exists(shape->'select', '$[*] ? (@.type() != "string")')
+  elsif jsonb_typeof(shape->'select') <> 'array' or shape->'select' = '[]'
+    or jsonb_path_exists(shape->'select', '$[*] ? (@.type() != "string")')
     or jsonb_path_exists(shape->'select', '$[*] ? (@ like_regex "^.{64}")')
   then
     perform rowhouse.fail(400, 'select is a list of fields', 'select=id,name or select=["id","name"]', 'invalid_select');
   else
-    select array_agg(s order by n) into _select from (select s, min(o) as n from jsonb_array_elements_text(shape->'select') with ordinality j (s, o) group by s) x
+    select array_agg(s order by n) into _select from (select s, min(o) as n
+      from jsonb_array_elements_text(shape->'select') with ordinality j (s, o) group by s) x
     where s <> 'entity';
   end if;
   -- Columns of the arms: those of the sort, then those of the selection.
@@ -59,22 +61,27 @@ begin
   _types := _types || array['text', 'uuid'];
   _required := _required || array[true, true];
   _outer := array(select 't.c' || n from generate_series(1, jsonb_array_length(_sort)) n) || array['t.entity', 't.id'];
-  _columns := 't.entity' || coalesce((select string_agg(format(', t.c%s as %I', jsonb_array_length(_sort) + n, s), '' order by n) from unnest(_select) with ordinality u (s, n)), '');
+  _columns := 't.entity'
+    || coalesce((select string_agg(format(', t.c%s as %I', jsonb_array_length(_sort) + n, s), '' order by n)
+    from unnest(_select) with ordinality u (s, n)), '');
   for i in 1 .. cardinality(_names) loop
     _keys[i][cardinality(_directions) - 1] := quote_literal(_names[i]) || '::text';
     _keys[i][cardinality(_directions)] := 't.id';
-    _page := data.compile_page(shape, _sort, array(select k from unnest(_keys[i:i]) with ordinality u (k, n) order by n), _outer, _types, _required, _directions,
+    _page := data.compile_page(shape, _sort, array(select k from unnest(_keys[i:i]) with ordinality u (k, n) order by n), _outer, _types,
+      _required, _directions,
       data.last_parameter(shape->'filter'), 20);
     _arms := _arms || format('(%s and %s order by %s limit %s + 1 + %s)',
       data.union_arm(app, _names[i], _paths, ', t.id' || _lists[i], shape, parameters), _page.after,
-      (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys[i:i]) with ordinality u (k, n) where n <> cardinality(_directions) - 1),
+      (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys[i:i]) with ordinality u (k, n)
+        where n <> cardinality(_directions) - 1),
       _page.row_limit, _page.row_offset);
   end loop;
   return jsonb_build_object('params', _page.last, 'sql', format($sql$
     select %2$s as body
     from (select * from (%3$s) t order by %4$s limit %1$s + 1 offset %5$s) t, lateral (select %6$s) r $sql$,
     _page.row_limit, data.page_body('r.*', _page.row_limit, _page.meta), array_to_string(_arms, ' union all '),
-    (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_outer) with ordinality u (k, n)), _page.row_offset, _columns));
+    (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_outer) with ordinality u (k, n)), _page.row_offset,
+    _columns));
 end
 $$;
 comment on function data.compile_union_find(text, jsonb, text[]) is
@@ -99,7 +106,8 @@ begin
       array(select jsonb_array_elements_text(case jsonb_typeof(shape->'nullable') when 'array' then shape->'nullable' else '[]' end))) u
   loop
     _n := _n + 1;
-    _columns := _columns || jsonb_build_object(_f.path, jsonb_build_object('expression', 't.c' || _n, 'kind', _f.kind, 'sql_type', _f.sql_type));
+    _columns := _columns
+      || jsonb_build_object(_f.path, jsonb_build_object('expression', 't.c' || _n, 'kind', _f.kind, 'sql_type', _f.sql_type));
     for i in 1 .. cardinality(_names) loop
       _lists[i] := _lists[i] || format(', %s as c%s', _f.expressions[i], _n);
     end loop;
@@ -119,7 +127,8 @@ declare
   _body text;
 begin
   perform data.refuse_unknown_query(query, operation);
-  _compiled := case operation when 'find_union' then data.compile_union_find(app, _p.shape, _p.parameters) else data.compile_union_aggregate(app, _p.shape, _p.parameters) end;
+  _compiled := case operation when 'find_union' then data.compile_union_find(app, _p.shape, _p.parameters)
+    else data.compile_union_aggregate(app, _p.shape, _p.parameters) end;
   execute _compiled->>'sql' into _body;
   return _body::jsonb;
 end

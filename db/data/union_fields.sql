@@ -47,7 +47,8 @@ begin
         _f := data.path_expression(ids[i], path, 't');
         if sql_type <> _f.sql_type and kind is not null then
           perform rowhouse.fail(400, format('%L is %s in %s and %s in %s', left(path, 120), kind, _known, _f.kind, names[i]),
-            'A field of a union has one type. Fields that fit: ' || array_to_string(data.union_common_fields(ids), ', ') || '.', 'type_mismatch');
+            'A field of a union has one type. Fields that fit: ' || array_to_string(data.union_common_fields(ids), ', ') || '.',
+            'type_mismatch');
         end if;
         kind := coalesce(kind, _f.kind);
         sql_type := _f.sql_type;
@@ -59,14 +60,16 @@ begin
         expressions := expressions || null::text;
       else
         perform rowhouse.fail(400, format('%L is not a field of %s', left(path, 120), names[i]),
-          format('Fields of all: %s, entity. nullable=%s gives null where there is none.', array_to_string(data.union_common_fields(ids), ', '), left(path, 60)), 'unknown_field');
+          format('Fields of all: %s, entity. nullable=%s gives null where there is none.',
+            array_to_string(data.union_common_fields(ids), ', '), left(path, 60)), 'unknown_field');
       end if;
     end loop;
     if kind is null then
       perform rowhouse.fail(400, format('%L is a field of none of %s', left(path, 120), array_to_string(names, ', ')),
         'Fields of all: ' || array_to_string(data.union_common_fields(ids), ', ') || '.', 'unknown_field');
     end if;
-    expressions := array(select coalesce(e, 'null::' || union_fields.sql_type) from unnest(expressions) with ordinality u (e, n) order by n);
+    expressions := array(select coalesce(e, 'null::' || union_fields.sql_type) from unnest(expressions) with ordinality u (e, n)
+      order by n);
     return next;
   end loop;
 end
@@ -78,7 +81,8 @@ create or replace function data.union_arm(app text, entity text, paths text[], l
 language sql stable set search_path = '' as $$
   select format('select %1$L::text as entity%2$s from %3$I.%1$I t%4$s where %6$s(%5$s)', union_arm.entity, list, r.schema_name,
     data.path_joins((r.entity_row).id, r.schema_name, paths, 't'),
-    case when coalesce(shape->'filter', 'null') = 'null' then 'true' else data.compile_filter((r.entity_row).id, shape->'filter', 't', parameters) end, access.seen_condition((r.entity_row).id, shape))
+    case when coalesce(shape->'filter', 'null') = 'null' then 'true'
+      else data.compile_filter((r.entity_row).id, shape->'filter', 't', parameters) end, access.seen_condition((r.entity_row).id, shape))
   from data.resolve_entity(union_arm.app, union_arm.entity) r
 $$;
 comment on function data.union_arm(text, text, text[], text, jsonb, text[]) is 'One entity''s part of a union, up to its filter.';

@@ -9,10 +9,12 @@ create or replace function access.sees_all(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   select case when not access.is_special(entity) then format('access.allows(%s, ''read'')', data.access_arguments(entity)) else (
     select '(' || string_agg(format('%s(''read'', %s) & %s <> 0', f, w, b), ' or ') || ')'
-      || coalesce((select string_agg(format(' and %s(''read'', %s) = 0', f, -d), '') from unnest(access.words(entity, 'read', 'deny')) d), '')
+      || coalesce((select string_agg(format(' and %s(''read'', %s) = 0', f, -d), '') from unnest(access.words(entity, 'read', 'deny')) d),
+        '')
     from access.rights_function(entity) f, unnest(access.words(entity, 'read', 'allow')) w, lateral (
       select case w when 1 then 1 else 0 end | coalesce((select bit_or(access.bit(r.number)) from access.rules r
-        where r.entity_id = (entity).id and r.action = 'read' and r.effect = 'allow' and r.row_condition is null and access.word(r.number) = w), 0)) x (b)
+        where r.entity_id = (entity).id and r.action = 'read' and r.effect = 'allow' and r.row_condition is null
+          and access.word(r.number) = w), 0)) x (b)
     group by f) end
 $$;
 comment on function access.sees_all(data.entities) is 'Whether the caller may read every record of an entity, whatever it holds, as SQL.';
@@ -23,8 +25,10 @@ language plpgsql set search_path = '' as $$
 declare
   _function text := data.sees_function(entity, build_sees.schema_name);
 begin
-  perform rowhouse.create_function('create or replace function %1$s returns boolean language sql stable parallel safe', ' select %2$s ', _function, access.sees_all(entity));
-  execute format('comment on function %s is %L', _function, E'@behavior -*\nWhether the caller may read every record of ' || entity.name || '.');
+  perform rowhouse.create_function('create or replace function %1$s returns boolean language sql stable parallel safe', ' select %2$s ',
+    _function, access.sees_all(entity));
+  execute format('comment on function %s is %L', _function,
+    E'@behavior -*\nWhether the caller may read every record of ' || entity.name || '.');
   execute format('revoke all on function %s from public', _function);
   execute format('grant execute on function %s to rowhouse_data', _function);
 end
@@ -56,7 +60,8 @@ begin
         order by i.n;
     end $sql$, format('%I.%I', build_unseen.schema_name, entity.name || '_insert_unseen'), _view, data.storage_table(entity, build_unseen.schema_name),
     data.column_list(entity, 't'));
-  execute format('comment on function %s is %L', _function, E'@behavior -*\nInserts a list of records of ' || entity.name || ' for somebody who may not read them all.');
+  execute format('comment on function %s is %L', _function,
+    E'@behavior -*\nInserts a list of records of ' || entity.name || ' for somebody who may not read them all.');
   execute format('revoke all on function %s from public', _function);
   execute format('alter function %s owner to rowhouse_data', _function);
 end

@@ -12,7 +12,8 @@ language sql stable set search_path = '' as $$
       'value', data.column_value(f, 'r.value'),
       'is_valid', format(case
         when f.kind in ('string', 'email') then 'jsonb_typeof(r.value->%1$L) = ''string'''
-        when f.kind = 'integer' then 'jsonb_typeof(r.value->%1$L) = ''number'' and pg_input_is_valid(trunc((r.value->>%1$L)::numeric)::text, ''int8'')'
+        when f.kind = 'integer'
+          then 'jsonb_typeof(r.value->%1$L) = ''number'' and pg_input_is_valid(trunc((r.value->>%1$L)::numeric)::text, ''int8'')'
         when f.kind = 'number' then 'jsonb_typeof(r.value->%1$L) = ''number'' and pg_input_is_valid(r.value->>%1$L, ''float8'')'
         when f.kind = 'boolean' then 'jsonb_typeof(r.value->%1$L) = ''boolean'''
         else 'pg_input_is_valid(r.value->>%1$L, %2$L)' end, f.name, f.sql_type))), '{}')
@@ -35,7 +36,8 @@ comment on function data.unique_keys(data.entities) is
 create or replace function data.errors_of(errors jsonb, records jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
   select case when jsonb_typeof(records) = 'array' then errors
-    else (select jsonb_agg(jsonb_set(e, '{pointer}', to_jsonb(regexp_replace(e->>'pointer', '^/0(?=/)', '')))) from jsonb_array_elements(errors) e) end
+    else (select jsonb_agg(jsonb_set(e, '{pointer}', to_jsonb(regexp_replace(e->>'pointer', '^/0(?=/)', ''))))
+      from jsonb_array_elements(errors) e) end
 $$;
 comment on function data.errors_of(jsonb, jsonb) is 'Errors by JSON pointer into a list, as into what was sent: a list, or one record.';
 

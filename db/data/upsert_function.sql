@@ -33,9 +33,11 @@ begin
       -- Values of their own, of as many rows as there are: under row security an index is used for nothing that must first be
       -- taken out of JSON, and a table of 10,000 would be read for one record.
       _input constant text := format('(select r.*, %%s from jsonb_array_elements($1) with ordinality r (value, n) where r.n = any ($2) limit %%s) r',
-        (select string_agg(format('%%s as k%%s', p.value->>'value', p.n), ', ') from jsonb_array_elements(_parts) with ordinality p (value, n)),
+        (select string_agg(format('%%s as k%%s', p.value->>'value', p.n), ', ')
+          from jsonb_array_elements(_parts) with ordinality p (value, n)),
         case jsonb_typeof(_list) when 'array' then jsonb_array_length(_list) end);
-      _match constant text := (select string_agg(format('%%s = r.k%%s', p.value->>'column', p.n), ' and ') from jsonb_array_elements(_parts) with ordinality p (value, n));
+      _match constant text := (select string_agg(format('%%s = r.k%%s', p.value->>'column', p.n), ' and ')
+        from jsonb_array_elements(_parts) with ordinality p (value, n));
       _key_of constant text := array_to_string(array(select distinct k from unnest(_key) k order by k), ',');
       _may_update constant text := data.update_rights(%10$L);
       _left bigint[];
@@ -52,7 +54,8 @@ begin
     begin
       if _parts is null or _parts @> 'null' then
         perform rowhouse.fail(400, format('%%s is not a field of %%s that can be a key',
-            coalesce((select quote_literal(left(k, 80)) from unnest(_key) k where not %5$L::jsonb ? coalesce(k, '') limit 1), 'Nothing'), %4$L),
+            coalesce((select quote_literal(left(k, 80)) from unnest(_key) k where not %5$L::jsonb ? coalesce(k, '') limit 1), 'Nothing'),
+            %4$L),
           'Name what identifies a record, best something unique: ' || array_to_string(%9$L::text[], ' or ') || '.', 'invalid_key');
       end if;
       %17$s

@@ -1,7 +1,8 @@
 -- The typed view of an entity: what GraphQL, REST, psql and BI tools see.
 
 drop function if exists data.column_list(uuid, text), data.column_list(data.entities, text), data.view_columns(data.entities, text);
-create or replace function data.view_columns(entity data.entities, source text, links text default 'linked') returns table ("position" int, name text, expression text)
+create or replace function data.view_columns(entity data.entities, source text, links text default 'linked')
+  returns table ("position" int, name text, expression text)
 language sql stable set search_path = '' as $$
   with stored (position, name, expression) as materialized (
     select 0, 'id', source || '.id'
@@ -34,7 +35,8 @@ comment on function data.view_columns(data.entities, text, text) is
   'The columns of an entity''s view, each with the SQL that reads it out of a storage row (alias source); links says how lists of links are read (data.link_columns).';
 
 -- A view that is there keeps its columns where they are, so that new ones can be appended to it.
-create or replace function data.placed_columns(entity data.entities, source text, links text) returns table (name text, expression text, place int)
+create or replace function data.placed_columns(entity data.entities, source text, links text)
+  returns table (name text, expression text, place int)
 language sql stable set search_path = '' as $$
   select x.name, x.expression, coalesce(v.attnum, 20000 + x.position)::int
   from access.shown_columns(entity, source, placed_columns.links) x
@@ -51,7 +53,8 @@ comment on function data.column_names(data.entities, text) is 'The columns of an
 
 create or replace function data.column_list(entity data.entities, source text, links text default 'linked') returns text
 language sql stable set search_path = '' as $$
-  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.place) from data.placed_columns(entity, source, column_list.links) x
+  select string_agg(x.expression || ' as ' || quote_ident(x.name), ', ' order by x.place)
+  from data.placed_columns(entity, source, column_list.links) x
 $$;
 comment on function data.column_list(data.entities, text, text) is
   'The select list that shows storage rows (alias source) as the entity''s view does; links says how lists of links are read (data.link_columns).';
@@ -62,10 +65,12 @@ language sql stable set search_path = '' as $$
   select to_regclass(format('%I.%I', schema_name, entity.name)) is not null
     and not exists (
       select from unnest(keeps_view.old) o left join data.fields f on f.entity_id = entity.id and f.name = o.name
-      where f.name is null or f.sql_type <> o.sql_type or (o.schema ? 'x-rollup' or f.schema ? 'x-rollup') and o.schema is distinct from f.schema)
+      where f.name is null or f.sql_type <> o.sql_type or (o.schema ? 'x-rollup' or f.schema ? 'x-rollup')
+        and o.schema is distinct from f.schema)
     and not exists (
       select from unnest(statements) d, unnest(statements) s
-      where substring(d from ' drop column if exists (\S+)$') in (substring(s from ' add column if not exists (\S+) '), substring(s from ' rename column \S+ to (\S+)$')))
+      where substring(d from ' drop column if exists (\S+)$') in (substring(s from ' add column if not exists (\S+) '),
+        substring(s from ' rename column \S+ to (\S+)$')))
 $$;
 comment on function data.keeps_view(data.entities, text, data.fields[], text[]) is
   'Whether an entity''s view can be replaced where it stands: no column it has goes or gets another type. Columns may be added.';
@@ -77,7 +82,8 @@ declare
   _role name;
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
-  execute format('create or replace view %s as select %s from %s t', _view, data.column_list(entity, 't'), data.storage_table(entity, build_view.schema_name))
+  execute format('create or replace view %s as select %s from %s t', _view, data.column_list(entity, 't'),
+    data.storage_table(entity, build_view.schema_name))
     || case when audit.reads_are_on(entity.schema) then format(' where (select audit.note_read(%L))', entity.id) else '' end;
   execute format('alter view %s owner to rowhouse_data', _view);
   execute format('grant select, insert, update, delete on %s to %I, rowhouse_owner', _view, _role);

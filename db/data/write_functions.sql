@@ -30,9 +30,11 @@ begin
     perform rowhouse.fail(403, format('You may see this record of %s, but not do that with it', name),
       'Your rights to change records do not cover it.', 'forbidden');
   elsif write_error.status = 413 then
-    perform rowhouse.fail(413, format('Too many records of %s in one call', name), 'Send at most 10,000 records at once.', 'batch_too_large');
+    perform rowhouse.fail(413, format('Too many records of %s in one call', name), 'Send at most 10,000 records at once.',
+      'batch_too_large');
   elsif write_error.status = 400 then
-    perform rowhouse.fail(400, format('Records of %s are a JSON object or a list of JSON objects', name), '{"name": "Ann"} or [{"name": "Ann"}, …]', 'invalid_body');
+    perform rowhouse.fail(400, format('Records of %s are a JSON object or a list of JSON objects', name),
+      '{"name": "Ann"} or [{"name": "Ann"}, …]', 'invalid_body');
   else
     perform rowhouse.fail(404, format('There is no record of %s with the id %s that you may see', name, write_error.id),
       'Check the id; it may have been deleted.', 'not_found');
@@ -126,7 +128,8 @@ begin
       end if;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
-    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record, _named, access.entity_path(entity));
+    (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record,
+    _named, access.entity_path(entity));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -186,7 +189,8 @@ begin
   perform data.build_insert_ids(entity, build_write_functions.schema_name, _list_check);
   for _function in
     select format('%I.%I(%s)', schema_name, entity.name || s.suffix, s.arguments)
-    from (values ('_insert', 'jsonb'), ('_insert_ids', 'jsonb'), ('_update', 'uuid, jsonb, int, boolean'), ('_delete', 'uuid, int'), ('_write_through', '')) s (suffix, arguments)
+    from (values ('_insert', 'jsonb'), ('_insert_ids', 'jsonb'), ('_update', 'uuid, jsonb, int, boolean'), ('_delete', 'uuid, int'),
+      ('_write_through', '')) s (suffix, arguments)
   loop
     execute format('comment on function %s is %L', _function, E'@behavior -*\nWrites records of ' || entity.name || '.');
     execute format('revoke all on function %s from public', _function);
@@ -205,8 +209,10 @@ begin
   if to_regclass(format('%I.%I', schema_name, entity.name)) is not null then
     execute format('drop trigger if exists %I on %I.%I', entity.name || '_write_through', schema_name, entity.name);
   end if;
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%6$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()', schema_name,
-    entity.name || '_insert', entity.name || '_update', entity.name || '_delete', entity.name || '_write_through', entity.name || '_insert_ids');
+  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%6$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()',
+    schema_name,
+    entity.name || '_insert', entity.name || '_update', entity.name || '_delete', entity.name || '_write_through',
+    entity.name || '_insert_ids');
 end
 $$;
 comment on function data.drop_write_functions(data.entities, text) is 'Drops what data.build_write_functions made.';

@@ -30,7 +30,8 @@ declare
   _violations text := format('%I.%I', build_write_rule.schema_name, entity.name || '_violations');
   _trigger text := format('%I.%I', build_write_rule.schema_name, entity.name || '_before_write');
   _defaults jsonb := data.default_values(entity.id);
-  _promote text := (select string_agg(format('new.%I := %s;', k.name, k.expression), E'\n    ') from data.stored_columns(entity, 'new.data') k);
+  _promote text := (select string_agg(format('new.%I := %s;', k.name, k.expression), E'\n    ')
+    from data.stored_columns(entity, 'new.data') k);
   _unset text;
 begin
   perform data.build_violations(entity, build_write_rule.schema_name);
@@ -85,9 +86,11 @@ begin
     return new;
     end $sql$, _trigger, data.compile_before_update(entity, coalesce(_unset, 'null;')), _defaults::text, _violations,
     format('This record of %s is not valid: ', entity.name),
-    data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name) || access.compile_new_check(entity, 'check') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
+    data.compile_take_links(entity) || coalesce(_promote, '') || E'\n    ' || data.compile_expiry_rule(entity, build_write_rule.schema_name)
+      || access.compile_new_check(entity, 'check') || case entity.storage when 'flat' then E'\n    new.data := null;' else '' end,
     access.right_predicate(entity, 'create', true), entity.version::text,
-    access.compile_new_check(entity, 'names') || case when _defaults <> '{}' then format(' new.data := %L::jsonb || new.data;', _defaults) else '' end,
+    access.compile_new_check(entity, 'names')
+      || case when _defaults <> '{}' then format(' new.data := %L::jsonb || new.data;', _defaults) else '' end,
     coalesce(data.record_check(entity, 'new.data'), 'false'),
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,

@@ -30,7 +30,8 @@ declare
   _app tenancy.apps;
 begin
   if require_app.app is null or require_app.app !~ '^[^/]+/[^/]+$' then
-    perform rowhouse.fail(400, format('%L does not name an app', left(require_app.app, 80)), 'Write site/app, for example acme/crm.', 'invalid_path');
+    perform rowhouse.fail(400, format('%L does not name an app', left(require_app.app, 80)), 'Write site/app, for example acme/crm.',
+      'invalid_path');
   end if;
   _site := tenancy.require_site(split_part(require_app.app, '/', 1), require_app.roles);
   select a.* into _app from tenancy.apps a where a.site_id = _site.id and a.name = split_part(require_app.app, '/', 2);
@@ -56,7 +57,8 @@ begin
       where o !~ '^https?://[a-z0-9.-]+(:[0-9]{1,5})?$')
   then
     perform rowhouse.fail(400, 'The app''s settings are not valid',
-      'Known: {"cors": {"origins": ["https://app.example.com"]}}; an origin is scheme, host and port, no path and no *.', 'invalid_settings');
+      'Known: {"cors": {"origins": ["https://app.example.com"]}}; an origin is scheme, host and port, no path and no *.',
+      'invalid_settings');
   end if;
   update tenancy.apps a set settings = update_app_settings.settings where a.id = _app.id returning a.* into _app;
   return _app;

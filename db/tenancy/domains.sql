@@ -7,7 +7,8 @@ declare
   _app uuid;
 begin
   if lower(add_domain.domain) !~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$' or length(add_domain.domain) > 253 then
-    perform rowhouse.fail(400, format('%L is not a domain name', left(add_domain.domain, 80)), 'For example app.example.com.', 'invalid_domain');
+    perform rowhouse.fail(400, format('%L is not a domain name', left(add_domain.domain, 80)), 'For example app.example.com.',
+      'invalid_domain');
   end if;
   if add_domain.app is not null then
     _app := (tenancy.require_app(_site.name || '/' || add_domain.app)).id;

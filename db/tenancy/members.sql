@@ -17,7 +17,8 @@ create or replace function tenancy.my_administered_site_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
   select array(
     select m.site_id from tenancy.site_members m
-    where m.account_id = auth.account_id() and m.role in ('owner', 'admin') and (tenancy.site_id() is null or m.site_id = tenancy.site_id()))
+    where m.account_id = auth.account_id() and m.role in ('owner', 'admin')
+      and (tenancy.site_id() is null or m.site_id = tenancy.site_id()))
 $$;
 comment on function tenancy.my_administered_site_ids() is 'Sites of which the current account is an owner or admin; inside a site only that one.';
 

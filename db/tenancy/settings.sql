@@ -4,7 +4,8 @@ declare
   _errors jsonb := tenancy.settings_violations('settings', new.settings) || tenancy.settings_violations('branding', new.branding);
 begin
   if _errors <> '[]' then
-    perform rowhouse.fail(400, 'The site''s settings are not valid', 'errors lists every problem by JSON pointer.', 'invalid_settings', _errors);
+    perform rowhouse.fail(400, 'The site''s settings are not valid', 'errors lists every problem by JSON pointer.', 'invalid_settings',
+      _errors);
   end if;
   return new;
 end
@@ -19,7 +20,8 @@ create or replace function tenancy.settings_violations(part text, value jsonb) r
 language sql immutable set search_path = '' as $$
   with known (part, path, type, pattern) as (values
     ('settings', '/signup', 'object', null), ('settings', '/signup/allowed', 'boolean', null),
-    ('settings', '/signup/role', 'string', '^[a-z][a-z0-9_-]{0,60}$'), ('settings', '/locale', 'string', '^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$'),
+    ('settings', '/signup/role', 'string', '^[a-z][a-z0-9_-]{0,60}$'),
+    ('settings', '/locale', 'string', '^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$'),
     ('settings', '/audit', 'object', null), ('settings', '/audit/keep_months', 'number', '^(3|12|36|84)$'),
     ('settings', '/time_zone', 'string', '^[A-Za-z0-9_+/-]{1,60}$'),
     ('branding', '/title', 'string', '^.{1,120}$'), ('branding', '/logo_url', 'string', '^https://'),

@@ -88,7 +88,8 @@ declare
   _site tenancy.sites := access.require_control(remove_member.site, '@members:manage');
   _account uuid := auth.require_account(remove_member.email);
 begin
-  if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account and m.role in ('owner', 'admin')) then
+  if exists (select from tenancy.site_members m where m.site_id = _site.id and m.account_id = _account and m.role in ('owner', 'admin'))
+    then
     perform tenancy.require_site(remove_member.site, array['owner', 'admin']);
   end if;
   perform tenancy.require_owner_for(_site, _account, null);

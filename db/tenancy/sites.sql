@@ -75,7 +75,8 @@ declare
   _site tenancy.sites := access.require_control(update_site_settings.site, '@settings:update');
 begin
   -- Rules, roles and the audit log hang on these: who changes them could give themselves more than they hold.
-  if exists (select from unnest(array['signup', 'time_zone', 'audit']) k where update_site_settings.settings->k is distinct from _site.settings->k
+  if exists (select from unnest(array['signup', 'time_zone', 'audit']) k
+    where update_site_settings.settings->k is distinct from _site.settings->k
     and update_site_settings.settings is not null)
   then
     perform tenancy.require_site(update_site_settings.site, array['owner', 'admin']);
