@@ -352,7 +352,7 @@ describe("a unique index", () => {
       expect(failed.state).toBe("failed");
       expect(failed.error).toMatchObject({
         code: "RH409",
-        errors: [{ pointer: "/name", message: "is Twice in 2 records" }],
+        errors: [{ pointer: "/name", message: "is the same in 2 records" }],
       });
       expect(await shape(name)).toEqual(before);
       await db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { name: "Twice" }]);

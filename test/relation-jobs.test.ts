@@ -168,14 +168,20 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       await db.query(`select count(*)::int as n from acme_crm.${name} where company = $1`, [companies[3]]),
     ).toEqual([{ n: Math.ceil((RECORDS - 2) / 19) }]);
     await db.query(`analyze acme_crm.${name}_${storage}`);
+    // PostgreSQL leaves an index over updated rows alone for as long as a transaction runs that is older.
     const client = await db.pool.connect();
-    await client.query("begin; set local enable_seqscan = off");
-    const { rows: plan } = await client.query(
-      `explain (costs off) select * from acme_crm.${name} where company = '${companies[3]}'`,
-    );
-    await client.query("rollback");
+    await client.query("set enable_seqscan = off");
+    let plan = "";
+    for (let n = 0; n < 100 && !plan.includes("company_idx"); n++) {
+      if (n > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+      const { rows } = await client.query(
+        `explain (costs off) select * from acme_crm.${name} where company = '${companies[3]}'`,
+      );
+      plan = JSON.stringify(rows);
+    }
+    await client.query("reset enable_seqscan");
     client.release();
-    expect(JSON.stringify(plan)).toMatch(/company_idx/);
+    expect(plan).toMatch(/company_idx/);
     const [gone] = await db.query<{ id: string }>(
       `insert into acme_crm.companies (name) values ('Gone') returning id`,
     );

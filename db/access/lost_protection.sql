@@ -1,5 +1,6 @@
--- What a new definition must not do for who may not define policies, beside lifting masks and renaming (definer_reach.sql): copy a
--- field that is masked into one that is not, call one by a name that a role may read, end that records are in the audit log.
+-- What a new definition must not do: take from a field the name by which a rule denies or masks it; and, for who may not define
+-- policies, beside lifting masks (definer_reach.sql), copy a field that is masked into one that is not, call one by a name that a
+-- role may read, end that records are in the audit log.
 
 create or replace function access.kept_fields(old data.entities, schema jsonb, renames jsonb)
 returns table (was text, now text, old_property jsonb, property jsonb, old_names text[], names text[])
@@ -22,7 +23,17 @@ declare
   _unseen text[];
   _field text;
 begin
-  if access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
+  select f.was into _field
+  from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f
+  join access.rules r on r.entity_id = (old).id and r.fields is not null,
+    unnest(case r.effect when 'deny' then array[r.fields->'readable', r.fields->'writable'] else array[r.fields->'masked'] end) named
+  where named ?| f.old_names and not named ?| f.names
+  limit 1;
+  if found then
+    perform rowhouse.fail(409, format('A role or policy protects the field %s of %s by a name that it would lose', _field, _path),
+      'Keep the name, also as another one ("x-alias"), or name the new one in the role or policy first.',
+      'protection_lost', data.violation('/properties/' || data.pointer_part(_field), 'is protected by this name'));
+  elsif access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
     return;
   end if;
   if coalesce(old.schema->'x-audit', 'false') <> 'false' and coalesce(refuse_lost_protection.schema->'x-audit', 'false') = 'false'
@@ -51,4 +62,4 @@ begin
 end
 $$;
 comment on function access.refuse_lost_protection(data.entities, jsonb, jsonb) is
-  'Raises RH403 when an entity would, under another schema, show a field to more people (a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';
+  'Raises RH409 when a field would lose the name by which a rule denies or masks it; RH403 when an entity would, under another schema, show a field to more people (a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';

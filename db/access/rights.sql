@@ -26,13 +26,13 @@ language sql stable set search_path = '' as $$
     where s.entity_id = (entity).id
   )
   -- What forbids whatever the record is has no bit.
-  select d.action, 'denial', 0, 0, 
+  select d.action, 'denial', 0, 0,
     case when bool_or(d.sql = '') then 'true' else '(' || string_agg(d.sql, ') or (' order by d.sql) || ')' end
   from (
     select s.action, coalesce(case when count(*) > 1 and min(cardinality(f.literals)) = 1 then access.any_of(
       replace(f.shape, E'\x01', E'\x02'),
       format('array[%s]::%s[]', string_agg(f.literals[1], ', ' order by s.sql), substring(f.shape from '\x01::(\w+)'))) end,
-      string_agg(s.sql, ') or (' order by s.sql)) as sql
+      string_agg(distinct s.sql, ') or (' order by s.sql)) as sql
     from source s, lateral access.shape(s.sql) f
     where s.effect = 'deny' and s.is_whole
     group by s.action, f.shape, case when cardinality(f.literals) <> 1 then s.sql end

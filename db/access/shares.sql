@@ -12,7 +12,7 @@ begin
     where m.site_id = entity.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
   then
     return;
-  elsif tenancy.site_id() is distinct from entity.site_id 
+  elsif tenancy.site_id() is distinct from entity.site_id
     or not (case when access.is_special(entity) then access.sees_all(entity.id)
       else access.allows(entity.site_id, access.entity_path(entity), 'read') end)
   then
