@@ -206,7 +206,7 @@ describe("what is refused, with what there is", () => {
     ["a filter that one lacks", { filter: { city: "Oslo" } }, "unknown_field"],
     ["a field that none has", { select: "town", nullable: "town" }, "unknown_field"],
     ["types that differ", { entities: "contacts,notes", select: "age" }, "type_mismatch", /fit: id, name/],
-    ["no entities", { entities: "" }, "not_found"],
+    ["no entities", { entities: "" }, "invalid_entities", /entities=contacts/],
     ["one twice", { entities: "notes,notes" }, "invalid_entities"],
     ["nine", { entities: "a,b,c,d,e,f,g,h,i" }, "invalid_entities"],
     ["an unknown entity", { entities: "notes,nothing" }, "not_found"],

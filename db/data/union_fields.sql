@@ -6,7 +6,7 @@ declare
   _names jsonb := shape->'entities';
 begin
   if _names is null or jsonb_typeof(_names) <> 'array' or jsonb_array_length(_names) not between 1 and 8
-    or jsonb_path_exists(_names, '$[*] ? (@.type() != "string")')
+    or jsonb_path_exists(_names, '$[*] ? (@.type() != "string" || @ == "")')
     or (select count(distinct e) from jsonb_array_elements(_names) e) <> jsonb_array_length(_names)
   then
     perform rowhouse.fail(400, 'entities is a list of 1 to 8 different entities', 'entities=contacts,companies', 'invalid_entities');
