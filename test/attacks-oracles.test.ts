@@ -1,27 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { type Crm, sendTo } from "./harness/crm.ts";
-import { startGateway, type TestGateway } from "./harness/gateway.ts";
-import { startPosts, storages } from "./harness/posts.ts";
+import { sendTo } from "./harness/crm.ts";
+import { startNorth, storages } from "./harness/posts.ts";
 
 // Error messages are no oracles: whatever is asked or tried, a hidden record and none are told in the same words.
 
-let crm: Crm & { entity(storage: string): string };
-let gateway: TestGateway;
-const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
+let north: Awaited<ReturnType<typeof startNorth>>;
+const run = (sql: string, values: unknown[] = []) => north.crm.db.query(sql, values);
 const pat = "pat@acme.test";
 const nowhere = "01900000-0000-7000-8000-000000000000";
 
 beforeAll(async () => {
-  crm = await startPosts();
-  gateway = await startGateway(crm.db, {}, 5, true);
-  crm.tokens.pat = await gateway.token(pat, "acme");
-  await run(`select access.define_role('acme', '{"name": "north", "permissions": [{"permission": "crm/*:*", "condition": {"region": "north"}}]}'),
-    access.assign_role('acme', '${pat}', 'north')`);
+  north = await startNorth();
 });
-afterAll(async () => {
-  await gateway?.stop();
-  await crm?.stop();
-});
+afterAll(() => north?.stop());
 
 describe.each(storages)("in %s storage", (storage) => {
   const entity = `posts_${storage}_kind`;
@@ -35,12 +26,13 @@ describe.each(storages)("in %s storage", (storage) => {
   const asked: [string, (id: string) => Promise<unknown>][] = [
     [
       "REST, GET",
-      (id) => sendTo(gateway, crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, { as: "pat" }),
+      (id) =>
+        sendTo(north.gateway, north.crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, { as: "pat" }),
     ],
     [
       "REST, DELETE",
       (id) =>
-        sendTo(gateway, crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
+        sendTo(north.gateway, north.crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
           as: "pat",
           method: "DELETE",
         }),
@@ -48,7 +40,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "REST, PATCH",
       (id) =>
-        sendTo(gateway, crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
+        sendTo(north.gateway, north.crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
           as: "pat",
           method: "PATCH",
           body: {},
@@ -57,7 +49,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "REST, PATCH with a version",
       (id) =>
-        sendTo(gateway, crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
+        sendTo(north.gateway, north.crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
           as: "pat",
           method: "PATCH",
           body: { title: "x" },
@@ -67,7 +59,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "REST, a bad change",
       (id) =>
-        sendTo(gateway, crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
+        sendTo(north.gateway, north.crm.tokens, `/api/v1/sites/acme/apps/crm/${entity}/${id}`, {
           as: "pat",
           method: "PATCH",
           body: { title: 7 },
@@ -76,7 +68,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "REST, a transaction",
       (id) =>
-        sendTo(gateway, crm.tokens, "/api/v1/sites/acme/apps/crm/transaction", {
+        sendTo(north.gateway, north.crm.tokens, "/api/v1/sites/acme/apps/crm/transaction", {
           as: "pat",
           method: "POST",
           body: { operations: [{ operation: "delete", entity, id }] },
@@ -86,8 +78,8 @@ describe.each(storages)("in %s storage", (storage) => {
       "REST, explain",
       (id) =>
         sendTo(
-          gateway,
-          crm.tokens,
+          north.gateway,
+          north.crm.tokens,
           `/api/v1/sites/acme/access/explain?account=${pat}&entity=crm/${entity}&action=read&record=${id}`,
           { as: "pat" },
         ),
@@ -95,7 +87,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "GraphQL, a record",
       (id) =>
-        sendTo(gateway, crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
+        sendTo(north.gateway, north.crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
           as: "pat",
           method: "POST",
           body: { query: `{ ${field}(id: "${id}") { id } }` },
@@ -104,7 +96,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "GraphQL, a change",
       (id) =>
-        sendTo(gateway, crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
+        sendTo(north.gateway, north.crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
           as: "pat",
           method: "POST",
           body: {
@@ -115,7 +107,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "GraphQL, a deletion",
       (id) =>
-        sendTo(gateway, crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
+        sendTo(north.gateway, north.crm.tokens, "/api/v1/sites/acme/apps/crm/graphql", {
           as: "pat",
           method: "POST",
           body: { query: `mutation { delete${Type}(input: {id: "${id}"}) { ${field} { id } } }` },
@@ -124,7 +116,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "psql, data.get",
       (id) =>
-        crm.db.as("acme", pat, (client) =>
+        north.crm.db.as("acme", pat, (client) =>
           client.query("select data.get($1, $2)", [path, id]).then(
             ({ rows }) => rows,
             ({ code, message, detail, hint }) => ({ code, message, detail, hint }),
@@ -134,7 +126,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "psql, data.delete",
       (id) =>
-        crm.db.as("acme", pat, (client) =>
+        north.crm.db.as("acme", pat, (client) =>
           client.query("select data.delete($1, $2)", [path, id]).then(
             ({ rows }) => rows,
             ({ code, message, detail, hint }) => ({ code, message, detail, hint }),
@@ -144,7 +136,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "psql, a lock",
       (id) =>
-        crm.db.as("acme", pat, (client) =>
+        north.crm.db.as("acme", pat, (client) =>
           client.query(`select title from acme_crm.${entity} where id = $1 for update`, [id]).then(
             ({ rows }) => rows,
             ({ code, message }) => ({ code, message }),
@@ -154,7 +146,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "psql, access.allows",
       (id) =>
-        crm.db.as("acme", pat, (client) =>
+        north.crm.db.as("acme", pat, (client) =>
           client.query("select access.allows($1, 'update', $2::uuid)", [path, id]).then(
             ({ rows }) => rows,
             ({ code, message }) => ({ code, message }),
@@ -164,7 +156,7 @@ describe.each(storages)("in %s storage", (storage) => {
     [
       "psql, access.explain",
       (id) =>
-        crm.db.as("acme", pat, (client) =>
+        north.crm.db.as("acme", pat, (client) =>
           client.query(`select access.explain('${pat}', $1, 'delete', $2)`, [path, id]).then(
             ({ rows }) => rows,
             ({ code, message }) => ({ code, message }),

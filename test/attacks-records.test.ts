@@ -1,28 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import type { Crm } from "./harness/crm.ts";
-import { startGateway, type TestGateway } from "./harness/gateway.ts";
-import { startPosts, storages } from "./harness/posts.ts";
+import { startNorth, storages } from "./harness/posts.ts";
 import { writeDoors } from "./harness/write-doors.ts";
 
 // Whatever door a record is written by: it stays whose it is, within its writer's sight and rights, and a hidden record answers like none.
 
-let crm: Crm & { entity(storage: string): string };
-let gateway: TestGateway;
-const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
+let north: Awaited<ReturnType<typeof startNorth>>;
+const run = (sql: string, values: unknown[] = []) => north.crm.db.query(sql, values);
 const pat = "pat@acme.test";
 const nowhere = "01900000-0000-7000-8000-000000000000";
 
 beforeAll(async () => {
-  crm = await startPosts();
-  gateway = await startGateway(crm.db, {}, 5, true);
-  crm.tokens.pat = await gateway.token(pat, "acme");
-  await run(`select access.define_role('acme', '{"name": "north", "permissions": [{"permission": "crm/*:*", "condition": {"region": "north"}}]}'),
-    access.assign_role('acme', '${pat}', 'north')`);
+  north = await startNorth();
 });
-afterAll(async () => {
-  await gateway?.stop();
-  await crm?.stop();
-});
+afterAll(() => north?.stop());
 
 describe.each(storages)("in %s storage", (storage) => {
   const entity = `posts_${storage}_kind`;
@@ -32,7 +22,7 @@ describe.each(storages)("in %s storage", (storage) => {
     ids = Object.fromEntries(rows.map(({ id, title }) => [title, id])) as Record<string, string>;
   });
   const { changes, creations } = writeDoors(
-    { crm: () => crm, gateway: () => gateway },
+    { crm: () => north.crm, gateway: () => north.gateway },
     { email: pat, token: "pat" },
     storage,
   );

@@ -2,18 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
+import { operations } from "./harness/operations.ts";
 
 // An entity with many records gets stored computed fields, required properties, checks and a time to live while clients go on.
 
-type Operation = {
-  id: string;
-  state: string;
-  step: string;
-  records_done: string;
-  records_total: string;
-  arguments: { statements: string[] };
-  error: { code: string; errors: { pointer: string; message: string; id?: string }[] } | null;
-};
 type Plan = {
   plan: string;
   deferred: string[];
@@ -39,9 +31,7 @@ const computed = (expression: string, more: object = {}) => ({
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
   for (const [email, role] of [
     ["ann@acme.test", "editor"],
     ["vic@acme.test", "viewer"],
@@ -51,12 +41,7 @@ beforeAll(async () => {
   }
 });
 afterAll(() => db.drop());
-afterEach(async () => {
-  for (const { id } of await db.query<Operation>(
-    "select * from data.operations where state in ('waiting', 'running')",
-  ))
-    await db.query("select data.cancel_operation($1)", [id]);
-});
+afterEach(() => cancelAll());
 
 const define = (name: string, definition: object) =>
   db.query("select data.define_entity('acme/crm', $1, $2)", [name, definition]);
@@ -72,24 +57,10 @@ const make = async (name: string, definition: object, record = "'quantity', i % 
       [`acme/crm/${name}`, from, count],
     );
 };
-const last = async (name: string) =>
-  (
-    await db.query<Operation>(
-      "select o.* from data.operations o join data.entities e on e.id = o.entity_id where e.name = $1 order by o.created_at desc limit 1",
-      [name],
-    )
-  )[0] as Operation;
-const step = async (id: string) =>
-  (await db.query<{ s: string }>("select data.run_step($1) as s", [id]))[0]?.s as string;
-async function finish(name: string) {
-  const { id } = await last(name);
-  for (let state = "running"; state === "running"; ) state = await step(id);
-  return last(name);
-}
+const { last, step, finish, until: untilStep, cancelAll } = operations(() => db);
 async function until(name: string, wanted: string) {
-  const { id } = await last(name);
-  while ((await last(name)).step !== wanted) await step(id);
-  if (wanted === "copy") await step(id);
+  await untilStep(name, wanted);
+  if (wanted === "copy") await step((await last(name)).id);
 }
 const one = async <T>(sql: string, values: unknown[] = []) =>
   (await db.query<{ x: T }>(sql, values))[0]?.x as T;

@@ -6,16 +6,9 @@ import { type Operator, startOperator } from "../server/worker/operator.ts";
 import { startWorker, type Worker } from "../server/worker/worker.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
+import { type Operation, operations } from "./harness/operations.ts";
 
 // Where a process has the operator's login, an index over full columns is built and no writer waits for it.
-
-type Operation = {
-  id: string;
-  state: string;
-  statement: string | null;
-  note: string | null;
-  error: { code: string; message: string; errors: { pointer: string; message: string }[] } | null;
-};
 
 const RECORDS = 11_000;
 const text = { type: "string" };
@@ -70,13 +63,7 @@ const make = async (name: string, more: object = {}) => {
     );
   }
 };
-const last = async (name: string) =>
-  (
-    await db.query<Operation>(
-      "select o.* from data.operations o join data.entities e on e.id = o.entity_id where e.name = $1 order by o.created_at desc limit 1",
-      [name],
-    )
-  )[0] as Operation;
+const { last } = operations(() => db);
 /** Polls for up to 60 s until an operation is as wanted. */
 async function until(name: string, wanted: (operation: Operation) => boolean) {
   let now = await last(name);

@@ -5,19 +5,9 @@ import { pino } from "pino";
 import { startWorker } from "../server/worker/worker.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
+import { type Operation, operations } from "./harness/operations.ts";
 
 // An entity with many records gets an index while clients read and write.
-
-type Operation = {
-  id: string;
-  kind: string;
-  state: string;
-  step: string;
-  records_done: string;
-  records_total: string;
-  arguments: { statements: string[] };
-  error: { code: string; message: string; errors: { pointer: string; message: string }[] } | null;
-};
 
 const RECORDS = 12_000;
 const text = { type: "string" };
@@ -35,12 +25,7 @@ beforeAll(async () => {
   await db.site("acme", { "olga@acme.test": "admin", "ann@acme.test": "editor" });
 });
 afterAll(() => db.drop());
-afterEach(async () => {
-  const unfinished = await db.query<Operation>(
-    "select * from data.operations where state in ('waiting', 'running')",
-  );
-  for (const { id } of unfinished) await db.query("select data.cancel_operation($1)", [id]);
-});
+afterEach(() => cancelAll());
 
 const define = (name: string, definition: object) =>
   db.query("select data.define_entity('acme/crm', $1, $2)", [name, definition]);
@@ -66,8 +51,7 @@ const started = async (name: string) =>
   )[0] as Operation;
 const operation = async (id: string) =>
   (await db.query<Operation>("select * from data.operations where id = $1", [id]))[0] as Operation;
-const step = async (id: string) =>
-  (await db.query<{ s: string }>("select data.run_step($1) as s", [id]))[0]?.s as string;
+const { step, cancelAll } = operations(() => db);
 async function finish(id: string) {
   for (let state = "running"; state === "running"; ) state = await step(id);
   return operation(id);

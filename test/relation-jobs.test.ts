@@ -1,20 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
+import { operations } from "./harness/operations.ts";
 
 // An entity with many records gets a relation, or properties that are unique together, while clients read and write.
-
-type Operation = {
-  id: string;
-  state: string;
-  step: string;
-  arguments: { statements: string[] };
-  error: {
-    code: string;
-    message: string;
-    errors: { pointer: string; message: string; id?: string }[];
-  } | null;
-};
 
 const RECORDS = 10_400;
 const text = { type: "string" };
@@ -44,12 +33,7 @@ beforeAll(async () => {
   );
 });
 afterAll(() => db.drop());
-afterEach(async () => {
-  for (const { id } of await db.query<Operation>(
-    "select * from data.operations where state in ('waiting', 'running')",
-  ))
-    await db.query("select data.cancel_operation($1)", [id]);
-});
+afterEach(() => cancelAll());
 
 const define = (name: string, definition: object) =>
   db.query("select data.define_entity('acme/crm', $1, $2)", [name, definition]);
@@ -63,24 +47,7 @@ const make = async (name: string, more: object = {}, changed: object = {}, count
     );
   }
 };
-const last = async (name: string) =>
-  (
-    await db.query<Operation>(
-      "select o.* from data.operations o join data.entities e on e.id = o.entity_id where e.name = $1 order by o.created_at desc limit 1",
-      [name],
-    )
-  )[0] as Operation;
-const step = async (id: string) =>
-  (await db.query<{ s: string }>("select data.run_step($1) as s", [id]))[0]?.s as string;
-async function finish(name: string) {
-  const { id } = await last(name);
-  for (let state = "running"; state === "running"; ) state = await step(id);
-  return last(name);
-}
-async function until(name: string, wanted: string) {
-  const { id } = await last(name);
-  while ((await last(name)).step !== wanted) await step(id);
-}
+const { last, step, finish, until, cancelAll } = operations(() => db);
 /** What is there of an entity: columns, indexes, constraints, and what its definition says. */
 const shape = async (name: string, storage: string) => {
   const table = `acme_crm.${name}_${storage}`;

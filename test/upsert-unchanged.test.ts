@@ -19,9 +19,7 @@ const AT = { sent: "2026-01-31T13:00:00+01:00", same: "2026-01-31T12:00:00Z" };
 let db: TestDatabase;
 beforeAll(async () => {
   db = await cloneDatabase();
-  await db.query("select tenancy.create_organization('acme')");
-  await db.query("select tenancy.create_site('acme', 'acme')");
-  await db.query("select tenancy.create_app('acme', 'crm')");
+  await db.site("acme");
   for (const [name, role] of Object.entries(ACCOUNTS)) {
     await db.account(`${name}@acme.test`);
     await db.query("select tenancy.add_member('acme', $1, $2)", [`${name}@acme.test`, role]);

@@ -98,7 +98,9 @@ begin
   if _by is not null then
     perform rowhouse.fail(409,
       format('%s of %s has a condition that does not fit %s: %s %s', upper(left(_by, 1)) || substr(_by, 2), 'this site', _path,
-      _errors #>> '{0,pointer}', _errors #>> '{0,message}'), 'Change that condition, or keep the field.', 'condition_does_not_fit',
+      _errors #>> '{0,pointer}', _errors #>> '{0,message}'),
+      'Change that condition, or keep the field. Who asks is $account (in text also current_user), circumstances are $env (env).',
+      'condition_does_not_fit',
       _errors);
   end if;
   return false;

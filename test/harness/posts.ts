@@ -1,4 +1,5 @@
 import { type Crm, startCrm } from "./crm.ts";
+import { startGateway } from "./gateway.ts";
 
 // acme's blog in both storages: posts of two authors in two regions.
 
@@ -52,4 +53,21 @@ export async function startPosts(): Promise<Crm & { entity(storage: string): str
     }
   }
   return { ...crm, entity };
+}
+
+/** The same with pat, who may do everything with what is in the north, and a gateway with GraphQL. */
+export async function startNorth() {
+  const crm = await startPosts();
+  const gateway = await startGateway(crm.db, {}, 5, true);
+  crm.tokens.pat = await gateway.token("pat@acme.test", "acme");
+  await crm.db.query(`select access.define_role('acme', '{"name": "north", "permissions": [{"permission": "crm/*:*", "condition": {"region": "north"}}]}'),
+    access.assign_role('acme', 'pat@acme.test', 'north')`);
+  return {
+    crm,
+    gateway,
+    async stop() {
+      await gateway.stop();
+      await crm.stop();
+    },
+  };
 }
