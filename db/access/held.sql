@@ -26,7 +26,7 @@ language sql stable set search_path = '' as $$
   ),
   word as materialized (
     select r.place, r.word, array_agg(r.bit order by r.number) as bits, bit_or(r.bit) as mask,
-      format('_words[%s]', case r.effect when 'deny' then -r.word else r.word end) as held,
+      access.word_variable(r.effect, r.word) as held,
       format('_h.%s%s & %s::bigint <> 0', left(r.effect, 1), r.word, bit_or(r.bit)) as test
     from rule r group by r.effect, r.place, r.word
   ),
@@ -62,7 +62,7 @@ language sql stable set search_path = '' as $$
   ) v, lateral (select access.any_of(access.fill_shape(s.shape, v.marks), '_h.' || v.names[1])) o (one)
 $$;
 comment on function access.row_shapes(data.entities, text, text) is
-  'The conditions of an entity''s rules for an action on a storage row (alias), those that differ only in values together: the SQL of each test over _h, what <entity>__held gives for it as SQL over _words, and the columns of that.';
+  'The conditions of an entity''s rules for an action on a storage row (alias), those that differ only in values together: the SQL of each test over _h, what <entity>__held gives for it as SQL over the words of bits, and the columns of that.';
 
 -- An attribute that conditions compare is read with the rules: a statement of its own would cost 15 µs.
 create or replace function access.hoist_values(sql text, out sql_after text, out held text[], out columns text[])
@@ -109,7 +109,7 @@ language sql stable set search_path = '' as $$
         select string_agg(s.test, ' or ' order by s.place) from shape s where s.effect = 'deny') || ') is not true', '')) as sql
   ),
   word as (
-    select array_agg(format('_words[%s]', case w.effect when 'deny' then -w.word else w.word end) order by w.effect, w.word) as held,
+    select array_agg(access.word_variable(w.effect, w.word) order by w.effect, w.word) as held,
       array_agg(format('%s%s bigint', left(w.effect, 1), w.word) order by w.effect, w.word) as columns
     from (select e as effect, unnest(access.words(entity, held_parts.action, e)) as word from unnest(array['allow', 'deny']) e) w
   ),
