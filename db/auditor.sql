@@ -143,13 +143,24 @@ $$;
 comment on function audit.unsealed(xid8, xid8, boolean, xid8) is
   'The entries to seal; below doubtful_to they may be from before a restore, and sealed already. Internal.';
 
+-- A snapshot counts the transactions of every database of the cluster. One that a session of another database runs writes no entry here;
+-- one that no session is seen to run any more, or that is prepared, may.
+create or replace function audit.settled_below() returns xid8
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select least(pg_snapshot_xmax(s), pg_current_xact_id_if_assigned(), (
+    select min(x) from pg_snapshot_xip(s) x
+    where not exists (select from pg_stat_activity a where a.backend_xid = x::xid and a.datname <> current_database())))
+  from pg_current_snapshot() s
+$$;
+comment on function audit.settled_below() is 'The transaction below which none that could still write an entry of this database runs. Internal.';
+
 -- In the order of transactions, and only what no running transaction can precede: writers neither wait nor meet a lock.
 create or replace function audit.seal_step(most int default 10000) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   _from xid8;
   _doubtful xid8;
-  _below xid8 := pg_snapshot_xmin(pg_current_snapshot());
+  _below xid8;
   _last xid8;
   -- Transactions are counted anew in a database that was restored: what is not listed as sealed is to be sealed then.
   _restored boolean;
@@ -160,7 +171,7 @@ declare
   _sealed int := 0;
 begin
   lock table audit.sealing in share update exclusive mode; -- one at a time; anybody could hold an advisory lock
-  select s.sealed_to, s.doubtful_to into _from, _doubtful from audit.sealing s;
+  select s.sealed_to, s.doubtful_to, audit.settled_below() into _from, _doubtful, _below from audit.sealing s;
   _restored := _from > _below;
   if not _restored then
     select e.tx into _last
@@ -208,7 +219,7 @@ grant select, insert on audit.entries to rowhouse_owner;
 grant select on audit.seals, audit.sealed, audit.heads, audit.sealing to rowhouse_owner;
 revoke all on function audit.refuse_change(), audit.kept_months(), audit.protect(name), audit.create_partitions(int),
   audit.drop_expired(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea), audit.content_hash(uuid[], bytea[]),
-  audit.seal_step(int),
+  audit.seal_step(int), audit.settled_below(),
   audit.unsealed(xid8, xid8, boolean, xid8), audit.chain(uuid, uuid), audit.digest(audit.entries) from public;
 grant execute on function audit.kept_months(), audit.seal_hash(bytea, uuid, bigint, smallint, date, int, bytea),
   audit.content_hash(uuid[], bytea[]), audit.chain(uuid, uuid), audit.digest(audit.entries) to rowhouse_owner;
