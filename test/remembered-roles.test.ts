@@ -7,8 +7,12 @@ import { base, type Crm, startCrm } from "./harness/crm.ts";
 let crm: Crm;
 let site: string;
 let vic: string;
+let session: pg.Client; // of vic, by psql, all the time
 beforeAll(async () => {
   crm = await startCrm();
+  session = new pg.Client({ connectionString: crm.db.operatorUrl });
+  await session.connect();
+  await session.query("call tenancy.enter('acme', 'vic@acme.test')");
   site = crm.ids.acme as string;
   [{ id: vic }] = (await run("select id from auth.accounts where email = 'vic@acme.test'")) as [
     { id: string },
@@ -21,7 +25,10 @@ beforeAll(async () => {
     "select access.create_group('acme', 'crew'), access.add_to_group('acme', 'crew', 'vic@acme.test')",
   );
 });
-afterAll(() => crm.stop());
+afterAll(async () => {
+  await session.end();
+  await crm.stop();
+});
 beforeEach(() => run("delete from access.assignments where account_id = $1 or group_id is not null", [vic]));
 
 const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
@@ -30,6 +37,9 @@ const seen = async () => {
   const { status, json } = await crm.send(`${base}/contacts`, { as: "vic" });
   return status === 200 ? json.data.length : status;
 };
+/** How many the psql session sees. */
+const seenInPsql = async () =>
+  (await session.query("select count(*)::int as n from acme_crm.contacts")).rows[0].n;
 /** The roles a request opens with are those that the tables say, twice: found and remembered; tells whether they were remembered. */
 const remembered = async () => {
   let kept = "";
@@ -101,13 +111,13 @@ test.each<[string, string[], number, string[], number]>([
     0,
   ],
 ])("%s counts from the next request on, and not after", async (_what, give, with_it, take, without) => {
-  expect(await seen()).toBe(0);
+  expect([await seen(), await seenInPsql()]).toEqual([0, 0]);
   expect(await remembered()).toMatch(/.y/);
   for (const sql of give) await run(sql);
-  expect(await seen()).toBe(with_it);
+  expect([await seenInPsql(), await seen(), await seenInPsql()]).toEqual([with_it, with_it, with_it]);
   expect(await remembered()).toBe("yy");
   for (const sql of take) await run(sql);
-  expect(await seen()).toBe(without);
+  expect([await seenInPsql(), await seen()]).toEqual([without, without]);
   expect(await remembered()).toBe("yy");
 });
 
@@ -166,6 +176,24 @@ test.each([
     const refused = crm.db.as(email.includes("acme") ? "acme" : "beta", email, (client) => client.query(sql));
     await expect(refused).rejects.toMatchObject({ code: "42501" });
   }
+});
+
+test("a transaction of psql goes by the roles that it gave itself, and keeps none that it took back", async () => {
+  const client = new pg.Client({ connectionString: crm.db.operatorUrl });
+  await client.connect();
+  const enterAndCount = async () => {
+    await client.query("call tenancy.enter('acme', 'vic@acme.test')");
+    const { rows } = await client.query("select count(*)::int as n from acme_crm.contacts");
+    await client.query("call tenancy.leave()");
+    return rows[0].n;
+  };
+  await client.query("begin");
+  await client.query("select access.assign_role('acme', 'vic@acme.test', 'base')");
+  expect(await enterAndCount()).toBe(4);
+  expect([await seen(), await seenInPsql()]).toEqual([0, 0]);
+  await client.query("rollback");
+  expect([await enterAndCount(), await seen(), await seenInPsql()]).toEqual([0, 0, 0]);
+  await client.end();
 });
 
 test("who is no member any more has nothing remembered", async () => {

@@ -15,6 +15,8 @@ begin
     perform rowhouse.fail(404, format('%s is not a member of site %L', enter.email, enter.site),
       format('select tenancy.add_member(%L, %L, ''viewer'');', enter.site, enter.email), 'not_found');
   end if;
+  perform access.remember_roles(_site.id, _account)
+  where not exists (select from access.known_roles k where k.site_id = _site.id and k.account_id = _account);
   perform pg_catalog.set_config('rowhouse.account', coalesce(_account::text, ''), false);
   perform pg_catalog.set_config('rowhouse.site', _site.id::text, false);
   perform pg_catalog.set_config('TimeZone', 'UTC', false);
