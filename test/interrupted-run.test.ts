@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "@jest/globals";
 import { isAlive } from "../server/embedded/users.ts";
+import { cloneDatabase } from "./harness/database.ts";
 
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -27,4 +28,13 @@ test("a test run that is killed leaves no PostgreSQL and no folder", async () =>
   expect(await reaped).toEqual([0, null]);
   expect(isAlive(postmaster)).toBe(false);
   expect(existsSync(run)).toBe(false);
+});
+
+test("a test that fails in a transaction holds up no other test: its database goes all the same", async () => {
+  const [db, other] = [await cloneDatabase(), await cloneDatabase()];
+  await (await db.pool.connect()).query("begin; select pg_current_xact_id()");
+  await db.drop();
+  expect(await other.query("select from pg_stat_activity where datname = $1", [db.name])).toEqual([]);
+  expect(db.name).toMatch(/^test_interrupted_run_/);
+  await other.drop();
 });
