@@ -30,7 +30,7 @@ beforeAll(async () => {
     "select access.define_role('acme', '{\"name\": \"definer\", \"permissions\": [\"@policies:define\"]}'), access.assign_role('acme', 'quinn@acme.test', 'definer')",
   );
   for (const name of ["pat", "quinn"]) crm.tokens[name] = await gateway.token(`${name}@acme.test`, "acme");
-}, 60_000);
+});
 afterAll(async () => {
   await gateway?.stop();
   await crm?.stop();

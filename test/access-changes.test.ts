@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { untilBlocked } from "./harness/eventually.ts";
 import { startGateway } from "./harness/gateway.ts";
 import { startPosts, storages } from "./harness/posts.ts";
 
@@ -251,7 +252,7 @@ test("a policy that waited for its entity to be dropped is defined all the same"
       entities: ["crm/*"],
       condition: { region: "south" },
     });
-    await new Promise((done) => setTimeout(done, 300));
+    await untilBlocked(crm.db, "define_policy");
     await dropping.query("commit");
     await defined;
   } finally {

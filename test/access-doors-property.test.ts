@@ -24,7 +24,7 @@ beforeAll(async () => {
   crm = await startCrm();
   graphql = await startGraphql(crm.db);
   ids = await prepare(crm);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql?.stop();
   await crm?.stop();

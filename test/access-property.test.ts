@@ -50,7 +50,7 @@ beforeAll(async () => {
       `things_in_${storage}s`,
       { ...schema, "x-storage": storage },
     ]);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql.stop();
   await crm.stop();

@@ -608,7 +608,7 @@ describe("a change of rules", () => {
     });
     expect((waiting as { code: string }).code).toBe("RH503");
     expect(await seen("ann@acme.test", "jsonb")).toBe("a2 p2");
-  }, 30_000);
+  });
 
   test("all rules of an entity are shown as they are in effect", async () => {
     await policy({ name: "d", effect: "deny", condition: { region: "north" } });

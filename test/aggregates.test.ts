@@ -482,7 +482,8 @@ test("flat storage computes the same, by its own index, and in a union with the 
     },
   ]);
   await db.query(
-    `insert into acme_crm.flat_orders (status, total, placed_at, company_id) select status, total, placed_at, company_id from acme_crm.orders`,
+    `insert into acme_crm.flat_orders (status, total, placed_at, company_id)
+       select status, total, placed_at, company_id from acme_crm.orders where status in ('open', 'paid', 'void')`,
   );
   const query = {
     filter: { status: { $in: ["open", "paid"] } },

@@ -15,6 +15,7 @@ import { type Claims, openTokens, type TokenResponse, type Tokens } from "../ser
 import { createApp } from "../server/http/app.ts";
 import { readSettings } from "../server/settings.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+import { eventually } from "./harness/eventually.ts";
 
 const settings = readSettings({ ROWHOUSE_BODY_LIMIT: "1000000" });
 const masterKey = randomBytes(32);
@@ -190,16 +191,16 @@ describe("logging in", () => {
         ms: performance.now() - start,
       };
     };
-    const wrong = [await timed(email), await timed(email), await timed(email)];
-    const unknown = [
-      await timed("un1@acme.test"),
-      await timed("un2@acme.test"),
-      await timed("un3@acme.test"),
-    ];
-    expect(wrong[0]).toMatchObject({ status: 401, answer: { code: "wrong_credentials" } });
-    expect(unknown[0]?.answer).toEqual(wrong[0]?.answer);
-    const best = (all: { ms: number }[]) => Math.min(...all.map((one) => one.ms));
-    expect(best(unknown)).toBeGreaterThan(best(wrong) / 3);
+    // The shortest of several: what else the machine does only lengthens them.
+    const best = { wrong: Number.POSITIVE_INFINITY, unknown: Number.POSITIVE_INFINITY };
+    for (let n = 0; n < 3 || (n < 9 && best.unknown < best.wrong / 3); n++) {
+      const [wrong, unknown] = [await timed(email), await timed(`un${n}@acme.test`)];
+      expect(wrong).toMatchObject({ status: 401, answer: { code: "wrong_credentials" } });
+      expect([unknown.status, unknown.answer]).toEqual([wrong.status, wrong.answer]);
+      best.wrong = Math.min(best.wrong, wrong.ms);
+      best.unknown = Math.min(best.unknown, unknown.ms);
+    }
+    expect(best.unknown).toBeGreaterThan(best.wrong / 3);
   });
 
   test("does not tell a site that is not the account's from one that does not exist", async () => {
@@ -378,9 +379,10 @@ describe("tokens", () => {
       refresh_token: null,
       expires_in: 900,
     };
-    const short = tokens.issue(session, 1).access_token;
+    const short = tokens.issue(session, 2).access_token; // of two full seconds one may be over at once
     tokens.verify(short);
-    await new Promise((resolve) => setTimeout(resolve, 1100));
+    const { exp } = jwt.decode(short) as { exp: number };
+    await eventually(() => Date.now() >= exp * 1_000);
     expect(() => tokens.verify(short)).toThrow(
       expect.objectContaining({ status: 401, code: "token_expired" }),
     );

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { expire } from "./harness/aging.ts";
 import { base, type Call, type Crm, startCrm } from "./harness/crm.ts";
+import { untilBlocked } from "./harness/eventually.ts";
 
 let crm: Crm;
 beforeAll(async () => {
@@ -236,9 +238,9 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       });
       const [kept] = await crm.db.query("select data.deleted($1) as r", [`acme/crm/${leases}`]);
       expect(JSON.stringify(kept)).toContain('"code":"a"');
-      const soon = new Date(Date.now() + 600).toISOString();
-      await crm.send(`${path}?key=code`, { method: "PUT", body: [{ code: "b", expires_at: soon }] });
-      await new Promise((resolve) => setTimeout(resolve, 800));
+      const later = new Date(Date.now() + 3_600_000).toISOString();
+      await crm.send(`${path}?key=code`, { method: "PUT", body: [{ code: "b", expires_at: later }] });
+      await expire(crm.db, `${leases}_${storage}`, "expires_at is not null");
       expect((await crm.send(`${path}${where({})}`, { method: "PATCH", body: { size: 1 } })).json).toEqual({
         meta: { updated: 0 },
       });
@@ -293,7 +295,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
           { code: "w", size: 2 },
           { code: "v", size: 2 },
         ]);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await untilBlocked(crm.db, "upsert");
         await first.query("commit");
         expect((await second).json.meta).toEqual({ inserted: 1, updated: 1, unchanged: 0 });
       });
@@ -518,7 +520,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
           `select data.update_where('acme/crm/stock', '{"note": "new"}', '{"note": "ann"}', 10)`,
         );
         const second = send(where({ note: "new" }), { method: "PATCH", body: { note: "eve" }, as: "eve" });
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await untilBlocked(crm.db, "update");
         await first.query("commit");
         expect((await second).json).toEqual({ meta: { updated: 0 } });
       });
@@ -581,7 +583,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       await other.query("begin");
       await other.query("update acme_crm.stock set size = 100 where code = 'c3'");
       const deleted = send(where({ size: { $lt: 5 } }), { method: "DELETE" });
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await untilBlocked(crm.db, "delete");
       await other.query("commit");
       other.release();
       expect((await deleted).json).toMatchObject({ meta: { deleted: 4 } });

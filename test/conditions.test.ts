@@ -395,7 +395,7 @@ test("any condition means the same in SQL, over both storages, as in a plain eva
     }),
     { numRuns: Number(process.env.RUNS ?? 200) },
   );
-}, 120_000);
+});
 
 // biome-ignore format: a table
 describe("a condition that cannot work is refused when it is defined, by JSON pointer", () => {

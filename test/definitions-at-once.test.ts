@@ -144,7 +144,7 @@ test("who holds records that the other needs is told, or waits; nothing is kept 
   expect(results.filter((result) => result === null).length).toBeGreaterThan(0);
   const { policies } = await defined();
   expect(policies).toEqual(["one", "two"].filter((_, n) => results[n] === null));
-}, 60_000);
+});
 
 test("eight at once", async () => {
   await clean();
@@ -165,7 +165,7 @@ test("eight at once", async () => {
   expect(results).toEqual(Array(8).fill(null));
   const { entities, policies } = await defined();
   expect([entities.length, policies.length]).toEqual([16, 8]);
-}, 60_000);
+});
 
 test("who set a limit to waiting is told who to wait for", async () => {
   const holder = await crm.db.pool.connect();

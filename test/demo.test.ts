@@ -34,7 +34,7 @@ beforeAll(async () => {
     server.on("exit", () => fail(new Error(stderr)));
   });
   printed = demo().stdout;
-}, 120_000);
+});
 afterAll(async () => {
   server.removeAllListeners("exit");
   const gone = new Promise((done) => server.on("exit", done));
@@ -97,7 +97,7 @@ test("the printed requests work as printed", () => {
     data: { orders: { nodes: [{ customer: {} }, {}] } },
   });
   if (HAS_PSQL) expect(psql).toContain("24.00");
-}, 60_000);
+});
 
 test("running it again changes nothing", async () => {
   const again = demo();
@@ -111,7 +111,7 @@ test("running it again changes nothing", async () => {
   );
   expect(new Set(body.data.map((one: { sku: string }) => one.sku)).size).toBe(body.data.length);
   expect(body.data.every((one: { version: number }) => one.version === 1)).toBe(true);
-}, 60_000);
+});
 
 const account = (name: string) => ({ email: `${name}@demo.test`, password: "rowhouse-demo", site: "demo" });
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+import { untilBlocked } from "./harness/eventually.ts";
 import { refusal } from "./harness/failure.ts";
 
 // What an author was promised about changing a definition: a plan that tells everything, an apply that does just that,
@@ -369,7 +370,7 @@ describe("a plan", () => {
     await reader.query("begin");
     await reader.query("select * from acme_crm.busy");
     const applied = apply(p.plan);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await untilBlocked(db, "data.apply");
     // Others still read within the pauses of the one that waits.
     expect(await rows("busy", "a")).toEqual([{ a: "1" }]);
     await reader.query("commit");

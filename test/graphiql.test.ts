@@ -51,7 +51,7 @@ beforeAll(async () => {
   const tokens = await openTokens({ pool: db.pool, masterKey, settings });
   token = (await issueDevelopmentToken(db.pool, tokens, { email: "ann@acme.test", site: "acme" }))
     .access_token;
-}, 60_000);
+});
 afterAll(async () => {
   await server?.stop();
   await db?.drop();

@@ -2,7 +2,6 @@ import { createHmac, createPublicKey, type JsonWebKey, randomBytes } from "node:
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Writable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { pino } from "pino";
@@ -14,6 +13,7 @@ import { listenToDefinitions } from "../server/graphql/listener.ts";
 import { createApp } from "../server/http/app.ts";
 import { readSettings, type Settings } from "../server/settings.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+import { eventually } from "./harness/eventually.ts";
 
 type Reply = {
   status: number;
@@ -156,7 +156,7 @@ beforeAll(async () => {
     const email = `${name === "roamer" ? "ann" : name}@example.test`;
     tokens[name] = (await issueDevelopmentToken(db.pool, issuer, { email, site })).access_token;
   }
-}, 60_000);
+});
 
 afterAll(async () => {
   server?.closeAllConnections();
@@ -515,16 +515,15 @@ describe("a definition change shows in the next request", () => {
     const listener = listenToDefinitions(db.gatewayUrl, pino({ level: "silent" }), (appId) =>
       woken.push(appId),
     );
-    const listening = async (count: number) => {
-      for (let n = 0; n < 50; n++) {
-        const rows = await db.query(
-          "select from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database() and query ilike 'listen%'",
-        );
-        if (rows.length === count) return;
-        await sleep(100);
-      }
-      throw new Error(`There are not ${count} listeners after 5 s`);
-    };
+    const listening = (count: number) =>
+      eventually(
+        async () =>
+          (
+            await db.query(
+              "select from pg_stat_activity where application_name = 'rowhouse definitions' and datname = current_database() and query ilike 'listen%'",
+            )
+          ).length === count,
+      );
     const [app] = await db.query<{ id: string }>(
       "select a.id from tenancy.apps a join tenancy.sites s on s.id = a.site_id where s.name = 'acme' and a.name = 'crm'",
     );
@@ -545,9 +544,8 @@ describe("a definition change shows in the next request", () => {
     expect((await data(`{ drafts { nodes { stars } } }`)).drafts).toEqual({
       nodes: [],
     });
-    await sleep(200);
+    await eventually(() => woken.includes(app?.id as string));
     await listener.stop();
-    expect(woken).toContain(app?.id);
   });
 
   test("when the gateway's connections are cut, the next requests are answered", async () => {
@@ -555,7 +553,7 @@ describe("a definition change shows in the next request", () => {
     await db.query(
       "select pg_terminate_backend(pid, 2000) from pg_stat_activity where usename = 'rowhouse_gateway' and datname = current_database()",
     );
-    await sleep(50); // until the pool has heard of it
+    await eventually(() => pool.totalCount === 0); // it has heard of it
     for (let n = 0; n < 5; n++) await data(`{ contacts { totalCount } }`);
   });
 });
@@ -701,7 +699,7 @@ describe("tenants do not see each other", () => {
   });
 });
 
-describe("documents that are too much are refused, fast", () => {
+describe("documents that are too much are refused before they are begun", () => {
   const nest = (levels: number): string =>
     levels === 0 ? "id" : `company { contacts { nodes { ${nest(levels - 1)} } } }`;
   test.each<[string, string]>([
@@ -732,10 +730,8 @@ describe("documents that are too much are refused, fast", () => {
     ["brackets", `{ contacts(filter: ${"{ not: ".repeat(4000)}{}${"}".repeat(4000)}) { totalCount } }`],
     ["no GraphQL", `{{{{`],
   ])("%s", async (_title, query) => {
-    const started = performance.now();
     const reply = await ask(query);
-    expect(performance.now() - started).toBeLessThan(1_500);
-    expect(reply.status).toBe(400);
+    expect([reply.status, reply.data]).toEqual([400, undefined]); // not even begun
     expect(reply.errors[0]?.message).toMatch(/limit is|itself|Syntax/);
   });
 
@@ -756,9 +752,7 @@ describe("documents that are too much are refused, fast", () => {
         query: create.replace("($extra: JSON)", "").replace("$extra", lists),
       }),
     ]) {
-      const started = performance.now();
       const { text } = await post(crm, body);
-      expect(performance.now() - started).toBeLessThan(3_000);
       expect(text).toMatch(/^\{"data"|nested_too_deeply|query_too_large/);
     }
   });

@@ -12,6 +12,7 @@ import { type Logins, logins } from "../server/database/connect.ts";
 import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
 import { startOperator } from "../server/worker/operator.ts";
+import { eventually } from "./harness/eventually.ts";
 
 // A cluster of its own: PostgreSQL restarts all of itself when one of its processes is killed.
 const PASSWORDS = { gateway: "gateway-secret", worker: "worker-secret" };
@@ -91,22 +92,20 @@ test.each([
     () => false,
     () => true,
   );
-  await sleep(100);
+  const isHeld = `select from pg_stat_activity where pid = ${rows[0].pid} and state = 'active' and (wait_event_type = 'Lock' or wait_event = 'PgSleep')`;
+  await eventually(async () => (await db.query(isHeld)).rowCount === 1);
   process.kill(rows[0].pid, "SIGKILL");
   expect(await failed).toBe(true);
   // All others are ended a moment later.
   await expect(writer.query("select pg_sleep(20)")).rejects.toThrow();
   writer.release(true);
   await victim.end().catch(() => {});
-  for (const end = Date.now() + 20_000; Date.now() < end; await sleep(100)) {
-    if (
-      await db.query("select 1").then(
-        () => true,
-        () => false,
-      )
-    )
-      break;
-  }
+  await eventually(() =>
+    db.query("select 1").then(
+      () => true,
+      () => false,
+    ),
+  );
   expect(await operation()).toEqual(before);
   for (let state = "running"; state === "running"; ) state = await step();
   expect(await operation()).toMatchObject({ state: "done", error: null });
@@ -161,19 +160,17 @@ test.each(["PostgreSQL's process", "the process that asked for it"])(
       stdio: "ignore",
     });
     const query = async (text: string, values: unknown[] = []) => (await db.query(text, values)).rows[0];
-    const eventually = async (text: string, wanted: (row: Record<string, unknown>) => boolean) => {
-      for (const end = Date.now() + 60_000; Date.now() < end; await sleep(50)) {
-        const row = await query(text).catch(() => undefined);
-        if (row && wanted(row)) return row;
-      }
-      throw new Error(`never so: ${text}`);
-    };
-    await eventually("select rowhouse.operator_is_alive() as alive", ({ alive }) => alive === true);
+    const reached = (text: string, wanted: (row: Record<string, unknown>) => boolean) =>
+      eventually(
+        () => query(text).catch(() => undefined),
+        (row) => row !== undefined && wanted(row),
+      );
+    await reached("select rowhouse.operator_is_alive() as alive", ({ alive }) => alive === true);
     await flat({ type: "string", "x-index": true });
     const { id } = await query("select id from data.operations order by created_at desc limit 1");
     const step = async () => (await query("select data.run_step($1) as s", [id])).s as string;
     for (let state = await step(); state !== "asked"; ) state = await step();
-    const { pid } = (await eventually(
+    const { pid } = (await reached(
       "select max(pid) as pid from pg_stat_progress_create_index where phase ~ 'waiting for old'",
       (row) => row.pid !== null,
     )) as { pid: number };
@@ -191,7 +188,7 @@ test.each(["PostgreSQL's process", "the process that asked for it"])(
       reader.release();
     }
     const next = startOperator(cluster.operatorUrl, pino({ level: "silent" }));
-    await eventually(index, ({ valid }) => valid === true);
+    await reached(index, ({ valid }) => valid === true);
     for (let state = "asked"; state === "asked" || state === "running"; state = await step()) await sleep(20);
     expect(await query("select state, error, statement from data.operations where id = $1", [id])).toEqual({
       state: "done",

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
 import { pino } from "pino";
@@ -10,6 +9,7 @@ import { migrate } from "../server/database/migrate.ts";
 import { type Embedded, startEmbedded } from "../server/embedded/postgres.ts";
 import { startOperator } from "../server/worker/operator.ts";
 import { startWorker } from "../server/worker/worker.ts";
+import { eventually } from "./harness/eventually.ts";
 
 // Roles belong to a cluster: an installation by another owner needs a cluster of its own.
 const PASSWORDS = { gateway: "gateway-secret", worker: "worker-secret" };
@@ -114,8 +114,7 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
   const worker = await startWorker(pool, pino({ level: "silent" }));
   const waiting = async () =>
     (await client.query("select count(*)::int as n from graphile_worker.jobs")).rows[0].n;
-  for (const end = Date.now() + 5000; (await waiting()) > 0 && Date.now() < end; ) await sleep(20);
-  expect(await waiting()).toBe(0);
+  await eventually(async () => (await waiting()) === 0);
 
   // Such an operator, too, builds large indexes while everybody goes on.
   const wide = (city: object) =>
@@ -129,12 +128,10 @@ test("installs as a database owner with CREATEROLE only, says what is missing, a
     );
   const operator = startOperator(url.href, pino({ level: "silent" }));
   const row = async (sql: string) => (await client.query(sql)).rows[0];
-  for (const end = Date.now() + 20_000; Date.now() < end; await sleep(20))
-    if ((await row("select rowhouse.operator_is_alive() as alive")).alive) break;
+  await eventually(async () => (await row("select rowhouse.operator_is_alive() as alive")).alive);
   await wide({ type: "string", "x-index": true });
   const ended = "select state, note, error from data.operations order by created_at desc limit 1";
-  for (const end = Date.now() + 30_000; Date.now() < end; await sleep(20))
-    if (!/waiting|running/.test((await row(ended)).state)) break;
+  await eventually(async () => !/waiting|running/.test((await row(ended)).state));
   expect(await row(ended)).toEqual({
     state: "done",
     note: expect.stringMatching(/ was built while everybody went on$/),

@@ -45,7 +45,7 @@ beforeAll(async () => {
       `many_in_${storage}s`,
       { type: "object", properties, "x-storage": storage },
     ]);
-}, 60_000);
+});
 afterAll(() => crm.stop());
 
 const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { expire } from "./harness/aging.ts";
 import { base, type Crm, startCrm } from "./harness/crm.ts";
 import { refusal } from "./harness/failure.ts";
 import { startGraphql } from "./harness/graphql.ts";
@@ -336,8 +336,8 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
   test("a label that has expired or is deleted is in no list; restrict keeps it from being deleted", async () => {
     const [brief] = await insert(labels, [{ name: "brief" }]);
     await send("PATCH", `${posts}/${id.three}`, { tags: [brief, id.green] });
-    await send("PATCH", `${labels}/${brief}`, { expires_at: new Date(Date.now() + 400) });
-    await sleep(500);
+    await send("PATCH", `${labels}/${brief}`, { expires_at: new Date(Date.now() + 3_600_000) });
+    await expire(crm.db, `${labels}_${storage}`, "expires_at is not null");
     expect(await send("GET", `${posts}/${id.three}`)).toMatchObject({ tags: [id.green] });
     expect(await send("PATCH", `${posts}/${id.three}`, { tags: [brief] })).toMatchObject({
       code: "missing_reference",
@@ -350,9 +350,9 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       status: 409,
       code: "still_referenced",
     });
-    const [held] = await insert(labels, [{ name: "held", expires_at: new Date(Date.now() + 400) }]);
+    const [held] = await insert(labels, [{ name: "held", expires_at: new Date(Date.now() + 3_600_000) }]);
     await send("PATCH", `${posts}/${id.three}`, { tags: [held] });
-    await sleep(500);
+    await expire(crm.db, `${labels}_${storage}`, `id = '${held}'`);
     await rows("call data.delete_expired()");
     expect(await rows(`select from acme_crm.${labels}_${storage} where name = 'held'`)).toHaveLength(1);
     await send("PATCH", `${posts}/${id.three}`, { tags: [] });

@@ -11,7 +11,7 @@ let graphql: Awaited<ReturnType<typeof startGraphql>>;
 beforeAll(async () => {
   crm = await startPeople();
   graphql = await startGraphql(crm.db);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql?.stop();
   await crm?.stop();

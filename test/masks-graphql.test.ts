@@ -40,7 +40,7 @@ beforeAll(async () => {
     ]);
   }
   graphql = await startGraphql(crm.db);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql?.stop();
   await crm?.stop();

@@ -40,7 +40,7 @@ beforeAll(async () => {
       `facts_in_${storage}s`,
       { ...schema, "x-storage": storage },
     ]);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql?.stop();
   await crm?.stop();

@@ -55,7 +55,7 @@ beforeAll(async () => {
     await crm.db.query("select data.insert($1, $2)", [`acme/crm/staff_${storage}_kind`, record]);
   }
   graphql = await startGraphql(crm.db);
-}, 60_000);
+});
 afterAll(async () => {
   await graphql?.stop();
   await crm?.stop();

@@ -6,7 +6,7 @@ import { secretFields, staffIds, startWorlds, storages } from "./harness/staff.t
 let worlds: Awaited<ReturnType<typeof startWorlds>>;
 beforeAll(async () => {
   worlds = await startWorlds();
-}, 120_000);
+});
 afterAll(() => worlds?.stop());
 
 const { ada } = staffIds;

@@ -7,7 +7,7 @@ import { secretFields, staffIds, startWorlds, storages, told } from "./harness/s
 let worlds: Awaited<ReturnType<typeof startWorlds>>;
 beforeAll(async () => {
   worlds = await startWorlds();
-}, 120_000);
+});
 afterAll(() => worlds?.stop());
 
 const { ada, bea } = staffIds;

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { base, type Call, type Crm, startCrm } from "./harness/crm.ts";
+import { eventually } from "./harness/eventually.ts";
 
 let crm: Crm;
 const relation = (entity: string, more: object = {}) => ({
@@ -201,7 +201,7 @@ describe("a result is kept until something changes", () => {
       await first.query("begin");
       await first.query("update acme_crm.prices set amount = 7 where name = 'rye'");
       const other = await crm.db.pool.connect();
-      await other.query("begin; set local lock_timeout = '200ms'");
+      await other.query("begin; set local lock_timeout = '5s'");
       await other.query("update acme_crm.prices set amount = 6 where name = 'tea'");
       await other.query("commit");
       other.release();
@@ -213,9 +213,12 @@ describe("a result is kept until something changes", () => {
 
   test("after its seconds it is read anew", async () => {
     const path = `${base}/clocks`;
-    expect([await cache(path), await cache(path)]).toEqual(["miss", "hit"]);
-    await sleep(1_100);
-    expect(await cache(path)).toBe("miss");
+    // A machine that does much else may take a second between two requests.
+    await eventually(
+      async () => `${await cache(path)} ${await cache(path)}`,
+      (both) => both === "miss hit",
+    );
+    await eventually(async () => (await cache(path)) === "miss");
   });
 
   test("under load nobody reads back in time", async () => {

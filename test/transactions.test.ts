@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { base, type Call, type Crm, startCrm } from "./harness/crm.ts";
+import { eventually } from "./harness/eventually.ts";
 
 let crm: Crm;
 beforeAll(async () => {
@@ -493,12 +494,7 @@ describe("at the same time", () => {
     ]);
     const waiting =
       "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and usename = 'rowhouse_gateway'";
-    let pid: unknown;
-    for (let i = 0; i < 200 && pid === undefined; i++) {
-      pid = (await crm.db.query(waiting))[0]?.pid;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    expect(pid).toBeDefined();
+    const pid = await eventually(async () => (await crm.db.query(waiting))[0]?.pid);
     await crm.db.query("select pg_terminate_backend($1)", [pid]);
     expect((await pending).status).toBe(503);
     await holder.query("rollback");

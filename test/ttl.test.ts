@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import pg from "pg";
+import * as aging from "./harness/aging.ts";
 import { base, type Crm, startCrm } from "./harness/crm.ts";
 import { refusal } from "./harness/failure.ts";
 import { startGraphql } from "./harness/graphql.ts";
@@ -34,15 +35,10 @@ const insert = async (name: string, ...records: object[]) =>
       JSON.stringify(records),
     ])
   )[0]?.r.map((r) => r.id) as string[];
-/** Lets time pass for records: what the write rule forbids, as the platform. */
-const age = async (name: string, storage: string, set: string, where = "true") => {
-  await crm.db.query(`do $$ begin
-    set local role rowhouse_owner; set local rowhouse.maintenance = 'on';
-    update acme_crm.${name}_${storage} set ${set} where ${where};
-  end $$`);
-};
+const age = (name: string, storage: string, set: string, where?: string) =>
+  aging.age(crm.db, `${name}_${storage}`, set, where);
 const expire = (name: string, storage: string, where?: string) =>
-  age(name, storage, "expires_at = now() - interval '1 s'", where);
+  aging.expire(crm.db, `${name}_${storage}`, where);
 const stored = async (name: string, storage: string) =>
   (await crm.db.query<{ n: number }>(`select count(*)::int as n from acme_crm.${name}_${storage}`))[0]?.n;
 const sweep = async () => {

@@ -60,7 +60,7 @@ beforeAll(async () => {
   ]);
   await define("records", { array: { type: "array", items: { type: "object" } } }, []);
   types = (await db.query<{ t: string }>("select data.typescript_types('acme/crm') as t"))[0]?.t ?? "";
-}, 60_000);
+});
 afterAll(async () => {
   await db.drop();
   rmSync(dir, { recursive: true, force: true });

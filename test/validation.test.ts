@@ -251,7 +251,7 @@ test("what is compiled for an entity says the same as the interpreter, over the 
   }
   expect(differences).toEqual([]);
   expect(compared).toBeGreaterThan(1_000);
-}, 120_000);
+});
 
 describe("an entity's schema", () => {
   beforeAll(async () => {

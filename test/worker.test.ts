@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import pg from "pg";
 import { pino } from "pino";
 import { startWorker, type Worker } from "../server/worker/worker.ts";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
+import { eventually } from "./harness/eventually.ts";
 
 let db: TestDatabase;
 let worker: pg.Pool;
@@ -49,8 +49,7 @@ test("jobs are done with the worker's own login, and SQL tells whether a worker 
         "select (select count(*) from auth.sessions)::int + (select count(*) from graphile_worker.jobs)::int as n",
       )
     )[0]?.n;
-  for (const end = Date.now() + 5000; (await left()) !== 0 && Date.now() < end; ) await sleep(20);
-  expect(await left()).toBe(0);
+  await eventually(async () => (await left()) === 0);
   expect((await worker.query("select domain from tenancy.list_unverified_domains()")).rows).toEqual([
     { domain: "acme.example.com" },
   ]);
@@ -69,8 +68,7 @@ test("an entity is converted by the worker", async () => {
   await db.query("select data.convert_storage('acme/crm/notes', 'flat')");
   const state = async () =>
     (await db.query<{ state: string }>("select state from data.operations"))[0]?.state;
-  for (const end = Date.now() + 10_000; (await state()) !== "done" && Date.now() < end; ) await sleep(20);
-  expect(await state()).toBe("done");
+  await eventually(async () => (await state()) === "done");
   expect(await db.query("select text from acme_crm.notes_flat")).toEqual([{ text: "secret" }]);
   await running.stop();
 });
