@@ -1,30 +1,11 @@
 import { request as httpRequest } from "node:http";
+import { madeSites } from "./crm-sites.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { startGateway, type TestGateway } from "./gateway.ts";
 
-// Two sites with a crm each: four contacts of acme, one of whose company two work for, and a secret of beta.
+export { companies } from "./crm-sites.ts";
 
-/** The schema of companies; contacts refer to it. */
-export const companies = {
-  type: "object",
-  required: ["name"],
-  properties: { name: { type: "string", "x-unique": true }, city: { type: "string" } },
-};
-const contacts = {
-  type: "object",
-  required: ["name"],
-  properties: {
-    name: { type: "string", maxLength: 80 },
-    email: { type: "string", format: "email", "x-unique": true },
-    age: { type: "integer", minimum: 0, "x-index": true },
-    balance: { type: "number", format: "decimal", precision: 30, scale: 2 },
-    active: { type: "boolean", default: true },
-    born: { type: "string", format: "date" },
-    tags: { type: "array", items: { type: "string" } },
-    address: { type: "object", properties: { city: { type: "string" }, floor: { type: "integer" } } },
-    company_id: { type: "string", format: "uuid", "x-relation": { entity: "companies", field: "id" } },
-  },
-};
+// Two sites with a crm each: four contacts of acme, one of whose company two work for, and a secret of beta.
 
 /** A request; `as` is a name in tokens, a token, or null for none. */
 export type Call = {
@@ -69,81 +50,15 @@ export function find(query: Record<string, unknown>): string {
 /** The names of the records found. */
 export const names = (answer: Answer): string => answer.json.data.map((row) => row.name).join(" ");
 
-/** Makes the sites and starts a gateway on them. */
-export async function startCrm(): Promise<Crm> {
-  const db = await cloneDatabase();
-  const ids: Record<string, string> = {};
-  for (const [site, app] of [
-    ["acme", "crm"],
-    ["acme", "shop"],
-    ["beta", "crm"],
-  ] as const) {
-    await db.query(
-      "select tenancy.create_organization($1) where not exists (select from tenancy.organizations where name = $1)",
-      [site],
-    );
-    await db.query(
-      "select tenancy.create_site($1, $1) where not exists (select from tenancy.sites where name = $1)",
-      [site],
-    );
-    await db.query("select tenancy.create_app($1, $2)", [site, app]);
-    await db.query("select data.define_entity($1, 'companies', $2)", [`${site}/${app}`, companies]);
-    await db.query("select data.define_entity($1, 'contacts', $2)", [`${site}/${app}`, contacts]);
-  }
-  for (const [email, role, site] of [
-    ["ann@acme.test", "editor", "acme"],
-    ["vic@acme.test", "viewer", "acme"],
-    ["bob@beta.test", "editor", "beta"],
-    ["eve@both.test", "editor", "acme"],
-    ["eve@both.test", "editor", "beta"],
-  ] as const) {
-    await db.account(email);
-    await db.query("select tenancy.add_member($1, $2, $3)", [site, email, role]);
-  }
+/** The two sites in a database of one's own, and a gateway on them; also what else a template has that was made of theirs. */
+export async function startCrm(template?: string): Promise<Crm> {
+  const db = await cloneDatabase(template ?? (await madeSites()));
   const known = await db.query<{ name: string; id: string }>(
     `select name, id from tenancy.sites union all
-     select s.name || '/' || a.name, a.id from tenancy.apps a join tenancy.sites s on s.id = a.site_id`,
+     select s.name || '/' || a.name, a.id from tenancy.apps a join tenancy.sites s on s.id = a.site_id union all
+     select name, id from acme_crm.contacts union all select 'company', id from acme_crm.companies`,
   );
-  for (const { name, id } of known) ids[name] = id;
-  const [oslo] = await db.query<{ r: { id: string } }>("select data.insert('acme/crm/companies', $1) as r", [
-    { name: "Oslo Works", city: "Oslo" },
-  ]);
-  ids.company = oslo?.r.id ?? "";
-  const people = [
-    {
-      name: "Ada",
-      age: 36,
-      balance: "12345678901234567890.12",
-      email: "ada@x.test",
-      tags: ["math"],
-      address: { city: "London" },
-      company_id: ids.company,
-    },
-    {
-      name: "Bea",
-      age: 20,
-      tags: ["art", "math"],
-      address: { city: "Oslo", floor: 3 },
-      born: "2001-02-03",
-      company_id: ids.company,
-    },
-    { name: "Cyd", age: 51, active: false, address: { city: "Oslo", floor: 12 } },
-    { name: "Dan" },
-  ];
-  for (const person of people) {
-    const [row] = await db.query<{ r: { id: string } }>(
-      "select data.insert('acme/crm/contacts', $1::jsonb) as r",
-      [JSON.stringify(person).replace(/"balance":"([\d.]+)"/, '"balance":$1')],
-    );
-    ids[person.name] = row?.r.id ?? "";
-  }
-  await db.query("select data.insert('beta/crm/contacts', $1)", [{ name: "Secret of beta" }]);
-  await db.query(
-    "select tenancy.add_domain('acme', 'crm.example.org', 'crm'), tenancy.add_domain('beta', 'unproved.example.org', 'crm')",
-  );
-  await db.query(
-    "select tenancy.verify_domain(id, array[proof]) from tenancy.domains where domain = 'crm.example.org'",
-  );
+  const ids = Object.fromEntries(known.map(({ name, id }) => [name, id]));
   const gateway = await startGateway(db, {
     ROWHOUSE_BASE_DOMAIN: "rowhouse.test",
     ROWHOUSE_BODY_LIMIT: "200000",

@@ -30,14 +30,15 @@ export function testCluster(): { operatorUrl: string; gatewayPassword: string; w
   return JSON.parse(process.env.TEST_CLUSTER as string);
 }
 
+const maintenanceUrl = () => testCluster().operatorUrl.replace(/\/rowhouse$/, "/postgres");
+
 /** Clones the template: milliseconds, nothing shared but the cluster's roles. */
 export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase> {
   const cluster = testCluster();
   // Named after its test file: pg_stat_activity and the server's log tell whose a session is.
   const file = basename(expect.getState().testPath ?? "", ".test.ts").replaceAll("-", "_");
   const name = `test_${file}_${randomBytes(4).toString("hex")}`;
-  const maintenance = cluster.operatorUrl.replace(/\/rowhouse$/, "/postgres");
-  await runOnce(maintenance, `create database ${name} template ${template} strategy file_copy`);
+  await runOnce(maintenanceUrl(), `create database ${name} template ${template} strategy file_copy`);
   const operatorUrl = cluster.operatorUrl.replace(/\/rowhouse$/, `/${name}`);
   await runOnce(
     operatorUrl,
@@ -86,9 +87,33 @@ export async function cloneDatabase(template = "rowhouse"): Promise<TestDatabase
       // Not waited for: what a test that failed never released goes with the database, and with it its transaction. One was
       // open for 12 minutes, to the end of a run, and kept others' indexes from being used.
       void pool.end();
-      await runOnce(maintenance, `drop database ${name} with (force)`);
+      await runOnce(maintenanceUrl(), `drop database ${name} with (force)`);
     },
   };
+}
+
+/** The name of a template for cloneDatabase that is made by who asks for it first, in a clone of another. */
+export async function madeOnce(
+  name: string,
+  make: (db: TestDatabase) => Promise<void>,
+  from?: string,
+): Promise<string> {
+  const template = `template_${name}`;
+  const client = new pg.Client({ connectionString: maintenanceUrl() });
+  await client.connect();
+  try {
+    await client.query("select pg_advisory_lock(hashtextextended($1, 0))", [template]);
+    const { rowCount } = await client.query("select from pg_database where datname = $1", [template]);
+    if (rowCount === 1) return template;
+    const db = await cloneDatabase(from);
+    await make(db);
+    await db.pool.end();
+    await client.query(`alter database ${db.name} with is_template true allow_connections false`);
+    await client.query(`alter database ${db.name} rename to ${template}`);
+    return template;
+  } finally {
+    await client.end();
+  }
 }
 
 async function runOnce(url: string, text: string): Promise<void> {

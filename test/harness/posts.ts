@@ -1,4 +1,6 @@
 import { type Crm, startCrm } from "./crm.ts";
+import { madeSites } from "./crm-sites.ts";
+import { madeOnce, type TestDatabase } from "./database.ts";
 import { startGateway } from "./gateway.ts";
 
 // acme's blog in both storages: posts of two authors in two regions.
@@ -16,20 +18,19 @@ const posts = {
   },
 };
 
-/** A crm whose app crm also has posts_jsonb_kind and posts_flat_kind, written by ann (editor) and pat (author). */
-export async function startPosts(): Promise<Crm & { entity(storage: string): string }> {
-  const crm = await startCrm();
-  const entity = (storage: string) => `posts_${storage}_kind`;
+const entity = (storage: string) => `posts_${storage}_kind`;
+
+async function makePosts(db: TestDatabase): Promise<void> {
   for (const email of ["pat@acme.test", "quinn@acme.test"]) {
-    await crm.db.account(email);
-    await crm.db.query(
+    await db.account(email);
+    await db.query(
       "select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')",
       [email],
     );
   }
-  await crm.db.query("select access.create_role('acme', 'writer', '{crm/*:read,crm/*:create}')");
+  await db.query("select access.create_role('acme', 'writer', '{crm/*:read,crm/*:create}')");
   for (const storage of storages) {
-    await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
+    await db.query("select data.define_entity('acme/crm', $1, $2)", [
       entity(storage),
       { ...posts, "x-storage": storage },
     ]);
@@ -37,8 +38,8 @@ export async function startPosts(): Promise<Crm & { entity(storage: string): str
       ["ann@acme.test", ["a1 north draft 1", "a2 south published 2"]],
       ["pat@acme.test", ["p1 north published 3", "p2 south draft 4"]],
     ] as const) {
-      await crm.db.query("select access.assign_role('acme', $1, 'writer')", [email]);
-      await crm.db.as("acme", email, (client) =>
+      await db.query("select access.assign_role('acme', $1, 'writer')", [email]);
+      await db.as("acme", email, (client) =>
         client.query("select data.insert($1, $2)", [
           `acme/crm/${entity(storage)}`,
           JSON.stringify(
@@ -49,10 +50,14 @@ export async function startPosts(): Promise<Crm & { entity(storage: string): str
           ),
         ]),
       );
-      await crm.db.query("select access.revoke_role('acme', $1, 'writer')", [email]);
+      await db.query("select access.revoke_role('acme', $1, 'writer')", [email]);
     }
   }
-  return { ...crm, entity };
+}
+
+/** A crm whose app crm also has posts_jsonb_kind and posts_flat_kind, written by ann (editor) and pat (author). */
+export async function startPosts(): Promise<Crm & { entity(storage: string): string }> {
+  return { ...(await startCrm(await madeOnce("posts", makePosts, await madeSites()))), entity };
 }
 
 /** The same with pat, who may do everything with what is in the north, and a gateway with GraphQL. */
