@@ -899,6 +899,7 @@ describe("the control plane", () => {
          "domain",
          "domainBySiteIdAndDomain",
          "domains",
+         "effective",
          "entities",
          "entity",
          "entityByAppIdAndName",
