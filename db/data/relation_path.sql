@@ -31,16 +31,15 @@ $$;
 comment on function data.path_relation(uuid, text) is
   'The to-one relation that a path (company.city) begins with, and the rest of it; nulls for a path within the record. RH400 for a relation to many.';
 
--- 4 relations, as in filters.
-create or replace function data.check_relations(relations int) returns void
+create or replace function data.check_relations(relations int, what text default 'path') returns void
 language plpgsql immutable set search_path = '' as $$
 begin
   if relations > 4 then
-    perform rowhouse.fail(400, 'A path follows too many relations', 'Follow at most 4: a.b.c.d.field.', 'invalid_path');
+    perform rowhouse.fail(400, format('A %s follows too many relations', what), 'Follow at most 4: a.b.c.d.field.', 'invalid_' || what);
   end if;
 end
 $$;
-comment on function data.check_relations(int) is 'Raises RH400 for a path that follows more than 4 relations.';
+comment on function data.check_relations(int, text) is 'Raises RH400 for a path or a filter that follows more than 4 relations.';
 
 create or replace function data.path_expression(
   entity_id uuid, path text, alias text, depth int default 0,
