@@ -8,6 +8,8 @@ grant execute on function access.allows(uuid, text, text), access.require(uuid, 
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
+grant usage on schema access to rowhouse_worker;
+grant execute on function access.end_delegations(uuid) to rowhouse_worker;
 grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.graphql_shares(uuid),
   access.maskable_entities(uuid)
 to rowhouse_gateway;

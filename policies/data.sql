@@ -21,7 +21,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.entities_read(data.entities, text, text), data.storage_table(data.entities, text), data.storage_name(data.entities),
   data.transaction(text, jsonb), data.run_transaction(text, jsonb), data.run_write(text, jsonb, jsonb),
   data.graphql_batch(text, text, text, jsonb, int),
-  data.graphql_estimate(text, text, jsonb),
+  data.graphql_estimate(text, text, jsonb), data.graphql_sort(jsonb), data.check_relations(int, text),
   data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text),
   data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
   data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text),

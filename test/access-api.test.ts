@@ -223,6 +223,30 @@ test("the control plane's GraphQL does the same", async () => {
   const { data } = await ask(questions, {}, "boss");
   expect(data.whoCan.accounts.length).toBeGreaterThan(0);
   expect(data.policies.nodes).toContainEqual({ name: "late" });
+  const narrow = {
+    ...definition,
+    scope: "crm/posts",
+    entities: ["crm/posts"],
+    condition: "status = 'draft'",
+  };
+  expect((await ask(policy, { site: "acme", definition: narrow }, "boss")).errors).toBeUndefined();
+  const effective = '{ effective(entity: "acme/crm/posts") }';
+  const rules = (await ask(effective, {}, "boss")).data.effective;
+  expect(rules.policies).toContainEqual(
+    expect.objectContaining({ policy: "crm/posts/late", says: "status = 'draft'", overrides: ["late"] }),
+  );
+  expect(rules.not_in_effect).toEqual([{ policy: "late", effect: "deny", overridden_by: "crm/posts/late" }]);
+  expect((await send("effective?entity=crm/posts")).json).toEqual(rules);
+  for (const [as, status] of [
+    ["vic", 403],
+    ["bob", 404],
+  ] as const)
+    expect((await ask(effective, {}, as)).errors?.[0]?.extensions.status).toBe(status);
+  await ask(
+    'mutation { dropPolicy(input: {site: "acme", name: "late", scope: "crm/posts"}) { clientMutationId } }',
+    {},
+    "boss",
+  );
   const vic = await ask("{ policies { nodes { name } } }", {}, "vic");
   expect(vic.data.policies.nodes).toEqual([]);
   const drop =

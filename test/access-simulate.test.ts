@@ -268,6 +268,139 @@ describe("which fields become visible, masked and hidden", () => {
   });
 });
 
+describe("which fields may be written", () => {
+  type Write = { action: string; field: string; from: string | null; to: string; records?: number };
+  const memos = ["memos_one", "memos_two"];
+  const writes = async (change: unknown) =>
+    (
+      (await simulate(change)) as unknown as { writes: (Write & { account: string; entity: string })[] }
+    ).writes
+      .filter(({ account }) => account === "pat@acme.test")
+      .map(
+        ({ entity, action, field, from, to, records }) =>
+          `${entity.slice(4)} ${action} ${field}: ${from} -> ${to}${records === undefined ? "" : ` ${records}`}`,
+      );
+  const clerk = (...fields: (object | null)[]) => ({
+    role: {
+      name: "clerk",
+      permissions: fields.flatMap((fields) =>
+        memos.flatMap((entity) =>
+          ["read", "update", "create"].map((action) => ({
+            permission: `crm/${entity}:${action}`,
+            ...(fields && action !== "read" ? { fields } : {}),
+          })),
+        ),
+      ),
+    },
+  });
+  const lock = (more: object) => ({
+    policy: {
+      name: "locked",
+      effect: "deny",
+      actions: ["create", "update"],
+      entities: ["crm/memos_one", "crm/memos_two"],
+      fields: { writable: ["state"] },
+      ...more,
+    },
+  });
+  beforeAll(async () => {
+    for (const entity of memos) {
+      await run("select data.define_entity('acme/crm', $1, $2)", [
+        entity,
+        {
+          type: "object",
+          "x-storage": entity === "memos_two" ? "flat" : "jsonb",
+          properties: { title: { type: "string" }, region: { type: "string" }, state: { type: "string" } },
+        },
+      ]);
+      await run("select data.insert($1, $2)", [
+        `acme/crm/${entity}`,
+        JSON.stringify(
+          ["north", "north", "south"].map((region, n) => ({ title: `t${n}`, region, state: "new" })),
+        ),
+      ]);
+    }
+    await run("select access.define_role('acme', $1), access.assign_role('acme', 'pat@acme.test', 'clerk')", [
+      clerk(null).role,
+    ]);
+  });
+  afterAll(async () => {
+    await run("select access.drop_role('acme', 'clerk')");
+    for (const entity of memos) await run("select data.drop_entity('acme/crm/' || $1, $1)", [entity]);
+  });
+
+  const of = (...lines: string[]) => memos.flatMap((entity) => lines.map((line) => `${entity} ${line}`));
+  test.each<[string, object, string[]]>([
+    [
+      "a role that may write fewer",
+      clerk({ writable: ["title", "region"] }),
+      of("create state: allow -> deny", "update state: allow -> deny 3"),
+    ],
+    ["a role that may still write all", clerk({ writable: ["*"] }), []],
+    [
+      "a policy that locks a field",
+      lock({}),
+      of("create state: allow -> deny", "update state: allow -> deny 3"),
+    ],
+    [
+      "a policy that locks a field of some records",
+      lock({ condition: { region: "south" } }),
+      of("create state: allow -> depends", "update state: allow -> deny 1"),
+    ],
+    ["a policy that locks a field for others", lock({ condition: "current_user.email = 'x@x.test'" }), []],
+    ["a policy that denies changes altogether", lock({ fields: null, condition: null }), []],
+  ])("%s", async (_what, change, expected) => {
+    expect(await writes(change)).toEqual(expected);
+  });
+
+  test("in records that could not be changed before", async () => {
+    await run("select access.revoke_role('acme', 'pat@acme.test', 'clerk')");
+    await run("select access.define_role('acme', $1)", [clerk({ writable: ["title"] }).role]);
+    const change = { assign: { email: "pat@acme.test", role: "clerk" } };
+    expect((await writes(change)).filter((line) => line.startsWith("memos_two"))).toEqual([
+      "memos_two create region: null -> deny",
+      "memos_two create state: null -> deny",
+      "memos_two update region: null -> deny 3",
+      "memos_two update state: null -> deny 3",
+    ]);
+    await run("select access.assign_role('acme', 'pat@acme.test', 'clerk')");
+    expect(await writes(clerk(null))).toEqual(
+      expect.arrayContaining([
+        "memos_two create state: deny -> allow",
+        "memos_two update state: deny -> allow 3",
+      ]),
+    );
+    await run("select access.define_role('acme', $1)", [clerk(null).role]);
+  });
+
+  test("as it then is", async () => {
+    const change = lock({ condition: { region: "south" } });
+    const said = await writes(change);
+    await run("select access.define_policy('acme', $1)", [change.policy]);
+    for (const entity of memos) {
+      const outcomes = await crm.db.as("acme", "pat@acme.test", async (client) => {
+        const { rows } = await client.query<{ id: string }>(
+          `select id from acme_crm.${entity} order by title`,
+        );
+        const told: string[] = [];
+        for (const { id } of rows)
+          told.push(
+            await client
+              .query("select data.update($1, $2, $3)", [`acme/crm/${entity}`, id, { state: "old" }])
+              .then(
+                () => "allow",
+                ({ code }) => code,
+              ),
+          );
+        return told;
+      });
+      expect(outcomes).toEqual(["allow", "allow", "RH403"]);
+      expect(said).toContain(`${entity} update state: allow -> deny 1`);
+    }
+    await run("select access.drop_policy('acme', 'locked')");
+  });
+});
+
 test("what is said is what then happens", async () => {
   const policy = {
     name: "secret",

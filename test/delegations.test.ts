@@ -1,4 +1,8 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import pg from "pg";
+import { pino } from "pino";
+import { startWorker } from "../server/worker/worker.ts";
 import { startPosts } from "./harness/posts.ts";
 
 // What is delegated is never more than the delegator holds, and ends with it, however that is lost: over REST and in psql.
@@ -239,5 +243,81 @@ describe("there are no chains:", () => {
     expect(await as(pat, `select access.define_role('acme', '{"name": "mine", "permissions": []}')`)).toBe(
       "RH403",
     );
+  });
+});
+
+describe("what is left of those that have ended", () => {
+  const left = async () => (await run("select count(*)::int as n from access.roles where is_internal"))[0]?.n;
+  const over = () =>
+    run(
+      "update access.assignments set valid_until = now() - interval '1 second' where delegator_id is not null and account_id = (select id from auth.accounts where email = $1)",
+      [pat],
+    );
+  const worker = async <T>(work: (pool: pg.Pool) => Promise<T>) => {
+    const pool = new pg.Pool({ connectionString: crm.db.workerUrl, max: 8 });
+    pool.on("error", () => {});
+    pool.on("connect", (client) => client.on("error", () => {}));
+    return work(pool).finally(() => pool.end());
+  };
+  const rules = async () =>
+    (
+      await run(
+        "select count(*)::int as n from access.rules where entity_id = (select id from data.entities where name = 'posts_flat_kind' and site_id = (select id from tenancy.sites where name = 'acme'))",
+      )
+    )[0]?.n;
+
+  test("is deleted by the worker, those that go on are not", async () => {
+    await role("lower", [north]);
+    await assign();
+    const before = await rules();
+    await delegate(pat, "upper");
+    await delegate(quinn, "upper");
+    await over();
+    await worker(async (pool) => {
+      const running = await startWorker(pool, pino({ level: "silent" }));
+      await run("select graphile_worker.add_job('end_delegations')");
+      for (const end = Date.now() + 10_000; (await left()) !== 1 && Date.now() < end; ) await sleep(20);
+      await running.stop();
+    });
+    expect([await left(), await seen(), await seen(quinn)]).toEqual([1, "", "a1 p1"]);
+    await run("update access.assignments set valid_until = now() where delegator_id is not null");
+    await run("select access.end_delegations()");
+    expect([await left(), await rules()]).toEqual([0, before]);
+  });
+
+  test("also where the assignment is gone; a hundred of a site at most in a transaction", async () => {
+    await run(
+      "insert into access.roles (site_id, name, is_internal) select s.id, 'delegated-' || n, true from tenancy.sites s, generate_series(1, 150) n where s.name in ('acme', 'beta')",
+    );
+    await worker(async (pool) => {
+      const counts: unknown[] = [];
+      for (let after: string | null = "00000000-0000-0000-0000-000000000000"; after !== null; ) {
+        counts.push(await left());
+        after = (await pool.query("select access.end_delegations($1) as after", [after])).rows[0]?.after;
+      }
+      expect(counts).toEqual([300, 200, 150, 50, 0]);
+      // Nobody else may, and the worker may nothing else of it.
+      expect(await as(ann, "select access.end_delegations()")).toBe("42501");
+      await expect(pool.query("select * from access.roles")).rejects.toMatchObject({ code: "42501" });
+    });
+  });
+
+  test("waits while somebody defines roles there, and does not keep other sites waiting", async () => {
+    await run(
+      "insert into access.roles (site_id, name, is_internal) select s.id, 'delegated-1', true from tenancy.sites s where s.name in ('acme', 'beta')",
+    );
+    const client = await crm.db.pool.connect();
+    try {
+      await client.query("begin");
+      await client.query("select access.lock_model(id) from tenancy.sites where name = 'acme'");
+      const [{ after } = { after: "" }] = await run("select access.end_delegations() as after");
+      await run("select access.end_delegations($1)", [after]);
+      expect(await left()).toBe(1);
+    } finally {
+      await client.query("rollback");
+      client.release();
+    }
+    await run("select access.end_delegations()");
+    expect(await left()).toBe(0);
   });
 });

@@ -893,6 +893,7 @@ describe("the control plane", () => {
          "domain",
          "domainBySiteIdAndDomain",
          "domains",
+         "effective",
          "entities",
          "entity",
          "entityByAppIdAndName",
@@ -1127,6 +1128,15 @@ describe("tokens", () => {
       "/graphql",
     );
     expect([sites.nodes, made.errors[0]?.extensions.status]).toEqual([[{ name: "acme" }], 404]);
+    const founded = await ask(
+      `mutation { createOrganization(input: { name: "sneaked" }) { result { id } } }`,
+      {},
+      "limited",
+      "/graphql",
+    );
+    expect(founded.errors[0]?.extensions.status).toBe(403);
+    expect(founded.errors[0]?.message).toBe("Your token is for one site; organizations are beyond it");
+    expect(await db.query("select from tenancy.organizations where name = 'sneaked'")).toEqual([]);
   });
 });
 

@@ -78,6 +78,33 @@ const find = async (query: object, entity = "animals"): Promise<Page> =>
 const names = async (filter: object, entity = "animals") =>
   (await find({ filter, sort: [{ field: "name" }] }, entity)).data.map((row) => row.name);
 
+describe("a page by its number", () => {
+  const sort = [{ field: "name" }];
+  test.each<[object, string]>([
+    [{ page: 1, limit: 2 }, "Crane Lion"],
+    [{ page: 2, limit: 2 }, "O'Hara %_ Owl"],
+    [{ page: "3", limit: 2 }, "Snake"],
+    [{ page: 4, limit: 2 }, ""],
+    [{ page: 1 }, "Crane Lion O'Hara %_ Owl Snake"],
+    [{ page: 2 }, ""],
+    [{ page: null, limit: 1 }, "Crane"],
+  ])("%j", async (query, expected) => {
+    expect((await find({ sort, ...query })).data.map(({ name }) => name).join(" ")).toBe(expected);
+  });
+  test.each<[object, string]>([
+    [{ page: 0 }, "page is a whole number from 1 to 999999999"],
+    [{ page: -1 }, "page is a whole number from 1 to 999999999"],
+    [{ page: 1.5 }, "page is a whole number from 1 to 999999999"],
+    [{ page: "1'; drop table x; --" }, "page is a whole number from 1 to 999999999"],
+    [{ page: ["$1"] }, "page is a whole number from 1 to 999999999"],
+    [{ page: 10_000_000_000 }, "page is a whole number from 1 to 999999999"],
+    [{ page: 1, offset: 0 }, "page and offset exclude each other"],
+    [{ page: 1, cursor: "x" }, "page and cursor exclude each other"],
+  ])("%j is refused", async (query, message) => {
+    expect((await refusal(find({ sort, ...query }))).message).toBe(message);
+  });
+});
+
 describe("filters", () => {
   const cases: [object, string[]][] = [
     [{}, ["Crane", "Lion", "O'Hara %_", "Owl", "Snake"]],

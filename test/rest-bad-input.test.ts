@@ -82,7 +82,7 @@ describe("bad input is refused with a problem that says what to do", () => {
     ["limit that is no number", () => [find({ limit: "ten" })], 400, { code: "invalid_limit" }],
     ["limit over the maximum", () => [find({ limit: "100000" })], 400, { code: "invalid_limit" }],
     ["negative offset", () => [find({ offset: "-1" })], 400, { code: "invalid_offset" }],
-    ["page 0", () => [find({ page: "0" })], 400, { detail: "page must be a whole number from 1" }],
+    ["page 0", () => [find({ page: "0" })], 400, { detail: "page is a whole number from 1 to 999999999" }],
     ["page with offset", () => [find({ page: "1", offset: "1" })], 400, { code: "invalid_page" }],
     ["a cursor that is none", () => [find({ cursor: "xyz" })], 400, { code: "invalid_cursor" }],
     [

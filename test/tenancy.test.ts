@@ -178,6 +178,12 @@ test("a token for one site opens no other site and no organization, whoever hold
   expect((await refusal(mine("tenancy.create_app('acme', 'stolen')"))).code).toBe("RH404");
   expect((await refusal(mine("tenancy.drop_site('acme', 'acme')"))).code).toBe("RH404");
   expect((await refusal(mine("tenancy.create_site('acme', 'acme-three')"))).code).toBe("RH403");
+  expect((await refusal(mine("tenancy.create_organization('mine')"))).code).toBe("RH403");
+  expect((await refusal(mine("tenancy.add_organization_member('acme', 'plain@acme.test')"))).code).toBe(
+    "RH403",
+  );
+  expect((await refusal(mine("tenancy.drop_organization('acme', 'acme')"))).code).toBe("RH403");
+  expect(await db.query("select from tenancy.organizations where name = 'mine'")).toEqual([]);
   await mine("tenancy.create_app('acme-two', 'own')");
 });
 

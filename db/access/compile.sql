@@ -157,15 +157,8 @@ comment on function access.require_bits(bigint, bigint[], text, text) is 'The bi
 
 create or replace function access.require_right(entity_id uuid, action text) returns void
 language plpgsql stable security definer set search_path = '' as $$
-declare
-  _sql text;
 begin
-  select format('select %s', access.right_predicate(e, require_right.action, true)) into _sql
-  from data.entities e where e.id = require_right.entity_id and (e.site_id = tenancy.site_id() or auth.is_operator());
-  if not found then
-    perform rowhouse.fail(404, 'There is no such entity that you may see', 'data.entities lists them.', 'not_found');
-  end if;
-  execute _sql;
+  execute format('select %s', access.right_predicate(data.require_known(require_right.entity_id), require_right.action, true));
 end
 $$;
 comment on function access.require_right(uuid, text) is 'Raises RH403 unless the caller may do action with some record of an entity, and RH404 for one of another site.';

@@ -99,6 +99,43 @@ end
 $$;
 comment on function access.end_delegation(access.assignments) is 'Ends a delegation. Internal: callers check who may.';
 
+-- A site a step, so that who defines something there waits for one recompilation at most.
+create or replace function access.end_delegations(after uuid default '00000000-0000-0000-0000-000000000000') returns uuid
+language plpgsql security definer set search_path = '' set lock_timeout = '2s' set client_min_messages = warning as $$
+declare
+  _most constant int := 100;
+  _site uuid;
+  _roles uuid[];
+  _entities uuid[];
+begin
+  select x.site_id, array_agg(x.id) into _site, _roles
+  from (
+    select r.site_id, r.id from access.roles r
+    where r.is_internal and r.site_id > end_delegations.after
+      and not exists (select from access.assignments a where a.role_id = r.id and a.valid_until > now())
+    order by r.site_id, r.id limit _most
+  ) x
+  group by x.site_id order by x.site_id limit 1;
+  if _site is null then
+    return null;
+  end if;
+  begin
+    perform access.lock_model(_site);
+    _entities := access.concerned_entities(_roles);
+    delete from access.roles r where r.id = any (_roles);
+    perform access.compile_entities(_entities);
+  exception when others then
+    -- One site that is busy or broken does not keep the others waiting: it is met again in an hour.
+    raise warning 'Delegations of site % were not ended: % %', _site, sqlstate, sqlerrm;
+    return _site;
+  end;
+  return case when cardinality(_roles) = _most then end_delegations.after else _site end;
+end
+$$;
+comment on function access.end_delegations(uuid) is
+  'Deletes what is left of delegations that have ended by time, membership or account, up to 100 of the next site, and returns what to '
+  'call it with next, or null when none are left. For the worker.';
+
 create or replace function access.revoke_delegation(id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
 declare

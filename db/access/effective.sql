@@ -19,7 +19,7 @@ comment on function access.overridden_policies(uuid, text) is
   'The policies about an entity app/entity that are not in effect: [{policy, effect, overridden_by: the one of that name furthest in, or disabled}].';
 
 create or replace function access.effective(entity text) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 declare
   _entity data.entities := data.require_entity(effective.entity);
   _path text := access.entity_path(_entity);
@@ -48,4 +48,7 @@ begin
 end
 $$;
 comment on function access.effective(text) is
-  'All rules about an entity (acme/crm/posts) as they are in effect: {"permissions": [{role, permission, condition, fields}], "policies": [each as access.define_policy takes it, what it is called in policy, its condition as text in says, and in overrides those of the same name further out], "not_in_effect": [{policy, effect, overridden_by or disabled}]}, denials first and by priority. Owners, admins and @policies:define. RH400, RH403, RH404.';
+  'All rules about an entity (acme/crm/posts) as they are in effect: {"permissions": [{role, permission, condition, fields}], "policies": '
+  '[each as access.define_policy takes it, what it is called in policy, its condition as text in says, and in overrides those of the '
+  'same name further out], "not_in_effect": [{policy, effect, overridden_by or disabled}]}, denials first and by priority. Owners, '
+  'admins and @policies:define. RH400, RH403, RH404.';

@@ -65,7 +65,6 @@ declare
 begin
   perform access.save_ready_made(entity);
   perform access.refuse_lost_denials(entity);
-  perform access.refuse_unveiling(entity);
   perform access.save_rules(entity);
   if access.is_special(entity) then
     _parts := access.parts(entity);

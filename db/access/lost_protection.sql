@@ -1,6 +1,9 @@
--- What a new definition must not do: take from a field the name by which a rule denies or masks it; and, for who may not define
--- policies, beside lifting masks (definer_reach.sql), copy a field that is masked into one that is not, call one by a name that a
--- role may read, end that records are in the audit log.
+-- What a new definition must not do to what rules keep from people. Rules name fields, and masks stand in the definition: who only
+-- defines an entity could show themselves, or others, what roles and policies do not.
+--   take from a field the name by which a rule denies or masks it: nobody may
+--   end that records are in the audit log, copy a field that is masked into one that is not, call a field by a name that a role may
+--   read: who may define policies
+--   take the mask off a field that one sees masked, give a field that rules name the name of another: who administers the site
 
 create or replace function access.kept_fields(old data.entities, schema jsonb, renames jsonb)
 returns table (was text, now text, old_property jsonb, property jsonb, old_names text[], names text[])
@@ -14,38 +17,54 @@ language sql stable set search_path = '' as $$
   where not o.value ? 'x-alias'
 $$;
 comment on function access.kept_fields(data.entities, jsonb, jsonb) is
-  'The fields of an entity that are still there under another schema: what each was called and is called, its definitions, and all its names (x-alias) before and then.';
+  'The fields of an entity that are still there under another schema: what each was called and is called, its definitions, and all its '
+  'names (x-alias) before and then.';
 
-create or replace function access.refuse_lost_protection(old data.entities, schema jsonb, renames jsonb) returns void
+create or replace function access.refuse_lost_names(old data.entities, schema jsonb, renames jsonb) returns void
 language plpgsql stable set search_path = '' as $$
 declare
-  _path text := access.entity_path(old);
-  _unseen text[];
   _field text;
 begin
   select f.was into _field
-  from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f
+  from access.kept_fields(old, refuse_lost_names.schema, refuse_lost_names.renames) f
   join access.rules r on r.entity_id = (old).id and r.fields is not null,
     unnest(case r.effect when 'deny' then array[r.fields->'readable', r.fields->'writable'] else array[r.fields->'masked'] end) named
   where named ?| f.old_names and not named ?| f.names
   limit 1;
   if found then
-    perform rowhouse.fail(409, format('A role or policy protects the field %s of %s by a name that it would lose', _field, _path),
+    perform rowhouse.fail(409,
+      format('A role or policy protects the field %s of %s by a name that it would lose', _field, access.entity_path(old)),
       'Keep the name, also as another one ("x-alias"), or name the new one in the role or policy first.',
       'protection_lost', data.violation('/properties/' || data.pointer_part(_field), 'is protected by this name'));
-  elsif access.may_control((old).site_id, '@policies', 'define', split_part(_path, '/', 1)) then
-    return;
   end if;
-  if coalesce(old.schema->'x-audit', 'false') <> 'false' and coalesce(refuse_lost_protection.schema->'x-audit', 'false') = 'false'
-    or audit.reads_are_on(old.schema) and not audit.reads_are_on(refuse_lost_protection.schema)
+end
+$$;
+comment on function access.refuse_lost_names(data.entities, jsonb, jsonb) is
+  'Raises RH409 when a field would lose the name by which a rule denies or masks it. Internal.';
+
+create or replace function access.refuse_unaudited(old data.entities, schema jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  if coalesce(old.schema->'x-audit', 'false') <> 'false' and coalesce(refuse_unaudited.schema->'x-audit', 'false') = 'false'
+    or audit.reads_are_on(old.schema) and not audit.reads_are_on(refuse_unaudited.schema)
   then
-    perform rowhouse.fail(403, format('This definition would end that records of %s are in the audit log', _path),
+    perform rowhouse.fail(403, format('This definition would end that records of %s are in the audit log', access.entity_path(old)),
       'Only owners and admins of the site may do that, or who has the permission @policies:define.', 'forbidden',
       data.violation('/x-audit', 'cannot be taken away by you'));
   end if;
-  _unseen := access.unseen((old).id);
+end
+$$;
+comment on function access.refuse_unaudited(data.entities, jsonb) is
+  'Raises RH403 when less of an entity would be recorded in the audit log. Internal.';
+
+create or replace function access.refuse_shown_fields(old data.entities, schema jsonb, renames jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  _unseen text[] := access.unseen((old).id);
+  _field text;
+begin
   select f.now into _field
-  from access.kept_fields(old, refuse_lost_protection.schema, coalesce(refuse_lost_protection.renames, '{}')) f,
+  from access.kept_fields(old, refuse_shown_fields.schema, refuse_shown_fields.renames) f,
     lateral (select data.conversion_expression(f.old_property, f.property)) c (expression)
   where c.expression is not null and access.default_mask(f.property) is null and exists (
       select from unnest(data.expression_names(data.parse_expression(c.expression))) n
@@ -55,11 +74,86 @@ begin
       where r.entity_id = (old).id and r.effect = 'allow' and named ?| f.names and not named ?| f.old_names)
   limit 1;
   if found then
-    perform rowhouse.fail(403, format('This definition would show the field %s of %s to those who do not see it', _field, _path),
+    perform rowhouse.fail(403,
+      format('This definition would show the field %s of %s to those who do not see it', _field, access.entity_path(old)),
       'Only owners and admins of the site may do that, or who has the permission @policies:define.', 'forbidden',
       data.violation('/properties/' || data.pointer_part(_field), 'would be shown to more'));
   end if;
 end
 $$;
+comment on function access.refuse_shown_fields(data.entities, jsonb, jsonb) is
+  'Raises RH403 when a conversion would copy a field that is masked into one that is not, or a field would have a name that a role may '
+  'read. Internal.';
+
+create or replace function access.refuse_unmasking(old data.entities, schema jsonb, renames jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  _path text := access.entity_path(old);
+  _field text;
+begin
+  select p.key into _field
+  from jsonb_each(refuse_unmasking.schema->'properties') p,
+    lateral (select coalesce(refuse_unmasking.renames->>p.key, p.key)) w (was),
+    lateral (select access.default_mask((old).schema->'properties'->w.was)) m (mask)
+  where m.mask is not null and coalesce(access.default_mask(p.value), '') not in (m.mask, 'redact', 'null')
+    and not exists (
+      select from access.permissions x
+      where x.role_id = any (access.own_roles((old).site_id)) and x.action in ('read', '*') and x.entity = any (access.patterns(_path))
+        and not x.own and x.condition is null and x.fields->'unmasked' ?| array['*', w.was])
+  limit 1;
+  if found then
+    perform rowhouse.fail(403, format('This definition would show %s of %s, which you see masked', _field, _path),
+      'Keep its x-pii and x-mask, or ask an owner or admin of the site.', 'forbidden',
+      data.violation('/properties/' || _field, 'would lose its mask'));
+  end if;
+end
+$$;
+comment on function access.refuse_unmasking(data.entities, jsonb, jsonb) is
+  'Raises RH403 when a definition takes a mask off a property that the caller sees masked. Internal.';
+
+create or replace function access.names_field(rule jsonb, field text) returns boolean
+language sql immutable set search_path = '' as $$
+  select rule::text ~ ('"(\$record\.)?' || names_field.field || '[".]')
+$$;
+comment on function access.names_field(jsonb, text) is 'Whether a condition or the field rules of a permission or policy may name a field.';
+
+create or replace function access.refuse_named_renames(old data.entities, renames jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  _field text;
+begin
+  select r.key into _field
+  from jsonb_each_text(refuse_named_renames.renames) r
+  where exists (
+    select from access.rules u, unnest(array[u.row_condition, u.fields]) rule, unnest(array[r.key, r.value]) name
+    where u.entity_id = (old).id and access.names_field(rule, name))
+  limit 1;
+  if found then
+    perform rowhouse.fail(403, format('Rules of access to %s name %s, or the name that it had', access.entity_path(old), _field),
+      'Ask an owner or admin of the site for the new name.', 'forbidden',
+      data.violation('/properties/' || _field, 'would continue a property that rules name'));
+  end if;
+end
+$$;
+comment on function access.refuse_named_renames(data.entities, jsonb) is
+  'Raises RH403 when a property would get or lose a name that rules of access name. Internal.';
+
+drop function if exists access.refuse_unveiling(data.entities);
+create or replace function access.refuse_lost_protection(old data.entities, schema jsonb, renames jsonb) returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  renames := coalesce(renames, '{}');
+  perform access.refuse_lost_names(old, refuse_lost_protection.schema, renames);
+  if not access.may_control((old).site_id, '@policies', 'define', split_part(access.entity_path(old), '/', 1)) then
+    perform access.refuse_unaudited(old, refuse_lost_protection.schema);
+    perform access.refuse_shown_fields(old, refuse_lost_protection.schema, renames);
+  end if;
+  if not access.administers((old).site_id) then
+    perform access.refuse_unmasking(old, refuse_lost_protection.schema, renames);
+    perform access.refuse_named_renames(old, renames);
+  end if;
+end
+$$;
 comment on function access.refuse_lost_protection(data.entities, jsonb, jsonb) is
-  'Raises RH409 when a field would lose the name by which a rule denies or masks it; RH403 when an entity would, under another schema, show a field to more people (a conversion from a field that is masked, a name that a role may read) or record less in the audit log, for who may not define policies. renames is {new: old}.';
+  'Raises RH409 or RH403 when another schema of an entity would show, or record, what rules keep, unless the caller may decide that. '
+  'renames is {new: old}.';

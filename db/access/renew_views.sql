@@ -14,7 +14,7 @@ begin
   where exists (
     select from data.links l join pg_catalog.pg_class c on c.relname = data.link_view(e.name, l.field)
     where l.entity_id = e.id and c.relnamespace = to_regnamespace(quote_ident(a.schema_name))
-      and pg_catalog.pg_get_viewdef(c.oid) !~ '__rights' and l.field = any (access.maskable_fields(e.id)));
+      and pg_catalog.pg_get_viewdef(c.oid) !~ '__rights' and l.field = any (access.maskable_fields(e)));
 end
 $$;
 comment on function access.renew_views() is

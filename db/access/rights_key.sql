@@ -11,6 +11,7 @@ create or replace function access.any_special(site_id uuid, entities text[]) ret
 language sql stable security definer parallel safe set search_path = '' as $$
   select exists (
     select from data.entities e join tenancy.apps a on a.id = e.app_id
-    where a.site_id = any_special.site_id and a.name || '/' || e.name = any (any_special.entities) and access.is_special(e))
+    where a.site_id = any_special.site_id and tenancy.knows_site(a.site_id)
+      and a.name || '/' || e.name = any (any_special.entities) and access.is_special(e))
 $$;
 comment on function access.any_special(uuid, text[]) is 'Whether any of these entities (app/entity) has rules beyond plain permissions.';

@@ -78,20 +78,26 @@ $$;
 comment on function access.query_fields(uuid, jsonb) is 'The fields that a valid query filters, sorts, groups and computes by, with the entities that have them. RH400.';
 
 create or replace function access.seen_condition(entity_id uuid, shape jsonb, but text default null) returns text
-language sql stable security definer set search_path = '' as $$
-  select case when shape ? '_share' then format('(select access.require_share(%L)) and ', shape->>'_share')
-    else coalesce(string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id), '') end
-  from (
-    select q.target_id, array_agg(distinct r.field order by r.field) as fields
-    from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
-    join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
-    where not shape ? '_share' and r.field = q.field
-      and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
-    group by q.target_id
-  ) x
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  if shape ? '_share' then
+    return format('(select access.require_share(%L)) and ', shape->>'_share');
+  end if;
+  perform data.require_known(seen_condition.entity_id);
+  return coalesce((
+    select string_agg(format('(select access.require_seen(%L, %L)) and ', x.target_id, x.fields), '' order by x.target_id)
+    from (
+      select q.target_id, array_agg(distinct r.field order by r.field) as fields
+      from access.query_fields(seen_condition.entity_id, seen_condition.shape) q
+      join data.entities e on e.id = q.target_id, access.restricted(e, access.field_shows(e)) r
+      where r.field = q.field and (r.field, q.target_id) is distinct from (seen_condition.but, seen_condition.entity_id)
+      group by q.target_id
+    ) x), '');
+end
 $$;
 comment on function access.seen_condition(uuid, jsonb, text) is
-  'What a compiled query asks for before its filter: that the reader sees in full what it compares, sorts and computes by, but for the field but, of which its view asks that; as SQL that ends with and, empty where everybody does.';
+  'What a compiled query asks for before its filter: that the reader sees in full what it compares, sorts and computes by, but for the '
+  'field but, of which its view asks that; as SQL that ends with and, empty where everybody does. RH404.';
 
 -- Under a mask a column is an expression, which no index serves. So a field that has one has a view of its own, in which it is
 -- the column itself, and which nobody can read who does not see that field in full.
@@ -171,7 +177,7 @@ comment on function access.build_seen_views(data.entities, text) is 'Builds the 
 create or replace function access.source_field(entity data.entities, shape jsonb) returns text
 language sql stable security definer set search_path = '' as $$
   select f
-  from unnest(case when shape ? '_share' then '{}' else access.seen_view_fields(entity) end) f
+  from unnest(case when shape ? '_share' then '{}' else access.seen_view_fields(data.require_known((entity).id)) end) f
   join lateral (
     select 1
     from data.filter_conditions(source_field.shape->'filter') c
@@ -181,15 +187,15 @@ language sql stable security definer set search_path = '' as $$
     order by 1 limit 1) p (place) on true
   order by p.place, f limit 1
 $$;
-comment on function access.source_field(data.entities, jsonb) is 'The masked field that a query filters or sorts by and that an index holds: it reads access.seen_view; null for none.';
+comment on function access.source_field(data.entities, jsonb) is
+  'The masked field that a query filters or sorts by and that an index holds: it reads access.seen_view; null for none. RH404.';
 
 create or replace function access.sees_all(entity_id uuid) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  _entity data.entities;
+  _entity data.entities := data.require_known(sees_all.entity_id);
   _sees boolean;
 begin
-  select e.* into _entity from data.entities e where e.id = sees_all.entity_id;
   if not access.is_special(_entity) then
     return true;
   end if;
@@ -204,11 +210,13 @@ begin
   return _sees;
 end
 $$;
-comment on function access.sees_all(uuid) is 'Whether the caller may read every record of an entity, whatever it holds: then statistics and plans tell no more than counting would.';
+comment on function access.sees_all(uuid) is
+  'Whether the caller may read every record of an entity, whatever it holds: then statistics and plans tell no more than counting would. RH404.';
 
 create or replace function access.sees_view(view text) returns boolean
 language sql stable security definer set search_path = '' as $$
   select coalesce(bool_and(access.sees_all(e.id)), true)
-  from data.entities e join tenancy.apps a on a.id = e.app_id where format('%I.%I', a.schema_name, e.name) = sees_view.view
+  from data.entities e join tenancy.apps a on a.id = e.app_id
+  where format('%I.%I', a.schema_name, e.name) = sees_view.view and tenancy.knows_site(a.site_id)
 $$;
 comment on function access.sees_view(text) is 'access.sees_all of the entity with this view.';

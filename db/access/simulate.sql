@@ -40,6 +40,7 @@ begin
   _failing := access.failing_tests(_site.id);
   _before := access.standing(_subjects, _compared, simulate.records);
   return jsonb_build_object('changes', access.standing_diff(_before, _after), 'fields', access.fields_diff(_before, _after),
+    'writes', access.writes_diff(_before, _after),
     'breaks', (select coalesce(jsonb_agg(t), '[]') from jsonb_array_elements(_failing_after) t
       where not exists (select from jsonb_array_elements(_failing) f where f->>'test' = t->>'test')),
     'looked_at', jsonb_build_object('accounts', jsonb_array_length(_subjects),
@@ -48,7 +49,15 @@ begin
 end
 $$;
 comment on function access.simulate(text, jsonb, int, int) is
-  'What a change of the rules would do, without making it: {"policy": definition}, {"role": definition}, {"drop_policy": "crm/night"}, {"drop_role": "crm/author"}, {"assign": {"email", "role"}} or {"revoke": {"email", "role"}}. Returns {"changes": [{account (null: not logged in), entity, action, gained, lost}, how many of the newest records of an entity come and go; for create {before, after}], "fields": [{account, entity, field, from, to, records}], as what fields are seen otherwise: full, hidden or a mask, from null in records that were not seen; "breaks": tests that would fail, "looked_at": {accounts, of_accounts, entities, records_of_an_entity}}: at most accounts of the site (whom the change names first) and records of an entity (1 to 1,000, 100 unless told) of at most 20 entities are compared. Which fields may be written is not. Owners, admins and @policies:define. RH400, RH403, RH404, RH409 as the change itself.';
+  'What a change of the rules would do, without making it: {"policy": definition}, {"role": definition}, {"drop_policy": "crm/night"}, '
+  '{"drop_role": "crm/author"}, {"assign": {"email", "role"}} or {"revoke": {"email", "role"}}. Returns {"changes": [{account (null: not '
+  'logged in), entity, action, gained, lost}, how many of the newest records of an entity come and go; for create {before, after}], '
+  '"fields": [{account, entity, field, from, to, records}], as what fields are seen otherwise: full, hidden or a mask, from null in '
+  'records that were not seen; "writes": [{account, entity, action, field, from, to, records}], which fields may be written otherwise: '
+  'allow or deny in records that may be changed (from null where they could not be), allow, depends or deny in new ones; "breaks": tests '
+  'that would fail, "looked_at": {accounts, of_accounts, entities, records_of_an_entity}}: at most accounts of the site (whom the change '
+  'names first) and records of an entity (1 to 1,000, 100 unless told) of at most 20 entities are compared. Owners, admins and '
+  '@policies:define. RH400, RH403, RH404, RH409 as the change itself.';
 
 create or replace function access.change_role(site_id uuid, change jsonb) returns uuid
 language sql stable set search_path = '' as $$

@@ -31,7 +31,9 @@ begin
 end
 $$;
 comment on function access.standing(jsonb, uuid[], int) is
-  'What accounts may do with the newest records of entities by the rules as they are written: {"email app/entity": {create: allow, depends or deny, read, update, delete: [ids]}}. Internal.';
+  'What accounts may do with the newest records of entities by the rules as they are written: {"email app/entity": {create: allow, '
+  'depends or deny, read, update, delete: [ids], fields: {field: {id: as what it is shown}}, writes: {create: {field: allow, depends or '
+  'deny}, update: {field: [ids]}}}}. Internal.';
 
 create or replace function access.any_of(terms text[]) returns text
 language sql immutable set search_path = '' as $$
@@ -75,41 +77,60 @@ comment on function access.predicates(data.entities, text[]) is
 create or replace function access.standing_sql(entity data.entities, records int) returns text
 language sql stable set search_path = '' as $$
   with p as materialized (select * from access.predicates(entity, array['create', 'read', 'update', 'delete'])),
-  f as materialized (select * from access.standing_fields(entity))
+  f as materialized (select * from access.standing_fields(entity)),
+  w as materialized (select * from access.standing_writes(entity, 'update'))
   select format($sql$
-    select jsonb_build_object('create', (select %1$s from (select $1 as _roles, $2 as _account, $3 as _env) s),
+    select jsonb_build_object('create', (select %3$s from %9$s),
       'read', coalesce(jsonb_agg(t.id) filter (where x."read"), '[]'),
       'update', coalesce(jsonb_agg(t.id) filter (where x."read" and x."update"), '[]'),
       'delete', coalesce(jsonb_agg(t.id) filter (where x."read" and x."delete"), '[]'),
-      'fields', '{}'::jsonb%6$s)
-    from (select $1 as _roles, $2 as _account, $3 as _env) s, (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
-    (select p.in_general from p where p.action = 'create'),
-    (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
-    coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
-    concat_ws(', ', (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),
-      (select string_agg(format('%s as %I', f.shown, 'field ' || f.field), ', ') from f)),
+      'fields', '{}'::jsonb%1$s,
+      'writes', jsonb_build_object('create', (select '{}'::jsonb%4$s from %9$s), 'update', '{}'::jsonb%2$s))
+    from %9$s, (select * from %5$s t%6$s order by t.id desc limit %7$s) t, lateral (select %8$s) x $sql$,
     (select string_agg(format(
-        ' || jsonb_build_object(%L, coalesce(jsonb_object_agg(t.id, x.%2$I) filter (where x."read" and x.%2$I <> ''full''), ''{}''))',
-        f.field, 'field ' || f.field), '')
-      from f))
+      ' || jsonb_build_object(%L, coalesce(jsonb_object_agg(t.id, x.%2$I) filter (where x."read" and x.%2$I <> ''full''), ''{}''))',
+      f.field, 'field ' || f.field), '') from f),
+    (select string_agg(format(
+      ' || jsonb_build_object(%L, coalesce(jsonb_agg(t.id) filter (where x."read" and x."update" and x.%2$I), ''[]''))',
+      w.field, 'write ' || w.field), '') from w),
+    (select p.in_general from p where p.action = 'create'),
+    (select string_agg(format(' || jsonb_build_object(%L, %s)', c.field, c.in_general), '')
+      from access.standing_writes(entity, 'create') c),
+    (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
+    coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''),
+    standing_sql.records,
+    concat_ws(', ',
+      (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),
+      (select string_agg(format('%s as %I', f.shown, 'field ' || f.field), ', ') from f),
+      (select string_agg(format('%s as %I', w.of_row, 'write ' || w.field), ', ') from w)),
+    '(select $1 as _roles, $2 as _account, $3 as _env) s')
 $$;
 comment on function access.standing_sql(data.entities, int) is
-  'A statement that tells what an account may do with the newest records of an entity (who changes or deletes a record must see it too), and as what it sees their fields that are not shown in full.';
+  'A statement that tells what an account may do with the newest records of an entity (who changes or deletes a record must see it too), '
+  'as what it sees their fields that are not shown in full, and which fields that not everybody may write it may.';
 
-create or replace function access.rule_tests(entity data.entities, action text) returns table (effect text, number int, test text)
+drop function if exists access.rule_tests(data.entities, text);
+create or replace function access.rule_tests(entity data.entities, action text)
+returns table (effect text, number int, holds text, is_conditional boolean, test text)
 language sql stable set search_path = '' as $$
-  select 'allow', 1,
-    format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), rule_tests.action)
+  select 'allow', 1, p.test, false, p.test
+  from format('(select access.holds_plainly($1, %L, %L, %L))', (entity).site_id, access.entity_path(entity), rule_tests.action) p (test)
   union all
-  select s.effect, s.number, access.any_of(array_agg(
-    '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true'
-      || case when r.row_condition is null then ''
-        else format(' and (%s) is true', access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end))
-  from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
-  where s.entity_id = (entity).id and s.action = rule_tests.action group by s.effect, s.number
+  select x.effect, x.number, x.holds, x.fits is not null, concat_ws(' and ', x.holds, x.fits)
+  from (
+    select s.effect, s.number,
+      access.any_of(array_agg(
+        '(' || coalesce(nullif(access.subject_sql(s.subject, s.role_ids, s.action, s.effect), ''), 'true') || ') is true')) as holds,
+      case when r.row_condition is not null then format('(%s) is true',
+        access.compile_condition((entity).id, r.row_condition, 't', '$2', '$3', s.action, s.effect)) end as fits
+    from access.rule_sources s join access.rules r using (entity_id, action, effect, number)
+    where s.entity_id = (entity).id and s.action = rule_tests.action
+    group by s.action, s.effect, s.number, r.row_condition
+  ) x
 $$;
 comment on function access.rule_tests(data.entities, text) is
-  'Whether each rule of an entity for an action holds for an account and a storage row (alias t), as SQL as of access.predicates; rule 1 is the plain permission.';
+  'Whether each rule of an entity for an action holds for an account, whether it asks something of the record, and whether it holds for an '
+  'account and a storage row (alias t), as SQL as of access.predicates; rule 1 is the plain permission.';
 
 create or replace function access.standing_fields(entity data.entities) returns table (field text, shown text)
 language sql stable set search_path = '' as $$
@@ -138,7 +159,7 @@ language sql immutable set search_path = '' as $$
       (select count(*) from jsonb_array_elements(x.b) r where not x.a @> r)) end
     order by b.key, x.action), '[]')
   from jsonb_each(standing_diff.before) b,
-    lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value - 'fields') k) x
+    lateral (select k.key as action, k.value as b, standing_diff.after->b.key->k.key as a from jsonb_each(b.value - '{fields,writes}'::text[]) k) x
   where x.b <> x.a
 $$;
 comment on function access.standing_diff(jsonb, jsonb) is 'What accounts gain and lose between two answers of access.standing: [{account, entity, action, gained, lost}], for create {before, after}.';

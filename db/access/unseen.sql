@@ -70,7 +70,7 @@ comment on function access.last_word(data.entities, text) is 'The last word of b
 create or replace function access.unseen(entity_id uuid) returns text[]
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  _function text := (select access.unseen_function(e) from data.entities e where e.id = unseen.entity_id);
+  _function text := access.unseen_function(data.require_known(unseen.entity_id));
   _out text[];
 begin
   if to_regprocedure(_function || '()') is null then
@@ -80,7 +80,7 @@ begin
   return _out;
 end
 $$;
-comment on function access.unseen(uuid) is 'The fields of an entity that the caller does not see in full in every record that is shown.';
+comment on function access.unseen(uuid) is 'The fields of an entity that the caller does not see in full in every record that is shown. RH404.';
 
 create or replace function access.require_seen(entity_id uuid, fields text[]) returns boolean
 language plpgsql stable security definer set search_path = '' as $$
@@ -97,4 +97,5 @@ begin
   return true;
 end
 $$;
-comment on function access.require_seen(uuid, text[]) is 'True when the caller sees these fields of an entity in full in every record that is shown; else RH403 with those it does not see.';
+comment on function access.require_seen(uuid, text[]) is 
+  'True when the caller sees these fields of an entity in full in every record that is shown; else RH403 with those it does not see. RH404.';

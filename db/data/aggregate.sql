@@ -209,4 +209,4 @@ begin
 end
 $$;
 comment on function data.aggregate(text, jsonb) is
-  'Groups the records of an entity (acme/crm/orders) and computes, by {"filter", "group", "aggregate", "having", "sort", "limit", "offset", "cursor", "timezone"}: {"data": [{group keys and aggregates} …], "meta": {…}}. count, sum, avg, min, max, count_distinct; exact for integers and decimals. Without group one row of all records; of none count is 0 and the others are null. 100 groups unless told. RH400, RH404.';
+  'Groups the records of an entity (acme/crm/orders) and computes, by {"filter", "group", "aggregate", "having", "sort", "limit", "offset" or "page", "cursor", "timezone"}: {"data": [{group keys and aggregates} …], "meta": {…}}. count, sum, avg, min, max, count_distinct; exact for integers and decimals. Without group one row of all records; of none count is 0 and the others are null. 100 groups unless told. RH400, RH404.';

@@ -3,14 +3,12 @@ language plpgsql security definer set search_path = '' set client_min_messages =
 declare
   _plan data.plans;
   _entity data.entities;
-  _path text;
 begin
-  select p.* into _plan from data.plans p where p.id = apply.plan;
-  if _plan.id is not null then
-    select s.name || '/' || a.name || '/' || e.name into _path
-    from data.entities e join tenancy.apps a on a.id = e.app_id join tenancy.sites s on s.id = a.site_id where e.id = _plan.entity_id;
-    _entity := data.require_entity_for_change(_path);
-    -- Again, now that nobody else can apply it.
+  select e.* into _entity from data.plans p join data.entities e on e.id = p.entity_id
+  where p.id = apply.plan and tenancy.knows_site(e.site_id);
+  if _entity.id is not null then
+    _entity := data.require_entity_for_change(data.entity_path(_entity));
+    -- Only now, when nobody else can apply it.
     select p.* into _plan from data.plans p where p.id = apply.plan for update;
   end if;
   if _plan.id is null then

@@ -20,6 +20,24 @@ end
 $$;
 comment on function data.require_entity(text) is 'The entity named site/app/entity, for members of the site. RH400, RH404.';
 
+create or replace function data.require_known(entity_id uuid) returns data.entities
+language plpgsql stable set search_path = '' as $$
+declare
+  _entity data.entities;
+begin
+  select e.* into _entity from data.entities e
+  where e.id = require_known.entity_id and tenancy.knows_site(e.site_id)
+    and (auth.account_id() is not null or auth.is_operator() or e.id = any (access.my_public_entities()));
+  if _entity.id is null then
+    perform rowhouse.fail(404, 'There is no such entity that you may see', 'data.entities lists them.', 'not_found');
+  end if;
+  return _entity;
+end
+$$;
+comment on function data.require_known(uuid) is
+  'The entity with this id, for who may look it up: what functions with the owner''s rights begin with when they are given an id. RH404, '
+  'the same for another site''s as for none. Internal.';
+
 create or replace function data.relation_name(field text, target text) returns text
 language sql immutable set search_path = '' as $$
   select case when field ~ '.+_id$' then regexp_replace(field, '_id$', '') else field || '_' || target end

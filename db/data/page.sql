@@ -100,6 +100,7 @@ create or replace function data.compile_page(
 language plpgsql stable set search_path = '' as $$
 declare
   _keys int := coalesce(cardinality(keys), 0);
+  _other text;
 begin
   row_limit := default_limit;
   row_offset := '0';
@@ -117,6 +118,15 @@ begin
     last := last + 1;
     row_offset := format('(select data.page_number($%s, ''offset'', 0, 1000000000))', last);
   end if;
+  if coalesce(shape->'page', 'null') <> 'null' then
+    _other := case when shape->'offset' <> 'null' then 'offset' when shape->'cursor' <> 'null' then 'cursor' end;
+    if _other is not null then
+      perform rowhouse.fail(400, format('page and %s exclude each other', _other), 'page=2&limit=20', 'invalid_page');
+    end if;
+    last := last + (shape->'page' = 'true')::int;
+    row_offset := format('(select (data.page_number(%s, ''page'', 1, 999999999) - 1) * %s)',
+      case when shape->'page' = 'true' then '$' || last else quote_literal(shape->>'page') end, row_limit);
+  end if;
   if shape->'cursor' = 'true' or jsonb_typeof(shape->'cursor') = 'string' then
     last := last + 1;
     if _keys = 0 then
@@ -131,9 +141,13 @@ begin
         then format(''',"meta":{"limit":%s,"offset":%s,"next_cursor":''', row_limit, row_offset)
       else format($sql$',"meta":{"limit":' || %s || ',"offset":' || %s || ',"next_cursor":'$sql$, row_limit, row_offset) end
     || case when _keys = 0 then ' || ''null''' else format(
-      $sql$ || case when count(*) > %1$s and %1$s > 0 then '"' || data.cursor_text(json_build_array(%2$L, %3$s)) || '"' else 'null' end$sql$,
-      row_limit, md5(sort::text), (select string_agg(format('(array_agg(%s))[%s]', k, row_limit), ', ' order by o) from unnest(outer_keys) with ordinality u (k, o))) end;
+      $sql$ || case when count(*) > %1$s and %1$s > 0
+        then '"' || data.cursor_text(json_build_array(%2$L, %3$s)) || '"' else 'null' end$sql$,
+      row_limit, md5(sort::text), (
+        select string_agg(format('(array_agg(%s))[%s]', k, row_limit), ', ' order by o)
+        from unnest(outer_keys) with ordinality u (k, o))) end;
 end
 $$;
 comment on function data.compile_page(jsonb, jsonb, text[], text[], text[], boolean[], text[], int, int) is
-  'The SQL of a page: its limit and offset, the predicate after its cursor, and its meta over the outer rows; last is the number of the last parameter. RH400.';
+  'The SQL of a page: its limit and offset, which page counts in limits, the predicate after its cursor, and its meta over the outer '
+  'rows; last is the number of the last parameter. RH400.';

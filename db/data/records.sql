@@ -58,13 +58,13 @@ begin
 end
 $$;
 comment on function data.find(text, jsonb) is
-  'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset", "cursor", "count", "as_of"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. With as_of (a time, x-history) the records as they were then; records they refer to are those of today. RH400, RH404.';
+  'Records of an entity (acme/crm/contacts) by {"q", "filter", "sort", "select", "expand", "limit", "offset" or "page", "cursor", "count", "as_of"}, as {"data": […], "meta": {…}}; newest first, 20 unless told. q searches the fields with x-search: the best match first, with _rank and _snippets. With as_of (a time, x-history) the records as they were then; records they refer to are those of today. RH400, RH404.';
 
 drop function if exists data.refuse_unknown_query(jsonb);
 create or replace function data.refuse_unknown_query(query jsonb, operation text) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
-  _known text[] := array['filter', 'sort', 'limit', 'offset', 'cursor']
+  _known text[] := array['filter', 'sort', 'limit', 'offset', 'page', 'cursor']
     || case when operation like '%aggregate%' then array['group', 'aggregate', 'having', 'timezone'] else array['select'] end
     || case when operation like '%union' then array['entities', 'nullable'] when operation <> 'aggregate' then array['expand', 'count'] end
     || case when operation = 'find' then '{q,deleted,as_of}'::text[] when operation = 'get' then '{as_of}'

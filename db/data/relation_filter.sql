@@ -84,9 +84,7 @@ declare
   _key text;
   _operand jsonb;
 begin
-  if _level > 4 then
-    perform rowhouse.fail(400, 'The filter follows too many relations', 'Follow at most 4: a.b.c.d.field.', 'invalid_filter');
-  end if;
+  perform data.check_relations(_level, 'filter');
   select 'exists (select from ' || data.relation_from(a.schema_name, _r, _related, format('%s.%I', alias, _r.own))
   into _from
   from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = _r.id;

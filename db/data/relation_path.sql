@@ -31,7 +31,16 @@ $$;
 comment on function data.path_relation(uuid, text) is
   'The to-one relation that a path (company.city) begins with, and the rest of it; nulls for a path within the record. RH400 for a relation to many.';
 
--- 4 relations, as in filters.
+create or replace function data.check_relations(relations int, what text default 'path') returns void
+language plpgsql immutable set search_path = '' as $$
+begin
+  if relations > 4 then
+    perform rowhouse.fail(400, format('A %s follows too many relations', what), 'Follow at most 4: a.b.c.d.field.', 'invalid_' || what);
+  end if;
+end
+$$;
+comment on function data.check_relations(int, text) is 'Raises RH400 for a path or a filter that follows more than 4 relations.';
+
 create or replace function data.path_expression(
   entity_id uuid, path text, alias text, depth int default 0,
   out expression text, out kind text, out item_kind text, out is_required boolean, out sql_type text, out is_related boolean
@@ -41,9 +50,8 @@ declare
   _r record := data.path_relation(entity_id, path);
   _f record;
 begin
-  if depth > 4 then
-    perform rowhouse.fail(400, 'A path follows too many relations', 'Follow at most 4: a.b.c.d.field.', 'invalid_path');
-  elsif _r.id is null then
+  perform data.check_relations(depth);
+  if _r.id is null then
     _f := data.field_expression(entity_id, path, alias);
   else
     _f := data.path_expression(_r.id, _r.rest, data.path_alias(alias, split_part(path, '.', 1)), depth + 1);

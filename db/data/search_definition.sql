@@ -60,10 +60,13 @@ $$;
 comment on function data.search_configuration(data.entities) is 'The text search configuration of an entity, as an SQL literal.';
 
 create or replace function data.is_searched(entity_id uuid) returns boolean
-language sql stable security definer set search_path = '' as $$
-  select exists (select from data.search_fields(is_searched.entity_id))
-    and to_regprocedure(format('%I.%I(text, bigint)', a.schema_name, e.name || '_search')) is not null
-  from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = is_searched.entity_id
+language sql stable set search_path = '' as $$
+  select exists (select from data.search_fields(is_searched.entity_id)) and exists (
+    select from data.entities e
+    join tenancy.apps a on a.id = e.app_id
+    join pg_catalog.pg_namespace n on n.nspname = a.schema_name
+    join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = e.name || '_search'
+    where e.id = is_searched.entity_id and p.proargtypes[0] = 'pg_catalog.text'::regtype and p.proargtypes[1] = 'pg_catalog.int8'::regtype)
 $$;
 comment on function data.is_searched(uuid) is 'Whether an entity has fields with x-search, and its records are all there to be found.';
 

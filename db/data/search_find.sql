@@ -20,8 +20,9 @@ begin
   sort := case when _ranked then '[{"field": "_rank", "direction": "desc"}]' else data.normalize_sort(shape->'sort') end;
   all_of_them := format(_from, compile_match.schema_name, entity.name || '_search', _text, '', entity.name);
   -- Only a page of the best is read where nothing else chooses among them. Out of range numbers are refused later.
-  source := case when _ranked and is_unfiltered and coalesce(shape->'cursor', 'null') = 'null' and _page ~ '^\d{1,4}$'
-    and _skipped ~ '^\d{1,10}$'
+  source := case when _ranked and is_unfiltered
+      and 'null' = all (array[coalesce(shape->'cursor', 'null'), coalesce(shape->'page', 'null')])
+      and _page ~ '^\d{1,4}$' and _skipped ~ '^\d{1,10}$'
     then format(_from, compile_match.schema_name, entity.name || '_search', _text, format(', %s', _page::bigint + _skipped::bigint + 1),
       entity.name)
     else all_of_them end;

@@ -138,7 +138,7 @@ comment on function data.query_union(text, text, jsonb) is 'Runs find_union or a
 create or replace function data.find_union(app text, query jsonb) returns jsonb
 language sql stable set search_path = '' as $$ select data.query_union(app, 'find_union', query) $$;
 comment on function data.find_union(text, jsonb) is
-  'Records of several entities of an app (acme/crm) in one list, each with its "entity", by {"entities", "select", "nullable", "filter", "sort", "limit", "offset", "cursor"}: {"data": […], "meta": {…}}. What is selected, sorted and filtered by is a field of all, with one type; a field listed in nullable is null where there is none. Newest first, 20 unless told. RH400, RH404.';
+  'Records of several entities of an app (acme/crm) in one list, each with its "entity", by {"entities", "select", "nullable", "filter", "sort", "limit", "offset" or "page", "cursor"}: {"data": […], "meta": {…}}. What is selected, sorted and filtered by is a field of all, with one type; a field listed in nullable is null where there is none. Newest first, 20 unless told. RH400, RH404.';
 
 create or replace function data.aggregate_union(app text, query jsonb) returns jsonb
 language sql stable set search_path = '' as $$ select data.query_union(app, 'aggregate_union', query) $$;

@@ -13,6 +13,13 @@ language sql stable security definer parallel safe set search_path = '' as $$
 $$;
 comment on function tenancy.open_site_ids() is 'Sites whose definitions the caller may look up: of which the current account is a member, or, without an account, the site of the request.';
 
+create or replace function tenancy.knows_site(site_id uuid) returns boolean
+language sql stable parallel safe set search_path = '' as $$
+  select knows_site.site_id = any (tenancy.open_site_ids()) or auth.is_operator()
+$$;
+comment on function tenancy.knows_site(uuid) is
+  'Whether the caller may look up what a site defines: who sees its definitions by row-level security, and the operator. Internal.';
+
 create or replace function tenancy.my_administered_site_ids() returns uuid[]
 language sql stable security definer parallel safe set search_path = '' as $$
   select array(

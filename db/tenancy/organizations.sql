@@ -1,3 +1,14 @@
+-- Such a token is handed to what works for one site; what it could make or change beyond it would outlive it.
+create or replace function tenancy.refuse_site_token() returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  if tenancy.site_id() is not null then
+    perform rowhouse.fail(403, 'Your token is for one site; organizations are beyond it', 'Log in without a site.', 'forbidden');
+  end if;
+end
+$$;
+comment on function tenancy.refuse_site_token() is 'Raises RH403 for who logged in for one site: organizations are beyond it. Internal.';
+
 create or replace function tenancy.create_organization(name text, title text default null)
 returns tenancy.organizations
 language plpgsql security definer set search_path = '' as $$
@@ -8,6 +19,7 @@ begin
   if auth.account_id() is null and not auth.is_operator() then
     perform rowhouse.fail(401, 'Log in to create an organization', 'Send a bearer token.', 'unauthenticated');
   end if;
+  perform tenancy.refuse_site_token();
   insert into tenancy.organizations (name, title)
   values (create_organization.name, coalesce(create_organization.title, create_organization.name))
   on conflict do nothing
@@ -22,7 +34,7 @@ begin
 end
 $$;
 comment on function tenancy.create_organization(text, text) is
-  'Creates an organization and makes the current account its owner. RH400 invalid name, RH401 nobody is logged in, RH409 name taken.';
+  'Creates an organization and makes the current account its owner. RH400 invalid name, RH401 nobody is logged in, RH403 with a token for one site, RH409 name taken.';
 
 create or replace function tenancy.require_organization(organization text, roles text[]) returns uuid
 language plpgsql stable set search_path = '' as $$
@@ -37,9 +49,9 @@ begin
   if _id is null or (_role is null and not auth.is_operator()) then
     perform rowhouse.fail(404, format('There is no organization %L that you may see', left(require_organization.organization, 80)),
       'Check the name, or ask one of its members to add you.', 'not_found');
-  elsif tenancy.site_id() is not null then
-    perform rowhouse.fail(403, 'Your token is for one site; organizations are beyond it', 'Log in without a site.', 'forbidden');
-  elsif not auth.is_operator() and not _role = any (require_organization.roles) then
+  end if;
+  perform tenancy.refuse_site_token();
+  if not auth.is_operator() and not _role = any (require_organization.roles) then
     perform rowhouse.fail(403, format('Only its %s may do this in organization %L',
       array_to_string(require_organization.roles, ' or '), require_organization.organization),
       format('You are %s there.', _role), 'forbidden');

@@ -58,6 +58,7 @@ export const controlScope: IntrospectionScope = {
     "access.revoke_delegation",
     "access.define_policy",
     "access.drop_policy",
+    "access.effective",
     "access.explain",
     "access.who_can",
     "access.what_can",

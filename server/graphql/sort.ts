@@ -1,27 +1,25 @@
-import type {
-  PgCodecAttribute,
-  PgResource,
-  PgSelectQueryBuilder,
-  PgSelectStep,
+import {
+  loadOneWithPgClient,
+  type PgCodecAttribute,
+  type PgExecutor,
+  type PgResource,
+  type PgSelectQueryBuilder,
+  type PgSelectStep,
 } from "postgraphile/@dataplan/pg";
 import { lambda, type Step } from "postgraphile/grafast";
 import { GraphQLInputObjectType, GraphQLList, GraphQLNonNull } from "postgraphile/graphql";
 import { type SQL, sql } from "postgraphile/pg-sql2";
-import { Problem } from "../http/problem.ts";
 import { columnKey, isComparable, orderBy } from "./ordering.ts";
 import type { Compared } from "./seen.ts";
 
 type Direction = "ASC" | "DESC";
-type Sort = { [field: string]: Direction | Sort | null | undefined };
+type Sort = { [field: string]: Direction | Sort };
 /** What the fields of a sort type stand for. */
 type Fields = Map<
   string,
   { name: string; attribute: PgCodecAttribute } | { relation: string; to: PgResource }
 >;
 type Connection = { getSubplan(): PgSelectStep };
-
-const RELATIONS = 4; // as data.path_expression
-const FIELDS = 8; // as data.normalize_sort
 
 const fieldsOf = new WeakMap<PgResource, Fields>();
 const joined = new WeakMap<PgSelectQueryBuilder, Map<string, SQL>>();
@@ -73,20 +71,19 @@ export const sort: GraphileConfig.Plugin = {
         const resource = isPgFieldConnection ? (pgFieldResource as PgResource | undefined) : undefined;
         const name = resource && typeOf(build, resource);
         const type = name ? build.getTypeByName(name) : undefined;
-        if (!resource || !(type instanceof GraphQLInputObjectType)) return args;
+        const executor = Object.values(build.input.pgRegistry.pgExecutors)[0];
+        if (!resource || !executor || !(type instanceof GraphQLInputObjectType)) return args;
         return build.extend(
           args,
           {
             sort: {
-              description: `By what to sort, at most ${FIELDS} fields; after orderBy, where both are given.`,
+              description: "By what to sort; after orderBy, where both are given.",
               type: new GraphQLList(new GraphQLNonNull(type)),
               applyPlan: (_: unknown, $list: Connection, argument: { getRaw(): Step }) =>
                 $list.getSubplan().apply(
-                  lambda(argument.getRaw(), (asked) => (builder: PgSelectQueryBuilder) => {
-                    if (asked == null || builder.mode === "aggregate") return;
-                    const list = asked as Sort[];
-                    if (list.length > FIELDS) throw refusal(`sort has more than ${FIELDS} fields`);
-                    for (const one of list) {
+                  lambda(checked(executor, argument.getRaw()), (asked) => (builder: PgSelectQueryBuilder) => {
+                    if (builder.mode === "aggregate") return;
+                    for (const one of asked) {
                       const compared = sortBy(builder, builder.alias, resource, one, []);
                       for (const condition of build.unseen?.(compared) ?? []) builder.where(condition);
                     }
@@ -100,6 +97,20 @@ export const sort: GraphileConfig.Plugin = {
     },
   },
 };
+
+/** What was asked, once SQL has taken it: how many fields and relations there may be is its to say. */
+function checked(executor: PgExecutor, $asked: Step): Step<Sort[]> {
+  const $text = lambda($asked, (asked) => (asked == null ? null : JSON.stringify(asked)));
+  return loadOneWithPgClient(executor, $text, (client, all) =>
+    Promise.all(
+      all.map(async (text): Promise<Sort[]> => {
+        if (text === null) return [];
+        await client.query({ text: "select data.graphql_sort($1::jsonb)", values: [text] });
+        return JSON.parse(text);
+      }),
+    ),
+  );
+}
 
 function typeOf(build: GraphileBuild.Build, resource: PgResource): string | null {
   if (resource.parameters || typeof resource.codec.extensions?.tags?.singular !== "string") return null;
@@ -138,11 +149,10 @@ function sortBy(
   one: Sort,
   path: string[],
 ): Compared[] {
-  const [[field, asked] = ["", null], ...others] = Object.entries(one).filter(([, value]) => value != null);
+  const [[field, asked]] = Object.entries(one) as [[string, Direction | Sort]]; // the type is one of
   const of = fieldsOf.get(resource)?.get(field);
-  if (!of || !asked || others.length > 0) throw refusal("Each entry of sort names one field");
+  if (!of) throw new Error(`There is no ${field} to sort by`);
   if ("to" in of) {
-    if (path.length === RELATIONS) throw refusal(`sort follows more than ${RELATIONS} relations`);
     const way = [...path, of.relation];
     const { localAttributes, remoteAttributes } = resource.getRelation(of.relation);
     return [
@@ -177,11 +187,4 @@ function related(builder: PgSelectQueryBuilder, from: SQL, resource: PgResource,
   });
   aliases.set(way.join("/"), alias);
   return alias;
-}
-
-function refusal(message: string): Problem {
-  return new Problem(400, message, {
-    code: "invalid_sort",
-    hint: "sort: [{company: {city: ASC}}, {name: DESC}]",
-  });
 }

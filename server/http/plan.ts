@@ -39,8 +39,6 @@ const json = JSON as unknown as {
   isRawJSON(value: unknown): value is RawNumber;
 };
 
-/** Records on a page when only the page is given; the same numbers as data.compile's. */
-const perPage = (operation: Operation) => (operation.startsWith("aggregate") ? "100" : "20");
 const filterDepth = 64;
 /** Operators whose operand is a filter, and not a value. */
 const filtersInside = new Set(["$not", "$some", "$every", "$none"]);
@@ -105,14 +103,8 @@ export function planQuery(operation: Operation, queryString: string): Plan {
     const word = query.get(name);
     if (word !== undefined) shape.push(`"${name}":${JSON.stringify(word)}`);
   }
-  const { limit, offset } = readPage(query, perPage(operation));
-  for (const [name, value] of Object.entries({
-    q: query.get("q"),
-    as_of: query.get("as_of"),
-    limit,
-    offset,
-    cursor: query.get("cursor"),
-  })) {
+  for (const name of ["q", "as_of", "limit", "offset", "page", "cursor"]) {
+    const value = query.get(name);
     if (value === undefined) continue;
     // A limit is part of the statement: as a parameter it would cost a generic plan, and a check per row.
     if (name === "limit" && /^(0|[1-9]\d{0,2}|1000)$/.test(value)) {
@@ -244,25 +236,4 @@ function readSort(text: string): SortKey[] {
 function shortSortKey(key: string): SortKey {
   if (key.startsWith("-")) return { field: key.slice(1), direction: "desc" };
   return { field: key.startsWith("+") ? key.slice(1) : key, direction: "asc" };
-}
-
-function readPage(
-  query: Map<string, string>,
-  size: string,
-): { limit: string | undefined; offset: string | undefined } {
-  const page = query.get("page");
-  const limit = query.get("limit");
-  const offset = query.get("offset");
-  if (page === undefined) return { limit, offset };
-  if (!/^[1-9][0-9]{0,8}$/.test(page))
-    throw bad("page", "page must be a whole number from 1", "page=2&limit=20");
-  for (const other of ["offset", "cursor"]) {
-    if (query.has(other)) throw bad("page", `page and ${other} exclude each other`, "page=2&limit=20");
-  }
-  size = limit ?? size;
-  // A limit that is no number is passed on, for SQL to say what is wrong with it.
-  return {
-    limit: size,
-    offset: /^[0-9]{1,9}$/.test(size) ? String((BigInt(page) - 1n) * BigInt(size)) : "0",
-  };
 }

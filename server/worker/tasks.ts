@@ -18,6 +18,18 @@ export const deleteExpiredRecords: Task = async (_payload, helpers) => {
   }
 };
 
+/** Deletes what is left of delegations that have ended, a site a transaction. */
+export const endDelegations: Task = async (_payload, helpers) => {
+  for (let after: string | null = "00000000-0000-0000-0000-000000000000"; after !== null; ) {
+    if (helpers.abortSignal?.aborted) throw new Error("The worker stops; the next one goes on.");
+    const { rows }: { rows: { after: string | null }[] } = await helpers.query(
+      "select access.end_delegations($1) as after",
+      [after],
+    );
+    after = rows[0]?.after ?? null;
+  }
+};
+
 /**
  * Does an operation on an entity (data.operations) step by step, each a transaction of its own. SQL keeps where it stands,
  * so that whoever runs it again goes on from there.

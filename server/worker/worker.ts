@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import {
   deleteExpiredRecords,
   deleteExpiredTokens,
+  endDelegations,
   keepAudit,
   resumeOperations,
   runOperation,
@@ -22,6 +23,7 @@ export interface Worker {
 const CRONTAB = [
   "7 * * * * delete_expired_tokens",
   "17 * * * * delete_expired_records",
+  "37 * * * * end_delegations",
   "*/5 * * * * verify_domains",
   "* * * * * resume_operations",
   "* * * * * seal_audit",
@@ -40,6 +42,7 @@ export async function startWorker(pool: Pool, log: Logger): Promise<Worker> {
     taskList: {
       delete_expired_tokens: deleteExpiredTokens,
       delete_expired_records: deleteExpiredRecords,
+      end_delegations: endDelegations,
       verify_domains: verifyDomains,
       run_operation: runOperation,
       resume_operations: resumeOperations,
