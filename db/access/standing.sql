@@ -85,7 +85,7 @@ language sql stable set search_path = '' as $$
     from (select $1 as _roles, $2 as _account, $3 as _env) s, (select * from %2$s t%3$s order by t.id desc limit %4$s) t, lateral (select %5$s) x $sql$,
     (select p.in_general from p where p.action = 'create'),
     (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
-    coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''), standing_sql.records,
+    coalesce(' where ' || data.alive_condition(entity, 't'), ''), standing_sql.records,
     concat_ws(', ', (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),
       (select string_agg(format('%s as %I', f.shown, 'field ' || f.field), ', ') from f)),
     (select string_agg(format(
