@@ -428,6 +428,94 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     );
   });
 
+  test("x-ttl over an expires_at that records have already hides the expired ones from the definition on", async () => {
+    const name = `lapsed_${s}`;
+    const kept = { ...options, "x-soft-delete": true };
+    const expiring = (more: object) =>
+      schema({ expires_at: { type: "string", format: "date-time" } }, { ...kept, ...more });
+    await make(
+      name,
+      expiring({}),
+      "'expires_at', now() + case when i % 2 = 0 then 1 else -1 end * interval '1 day'",
+    );
+    const before = await shape(name, storage);
+    const seen = (where = "true") =>
+      db.as("acme", "vic@acme.test", async (client) => {
+        const { rows } = await client.query(`select count(*)::int as x from acme_crm.${name} where ${where}`);
+        return rows[0].x;
+      });
+    expect(await seen()).toBe(RECORDS);
+    const wanted = expiring({ "x-ttl": true });
+    const planned = await plan(name, wanted);
+    expect(planned.statements.join("\n")).not.toMatch(/update |create |drop column/);
+    expect(planned).toMatchObject({
+      rewrites: 0,
+      locks: [
+        { message: "for the moment of a catalog change" },
+        { message: "the view is replaced where it stands" },
+      ],
+    });
+    let alive = RECORDS / 2;
+    for (const how of ["cancel", "finish"]) {
+      await define(name, wanted);
+      for (const at of ["begin", "copy", "switch"]) {
+        await untilStep(name, at);
+        expect(await seen()).toBe(alive);
+        // A door that writes: what expires, what is sent for good, what is deleted with its time.
+        await db.as("acme", "ann@acme.test", async (client) => {
+          const [soon, forever, deleted] = [2, 4, 6].map(
+            (n) => `N${n + 1000 * at.length + (how === "cancel" ? 0 : 100)}`,
+          );
+          await client.query(
+            `update acme_crm.${name} set expires_at = now() + interval '0.2 s' where name = $1`,
+            [soon],
+          );
+          await client.query(`update acme_crm.${name} set expires_at = null where name = $1`, [forever]);
+          expect(
+            (await client.query(`delete from acme_crm.${name} where name = $1`, [deleted])).rowCount,
+          ).toBe(1);
+          await sleep(250);
+          alive -= 2;
+        });
+        expect(await seen()).toBe(alive);
+        expect(await seen("expires_at is null")).toBe({ begin: 1, copy: 2, switch: 3 }[at as "copy"]);
+        await db.query("call data.delete_expired()");
+        // Inserted, it is refused as ever.
+        expect(
+          (
+            await refusal(
+              db.query("select data.insert($1, $2)", [
+                `acme/crm/${name}`,
+                { expires_at: "2020-01-01T00:00:00Z" },
+              ]),
+            )
+          ).code,
+        ).toBe("RH422");
+      }
+      expect(
+        await one(
+          `select count(*)::int as x from acme_crm."${name}__deleted" where expires_at > now() + interval '1 hour'`,
+        ),
+      ).toBe(how === "cancel" ? 3 : 6);
+      if (how === "cancel") {
+        await db.query("select data.cancel_operation($1)", [(await last(name)).id]);
+        expect(await shape(name, storage)).toEqual(before);
+        expect(await seen()).toBe(RECORDS - 3);
+        await db.query(
+          `update acme_crm.${name} set expires_at = now() + interval '1 day' where expires_at is null or expires_at < now() and price % 2 = 0`,
+        );
+        alive += 3; // those that had expired
+      } else expect(await finish(name)).toMatchObject({ state: "done", error: null });
+    }
+    await db.query("call data.delete_expired()");
+    expect(await one(`select count(*)::int as x from acme_crm.${name}_${storage}`)).toBe(alive);
+    const twin = `lapsed_twin_${s}`;
+    await define(twin, wanted);
+    expect(await shape(name, storage)).toEqual(
+      JSON.parse(JSON.stringify(await shape(twin, storage)).replaceAll(twin, name)),
+    );
+  });
+
   test("a writer runs throughout, nobody waits for a batch, and nothing is lost", async () => {
     const name = `busy_${s}`;
     await make(name, schema({}, options));

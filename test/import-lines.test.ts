@@ -149,6 +149,45 @@ describe("errors by line", () => {
     expect(body.errors).toContainEqual({ line: 4, pointer: "", message: "is not a JSON object" });
   });
 
+  test.each([
+    ["inserted", null, ""],
+    ["by a key", ["code"], ""],
+    ["by a key of two", ["code", "whole"], ""],
+    ["some with an id", null, '"id": "7", '],
+  ])("many wrong lines are told what each would be told alone: %s", async (_what, key, id) => {
+    const kinds = [
+      (n: number) => `{"code": "n${n}", "whole": ${n}}`,
+      (n: number) => `{"code": "w${n}", "whole": "x", "mail": "no"}`,
+      (n: number) => `{"whole": ${n}}`,
+      (n: number) => `{"code": "n${n - (n % 7)}", "whole": ${n - (n % 7)}}`,
+      (n: number) => `{${id}"code": "d${n}", "day": "2026-13-01", "tree": {"a": ${n}.5}}`,
+      (n: number) => `{"code": "t${n}", "whole": ${n}, "tree": {"a": "x"}, "/0/is": "is the same as in /3"}`,
+      (n: number) => `{"code": "u${n}", "whole": null, "uid": "${n}", "list": [1, "a", 2]}`,
+    ];
+    const lines = Array.from({ length: 420 }, (_, n) => [n + 1, kinds[n % 7]?.(n)]);
+    const load = async (some: unknown[]) =>
+      (
+        await crm.db.query<{
+          done: { errors: object[]; inserted: number; updated: number; skipped: number };
+        }>("select data.import_lines('acme/crm/copies', $1, null, $2, 'skip') as done", [
+          JSON.stringify(some),
+          key,
+        ])
+      )[0]?.done as { errors: object[]; inserted: number; updated: number; skipped: number };
+    const sum = { inserted: 0, skipped: 0, errors: [] as object[] };
+    for (const line of lines) {
+      const one = await load([line]);
+      sum.inserted += one.inserted;
+      sum.skipped += one.skipped;
+      sum.errors.push(...one.errors);
+    }
+    const alone = await codes();
+    await crm.db.query("delete from acme_crm.copies");
+    expect(await load(lines)).toMatchObject(sum);
+    expect(await codes()).toEqual(alone);
+    expect(sum.skipped).toBeGreaterThan(200);
+  });
+
   test("stop: nothing is imported, of earlier batches neither", async () => {
     const many = Array.from({ length: 2500 }, (_, n) => `{"code": "n${n}"}`);
     const answer = await post([...many, '{"code": 5}'].join("\r\n"));

@@ -10,7 +10,7 @@ declare
   _read text := access.row_predicate(entity, 'read', _alias, false, _parts);
   _update text := access.row_predicate(entity, 'update', _alias, true, _parts);
   _out jsonb := jsonb_build_object(
-    'may_read', jsonb_build_object('for', 'select', 'using', _read || coalesce(' and ' || data.alive_condition(entity.schema, _alias), '')),
+    'may_read', jsonb_build_object('for', 'select', 'using', _read || coalesce(' and ' || data.alive_condition(entity, _alias), '')),
     'may_create', jsonb_build_object('for', 'insert', 'check', access.row_predicate(entity, 'create', _alias, true, _parts)),
     'may_update', jsonb_build_object('for', 'update', 'using', _update),
     'may_delete', jsonb_build_object('for', 'delete', 'using', access.row_predicate(entity, 'delete', _alias, true, _parts)));

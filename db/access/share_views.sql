@@ -130,7 +130,7 @@ begin
   end if;
   return format('select %s from %s t where (select access.open_share(%L)) and (%s)%s', _columns,
     (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id), share.id, _where,
-    coalesce(' and ' || data.alive_condition(entity.schema, 't'), ''));
+    coalesce(' and ' || data.alive_condition(entity, 't'), ''));
 end
 $$;
 comment on function access.share_select(access.shares, data.entities) is

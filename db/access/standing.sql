@@ -97,7 +97,7 @@ language sql stable set search_path = '' as $$
     (select string_agg(format(' || jsonb_build_object(%L, %s)', c.field, c.in_general), '')
       from access.standing_writes(entity, 'create') c),
     (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = (entity).app_id),
-    coalesce(' where ' || data.alive_condition((entity).schema, 't'), ''),
+    coalesce(' where ' || data.alive_condition(entity, 't'), ''),
     standing_sql.records,
     concat_ws(', ',
       (select string_agg(format('%s as %I', p.of_row, p.action), ', ') from p where p.action <> 'create'),

@@ -34,13 +34,12 @@ begin
       o.has_column and coalesce((c.old_field).is_indexed and not (c.old_field).is_unique, false) as has_idx
     from data.field_changes(entity, defer_indexes.old, _renames) c,
       lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)
+        -- A column that no record has had yet is right when it is empty.
         or (c.field).name = 'expires_at' and (c.old_field).name is null and entity.schema ? 'x-ttl'
           and not exists (select from jsonb_array_elements(transforms) t where t->>'field' = 'expires_at')) o (has_column)
     where (c.field).name is not null
   ) d
-  -- Row-level security needs its column at once: one that no record has had yet is right when it is empty.
   where f.entity_id = entity.id and f.name = d.name
-    and (d.has_column or f.name <> 'expires_at' or not entity.schema ? 'x-ttl')
     and not (f.is_unique and d.has_key)
     and (f.is_unique or f.is_indexed and not d.has_idx or f.is_promoted and not d.has_column);
 end

@@ -1,15 +1,25 @@
 -- Records that expire (x-ttl): invisible from that moment on, in every door, because row-level security says so.
 
-create or replace function data.alive_condition(schema jsonb, alias text) returns text
-language sql immutable set search_path = '' as $$
+drop function if exists data.alive_condition(jsonb, text);
+create or replace function data.expiry_time(entity data.entities, alias text) returns text
+language sql stable set search_path = '' as $$
+  select case when f.is_promoted then alias || '.expires_at'
+    else '(' || data.column_value(f, data.field_source(entity, f.name, alias)) || ')' end
+  from data.fields f where f.entity_id = entity.id and f.name = 'expires_at'
+$$;
+comment on function data.expiry_time(data.entities, text) is
+  'The SQL of the moment at which a storage row (alias) of an entity with x-ttl expires: its column, or the record while a worker fills the column.';
+
+create or replace function data.alive_condition(entity data.entities, alias text) returns text
+language sql stable set search_path = '' as $$
   select case
-    when not alive_condition.schema ? 'x-ttl' then null
-    when data.ttl_seconds(alive_condition.schema) is null then format('(%1$s.expires_at is null or %1$s.expires_at > now())', alias)
-    else format('(%1$s.expires_at > now() or %1$s.expires_at is null and %1$s.%2$I > now() - interval ''%3$s s'')',
-      alias, data.ttl_from(alive_condition.schema), data.ttl_seconds(alive_condition.schema))
+    when not entity.schema ? 'x-ttl' then null
+    when data.ttl_seconds(entity.schema) is null then format('(%1$s is null or %1$s > now())', data.expiry_time(entity, alias))
+    else format('(%1$s > now() or %1$s is null and %2$s.%3$I > now() - interval ''%4$s s'')',
+      data.expiry_time(entity, alias), alias, data.ttl_from(entity.schema), data.ttl_seconds(entity.schema))
   end
 $$;
-comment on function data.alive_condition(jsonb, text) is
+comment on function data.alive_condition(data.entities, text) is
   'The SQL that is true for storage rows (alias) that have not expired; null for an entity whose records do not expire.';
 
 create or replace function data.ttl_statements(entity data.entities, schema_name text) returns text[]
@@ -65,7 +75,7 @@ begin
           null; -- others refer to it, so that its value stays taken
         end;
       end if;
-    end $sql$, _name, _table, _keys, data.alive_condition(entity.schema, 't'), entity.id::text);
+    end $sql$, _name, _table, _keys, data.alive_condition(entity, 't'), entity.id::text);
   execute format('revoke all on function %s(jsonb) from public', _name);
   execute format('grant execute on function %s(jsonb) to rowhouse_data', _name);
   execute format('comment on function %s(jsonb) is %L', _name,

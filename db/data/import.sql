@@ -88,6 +88,28 @@ end
 $$;
 comment on function data.import_error(data.entities, text, text, text, text) is 'Why one record could not be written, as [{pointer, message}].';
 
+-- A list that does not fit is told of each of its records what is wrong with it, in the words of that record alone: by halves a wrong
+-- line of eight fields took 4.3 ms of CPU, 0.05 so (a good one 0.02).
+create or replace function data.wrong_records(entity_id uuid, detail text) returns table ("position" int, errors jsonb)
+language sql stable security definer set search_path = '' as $$
+  with listed as materialized (
+    select split_part(e->>'pointer', '/', 2) as place, e, n
+    from jsonb_array_elements(case when pg_input_is_valid(wrong_records.detail, 'jsonb') then wrong_records.detail::jsonb->'errors' end)
+      with ordinality x (e, n)
+  )
+  select l.place::int + 1, jsonb_agg(jsonb_set(l.e, '{pointer}', to_jsonb(regexp_replace(l.e->>'pointer', '^/[0-9]+', ''))) order by l.n)
+  from listed l
+  -- Alone, a record may be one that its writer may not write, or be no double of another.
+  where not (select access.checks_fields(g) from data.entities g where g.id = wrong_records.entity_id)
+    and not exists (select from listed o where o.place !~ '^[0-9]{1,5}$' or o.e->>'message' like 'is the same as in /%')
+    -- Keys that are wrong are told of 100 only (data.refuse_keys).
+    and not ((select count(*) from listed) = 100
+      and exists (select from listed o where o.e->>'message' in ('is required: it is the key', 'is not a valid key')))
+  group by l.place
+$$;
+comment on function data.wrong_records(uuid, text) is
+  'The records of a list, by their place in it from 1, that the detail of an RH422 names, each with what is wrong with it, [{pointer, message}]; none where that might not be what it is told alone.';
+
 create or replace function data.refuse_import(errors jsonb) returns void
 language sql set search_path = '' as $$
   select rowhouse.fail(422, format('Nothing was imported. Line %s: %s', errors #>> '{0,line}', ltrim(concat(errors #>> '{0,pointer}', ' ', errors #>> '{0,message}'))),
@@ -102,6 +124,11 @@ declare
   _r record := data.resolve_entity(regexp_replace(import_lines.entity, '/[^/]*$', ''), split_part(import_lines.entity, '/', 3));
   _entity data.entities := _r.entity_row;
   _read record;
+  _numbers jsonb[];
+  _list jsonb[];
+  _kept jsonb[];
+  _kept_numbers jsonb[];
+  _told jsonb;
   _starts int[] := array[0];
   _ends int[];
   _from int;
@@ -131,11 +158,12 @@ begin
     perform data.write_error(413, _entity.name, null);
   end if;
   _read := data.import_records(_entity.id, lines, columns);
+  _numbers := _read.numbers;
   _errors := _read.wrong;
   _skipped := jsonb_array_length(_errors);
   _ends := array[cardinality(_read.numbers)];
 
-  -- A batch that fails is halved until the records that fail stand alone.
+  -- From a batch that fails those are taken of which it says why; where it does not, it is halved until those that fail stand alone.
   while cardinality(_starts) > 0 loop
     _from := _starts[cardinality(_starts)];
     _to := _ends[cardinality(_ends)];
@@ -143,8 +171,7 @@ begin
     _ends := _ends[:cardinality(_ends) - 1];
     continue when _from >= _to;
     begin
-      _batch := case when _to - _from < cardinality(_read.numbers) then jsonb_path_query_array(_read.records, '$[$a to $b]', jsonb_build_object('a', _from, 'b', _to - 1))
-        else _read.records end;
+      _batch := case when _list is null then _read.records else to_jsonb(_list[_from + 1:_to]) end;
       if key is not null or jsonb_path_exists(_batch, '$[*].id') then
         _done := data.upsert(import_lines.entity, _batch, coalesce(key, array['id']))->'meta';
         _inserted := _inserted + (_done->>'inserted')::int;
@@ -158,13 +185,34 @@ begin
       get stacked diagnostics _state = returned_sqlstate, _message = message_text, _detail = pg_exception_detail, _constraint = constraint_name;
       if _state in ('RH401', 'RH403', 'RH404', '42501') or _state ~ '^(08|25|40|53|55|57|58|XX)' then
         raise; -- of no single line
-      elsif _to - _from > 1 then
+      elsif _to - _from = 1 then
+        _skipped := _skipped + 1;
+        _errors := _errors || (select jsonb_agg(jsonb_build_object('line', _numbers[_from + 1]) || e)
+          from jsonb_array_elements(data.import_error(_entity, _state, _message, _detail, _constraint)) e);
+        continue;
+      end if;
+      _list := coalesce(_list, array(select r from jsonb_array_elements(_read.records) r));
+      select coalesce(array_agg(l.r order by l.n) filter (where w.position is null), '{}'),
+        coalesce(array_agg(l.number order by l.n) filter (where w.position is null), '{}'),
+        jsonb_agg(t.told order by l.n, t.n) filter (where w.position is not null)
+      into _kept, _kept_numbers, _told
+      from unnest(_list[_from + 1:_to], _numbers[_from + 1:_to]) with ordinality l (r, number, n)
+      left join data.wrong_records(_entity.id, case _state when 'RH422' then _detail end) w on w.position = l.n
+      left join lateral (
+        select jsonb_build_object('line', l.number) || e, n from jsonb_array_elements(w.errors) with ordinality x (e, n)
+      ) t (told, n) on true;
+      if _told is null then
         _starts := _starts || ((_from + _to) / 2) || _from;
         _ends := _ends || _to || ((_from + _to) / 2);
       else
-        _skipped := _skipped + 1;
-        _errors := _errors || (select jsonb_agg(jsonb_build_object('line', _read.numbers[_from + 1]) || e)
-          from jsonb_array_elements(data.import_error(_entity, _state, _message, _detail, _constraint)) e);
+        _errors := _errors || _told;
+        _skipped := _skipped + _to - _from - cardinality(_kept);
+        if _kept <> '{}' then
+          _list[_from + 1:_from + cardinality(_kept)] := _kept;
+          _numbers[_from + 1:_from + cardinality(_kept)] := _kept_numbers;
+        end if;
+        _starts := _starts || _from;
+        _ends := _ends || (_from + cardinality(_kept));
       end if;
     end;
   end loop;

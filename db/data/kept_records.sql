@@ -30,9 +30,9 @@ language sql stable set search_path = '' as $$
     || case data.link_names(entity.schema) when '{}' then data.stored_source(entity, alias)
       else format('data.with_written_lists(%s, %s._links)', data.stored_source(entity, alias), alias) end
     || case when not entity.schema ? 'x-ttl' then 'null::timestamptz'
-      when data.ttl_seconds(entity.schema) is null then alias || '.expires_at'
-      else format('coalesce(%1$s.expires_at, %1$s.%2$I + interval ''%3$s s'')', alias, data.ttl_from(entity.schema),
-        data.ttl_seconds(entity.schema)) end, ', ')
+      when data.ttl_seconds(entity.schema) is null then data.expiry_time(entity, alias)
+      else format('coalesce(%1$s, %2$s.%3$I + interval ''%4$s s'')', data.expiry_time(entity, alias), alias,
+        data.ttl_from(entity.schema), data.ttl_seconds(entity.schema)) end, ', ')
 $$;
 comment on function data.kept_values(data.entities, text) is 'What data.kept_columns are of a storage row (alias), as SQL.';
 

@@ -69,6 +69,9 @@ begin
   if data.is_expiry_unfinished(entity, statements) then
     without_fills.schema := schema - 'x-ttl'::text || coalesce((select jsonb_build_object('x-ttl', v.schema->'x-ttl')
       from data.entity_versions v where v.entity_id = entity.id and v.version = entity.version - 1 and v.schema ? 'x-ttl'), '{}');
+    if data.former_property(entity, 'expires_at') is not null then
+      without_fills.schema := jsonb_set(schema, '{properties,expires_at}', data.former_property(entity, 'expires_at'));
+    end if;
   end if;
   if schema ? 'required' then
     without_fills.schema := jsonb_set(schema, '{required}', (schema->'required') - _free);
