@@ -74,30 +74,43 @@ comment on function audit.note_kept(uuid, text, uuid) is
   'The same for what is kept of records: their history, as_of (what they were), or deleted ones; of one record or of many. Always '
   'true. Called by what shows it. RH403 in a read-only transaction.';
 
+-- Entries hold at most 1,000 ids each: 45 kB, and what the index of ids takes at once.
+create or replace function audit.id_batches(ids uuid[]) returns setof uuid[]
+language sql immutable parallel safe set search_path = '' as $$
+  select ids[n:n + 999] from generate_series(1, coalesce(cardinality(ids), 0), 1000) n
+$$;
+comment on function audit.id_batches(uuid[]) is 'Ids in lists of at most 1,000, as entries of the log hold them.';
+
 create or replace function audit.note_seen(entity_id uuid, ids uuid[], what text) returns text
 language plpgsql security definer set search_path = '' as $$
 begin
   if cardinality(note_seen.ids) > 0 and audit.is_ours(note_seen.entity_id) then
-    perform audit.note_access(note_seen.entity_id, 'seen', jsonb_build_object('of', note_seen.what, 'records', note_seen.ids[:1000]));
+    perform audit.note_access(note_seen.entity_id, 'seen', jsonb_build_object('of', note_seen.what, 'records', b))
+    from audit.id_batches(note_seen.ids) b;
   end if;
   return '';
 end
 $$;
 comment on function audit.note_seen(uuid, uuid[], text) is
-  'Records which records of an entity a page showed, at most 1,000; returns nothing that is seen, an empty text. Called by compiled '
-  'statements. RH403 in a read-only transaction.';
+  'Records which records of an entity were shown, at most 1,000 an entry; returns nothing that is seen, an empty text. Called by '
+  'compiled statements. RH403 in a read-only transaction.';
 
 create or replace function audit.note_share(share uuid, action text, ids uuid[], what text default null) returns text
 language plpgsql security definer set search_path = '' as $$
 declare
   _s record;
+  _by jsonb;
 begin
   select s.entity_id, s.view_name, t.name as site into _s
   from access.shares s join tenancy.sites t on t.id = s.to_site_id where s.id = note_share.share;
   if found and access.share_holds(note_share.share) and (note_share.action = 'read' or cardinality(note_share.ids) > 0) then
-    perform audit.note_access(_s.entity_id, note_share.action, jsonb_build_object('share', _s.view_name, 'site', _s.site)
-      || case note_share.action when 'read' then jsonb_build_object('statement', left(current_query(), 2000))
-        else jsonb_build_object('of', note_share.what, 'records', note_share.ids[:1000]) end);
+    _by := jsonb_build_object('share', _s.view_name, 'site', _s.site);
+    if note_share.action = 'read' then
+      perform audit.note_access(_s.entity_id, 'read', _by || jsonb_build_object('statement', left(current_query(), 2000)));
+    else
+      perform audit.note_access(_s.entity_id, 'seen', _by || jsonb_build_object('of', note_share.what, 'records', b))
+      from audit.id_batches(note_share.ids) b;
+    end if;
   end if;
   return '';
 end

@@ -77,11 +77,13 @@ begin
       _page.row_limit, _page.row_offset);
   end loop;
   return jsonb_build_object('params', _page.last, 'sql', format($sql$
-    select %2$s as body
+    select %2$s%7$s as body
     from (select * from (%3$s) t order by %4$s limit %1$s + 1 offset %5$s) t, lateral (select %6$s) r $sql$,
     _page.row_limit, data.page_body('r.*', _page.row_limit, _page.meta), array_to_string(_arms, ' union all '),
     (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_outer) with ordinality u (k, n)), _page.row_offset,
-    _columns));
+    _columns,
+    audit.union_seen_sql(_ids, _paths, format('(array_agg(t.entity))[:%s]', _page.row_limit),
+      format('(array_agg(t.id))[:%s]', _page.row_limit))));
 end
 $$;
 comment on function data.compile_union_find(text, jsonb, text[]) is

@@ -1,0 +1,195 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { type Answer, type Call, type Crm, sendTo, startCrm } from "./harness/crm.ts";
+import { startGateway, type TestGateway } from "./harness/gateway.ts";
+
+// What was promised: whichever door shows records of an entity whose reads are recorded, the log tells by their ids which.
+
+type Entry = { action: string; account: string; object: string; new: { of: string; records: string[] } };
+let crm: Crm;
+let gateway: TestGateway;
+const ids: Record<string, string> = {};
+const app = "/api/v1/sites/acme/apps/crm";
+const send = (to: string, call?: Call): Promise<Answer> => sendTo(gateway, crm.tokens, app + to, call);
+const graphql = (query: string, as = "ann") =>
+  send("/graphql", { method: "POST", as, body: { query } });
+const psql = (sql: string, values: unknown[] = [], email = "ann@acme.test", site = "acme") =>
+  crm.db.as(site, email, (client) => client.query(sql, values).then(({ rows }) => rows));
+const seen = async (query: object = {}): Promise<Entry[]> => {
+  const [row] = await crm.db.query<{ r: { data: Entry[] } }>("select audit.search('acme', $1) as r", [
+    { action: "seen", limit: "1000", ...query },
+  ]);
+  return row?.r.data ?? [];
+};
+const nameOf = (id: string) => Object.keys(ids).find((name) => ids[name] === id) ?? id;
+/** What the log tells a read added, newest last: "search wards W1". */
+async function told(read: () => Promise<unknown>): Promise<string[]> {
+  const before = (await seen()).length;
+  const answer = await read();
+  if (answer && typeof answer === "object" && "status" in answer) {
+    const { status, text } = answer as Answer;
+    expect([status, text.includes('"errors"') ? text : ""]).toEqual([200, ""]);
+  }
+  const after = await seen();
+  return after
+    .slice(0, after.length - before)
+    .map(
+      (entry) =>
+        `${entry.new.of} ${entry.object.split("/").pop()} ${entry.new.records.map(nameOf).sort().join(" ")}`,
+    )
+    .sort();
+}
+const q = (query: object) => `?${new URLSearchParams(Object.entries(query)).toString()}`;
+
+const audited = { type: "object", "x-audit": { reads: true } };
+beforeAll(async () => {
+  crm = await startCrm();
+  gateway = await startGateway(crm.db, {}, 5, true);
+  const define = (name: string, schema: object) =>
+    crm.db.query("select data.define_entity('acme/crm', $1, $2)", [name, schema]);
+  await define("wards", {
+    ...audited,
+    properties: { name: { type: "string", "x-search": true }, floor: { type: "integer" } },
+  });
+  await define("patients", {
+    ...audited,
+    "x-soft-delete": true,
+    "x-history": true,
+    properties: {
+      name: { type: "string", "x-search": true },
+      ward_id: { type: "string", format: "uuid", "x-relation": { entity: "wards", field: "id" } },
+      pin: { type: "string", "x-pii": true },
+    },
+  });
+  await define("visits", {
+    type: "object",
+    properties: {
+      name: { type: "string", "x-search": true },
+      patient_id: { type: "string", format: "uuid", "x-relation": { entity: "patients", field: "id" } },
+    },
+  });
+  const make = async (entity: string, body: Record<string, unknown>) => {
+    const [row] = await crm.db.query<{ r: { id: string } }>("select data.insert($1, $2) as r", [
+      `acme/crm/${entity}`,
+      body,
+    ]);
+    ids[body.name as string] = row?.r.id ?? "";
+  };
+  for (const [name, floor] of [
+    ["W1", 1],
+    ["W2", 2],
+  ])
+    await make("wards", { name, floor });
+  await make("patients", { name: "Ada", ward_id: ids.W1 });
+  await make("patients", { name: "Bea", ward_id: ids.W1 });
+  await make("patients", { name: "Cyd" });
+  await make("visits", { name: "V1", patient_id: ids.Ada });
+  await make("visits", { name: "V2", patient_id: ids.Ada });
+  await make("visits", { name: "V3" });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await crm?.stop();
+});
+
+describe("over REST and in psql", () => {
+  const find = (entity: string, query: object) =>
+    psql("select data.find($1, $2)", [`acme/crm/${entity}`, query]);
+  test.each<[door: string, read: () => Promise<unknown>, told: string[]]>([
+    [
+      "what a list embeds",
+      () => send(`/patients${q({ sort: "name", expand: "ward" })}`),
+      ["list patients Ada Bea Cyd", "related wards W1"],
+    ],
+    [
+      "what a record embeds, and what that embeds",
+      () => send(`/visits/${ids.V1}?expand=patient.ward`),
+      ["related patients Ada", "related wards W1"],
+    ],
+    [
+      "many that a record embeds",
+      () => send(`/wards/${ids.W1}?expand=patients`),
+      ["record wards W1", "related patients Ada Bea"],
+    ],
+    [
+      "in many in a list",
+      () => send(`/wards${q({ sort: "-name", expand: "patients.visits,patients.ward" })}`),
+      ["list wards W1 W2", "related patients Ada Bea", "related wards W1"],
+    ],
+    [
+      "only those of the page",
+      () => send(`/patients${q({ sort: "-name", expand: "ward", limit: 1 })}`),
+      ["list patients Cyd"],
+    ],
+    [
+      "by a path in select",
+      () => send(`/visits${q({ select: "id,patient.ward.name" })}`),
+      ["related patients Ada", "related wards W1"],
+    ],
+    [
+      "by a path of one record",
+      () => send(`/visits/${ids.V2}?select=patient.name`),
+      ["related patients Ada"],
+    ],
+    [
+      "by a sort, whose values cursors hold",
+      () => send(`/visits${q({ select: "id", sort: "patient.name", limit: 1 })}`),
+      ["related patients Ada"],
+    ],
+    [
+      "expand in data.find",
+      () => find("visits", { expand: ["patient"], filter: { name: "V1" } }),
+      ["related patients Ada"],
+    ],
+    [
+      "expand in data.get",
+      () => psql("select data.get('acme/crm/visits', $1, $2)", [ids.V1, { expand: ["patient"] }]),
+      ["related patients Ada"],
+    ],
+    ["a search of an entity", () => send("/patients?q=ada"), ["search patients Ada"]],
+    ["q in data.find", () => find("patients", { q: "bea" }), ["search patients Bea"]],
+    [
+      "a search over the app",
+      () => send(`/search${q({ q: "w1 or ada or v1" })}`),
+      ["search patients Ada", "search wards W1"],
+    ],
+    [
+      "of one entity",
+      () => send(`/search${q({ q: "w1 or ada", entities: "wards" })}`),
+      ["search wards W1"],
+    ],
+    [
+      "data.search",
+      () => psql(`select data.search('acme/crm', '{"q": "w1 or ada"}')`),
+      ["search patients Ada", "search wards W1"],
+    ],
+    ["a search that finds nothing", () => send("/search?q=nobody"), []],
+    [
+      "a union",
+      () => send(`/query${q({ entities: "wards,patients,visits", sort: "name" })}`),
+      ["union patients Ada Bea Cyd", "union wards W1 W2"],
+    ],
+    [
+      "a page of it",
+      () => send(`/query${q({ entities: "wards,patients", sort: "name", limit: 2, offset: 2 })}`),
+      ["union patients Cyd", "union wards W1"],
+    ],
+    [
+      "related fields in it",
+      () =>
+        send(
+          `/query${q({ entities: "visits,patients", select: "name,ward.name,patient.name", nullable: "ward.name,patient.name", sort: "name", filter: '{"name":{"$in":["Ada","V2"]}}' })}`,
+        ),
+      ["related patients Ada", "related wards W1", "union patients Ada"],
+    ],
+    [
+      "data.find_union",
+      () =>
+        psql(`select data.find_union('acme/crm', '{"entities": ["wards", "visits"], "sort": [{"field": "name"}]}')`),
+      ["union wards W1 W2"],
+    ],
+    ["an aggregate shows no record", () => send("/patients/aggregate"), []],
+    ["nor does one of a union", () => send("/query/aggregate?entities=wards,patients"), []],
+  ])("%s", async (_door, read, entries) => {
+    expect(await told(read)).toEqual(entries);
+  });
+});
