@@ -1,5 +1,12 @@
+import { once } from "node:events";
+import { get, type IncomingMessage } from "node:http";
+import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { to as copyTo } from "pg-copy-streams";
+import { exportPath } from "../server/cli/export.ts";
 import { type Answer, type Call, type Crm, sendTo, startCrm } from "./harness/crm.ts";
+import { refusal } from "./harness/failure.ts";
 import { startGateway, type TestGateway } from "./harness/gateway.ts";
 
 // What was promised: whichever door shows records of an entity whose reads are recorded, the log tells by their ids which.
@@ -10,8 +17,7 @@ let gateway: TestGateway;
 const ids: Record<string, string> = {};
 const app = "/api/v1/sites/acme/apps/crm";
 const send = (to: string, call?: Call): Promise<Answer> => sendTo(gateway, crm.tokens, app + to, call);
-const graphql = (query: string, as = "ann") =>
-  send("/graphql", { method: "POST", as, body: { query } });
+const graphql = (query: string, as = "ann") => send("/graphql", { method: "POST", as, body: { query } });
 const psql = (sql: string, values: unknown[] = [], email = "ann@acme.test", site = "acme") =>
   crm.db.as(site, email, (client) => client.query(sql, values).then(({ rows }) => rows));
 const seen = async (query: object = {}): Promise<Entry[]> => {
@@ -44,6 +50,9 @@ const audited = { type: "object", "x-audit": { reads: true } };
 beforeAll(async () => {
   crm = await startCrm();
   gateway = await startGateway(crm.db, {}, 5, true);
+  await crm.db.account("mel@acme.test");
+  await crm.db.query("select tenancy.add_member('acme', 'mel@acme.test', null)");
+  crm.tokens.mel = await gateway.token("mel@acme.test", "acme");
   const define = (name: string, schema: object) =>
     crm.db.query("select data.define_entity('acme/crm', $1, $2)", [name, schema]);
   await define("wards", {
@@ -152,11 +161,7 @@ describe("over REST and in psql", () => {
       () => send(`/search${q({ q: "w1 or ada or v1" })}`),
       ["search patients Ada", "search wards W1"],
     ],
-    [
-      "of one entity",
-      () => send(`/search${q({ q: "w1 or ada", entities: "wards" })}`),
-      ["search wards W1"],
-    ],
+    ["of one entity", () => send(`/search${q({ q: "w1 or ada", entities: "wards" })}`), ["search wards W1"]],
     [
       "data.search",
       () => psql(`select data.search('acme/crm', '{"q": "w1 or ada"}')`),
@@ -184,12 +189,126 @@ describe("over REST and in psql", () => {
     [
       "data.find_union",
       () =>
-        psql(`select data.find_union('acme/crm', '{"entities": ["wards", "visits"], "sort": [{"field": "name"}]}')`),
+        psql(
+          `select data.find_union('acme/crm', '{"entities": ["wards", "visits"], "sort": [{"field": "name"}]}')`,
+        ),
       ["union wards W1 W2"],
     ],
     ["an aggregate shows no record", () => send("/patients/aggregate"), []],
     ["nor does one of a union", () => send("/query/aggregate?entities=wards,patients"), []],
   ])("%s", async (_door, read, entries) => {
     expect(await told(read)).toEqual(entries);
+  });
+});
+
+describe("exports", () => {
+  /** As psql's \gexec does. */
+  const gexec = (call: string) =>
+    crm.db.as("acme", "ann@acme.test", async (client) => {
+      const { rows } = await client.query(`select data.export_statement(${call}) as sql`);
+      return text(client.query(copyTo(rows[0].sql)));
+    });
+  test.each<[door: string, read: () => Promise<unknown>, told: string[]]>([
+    ["JSON", () => send("/patients/export"), ["export patients Ada Bea Cyd"]],
+    [
+      "CSV by a filter, of other fields",
+      () =>
+        send(
+          `/patients/export${q({ format: "csv", select: "name", filter: '{"name":{"$in":["Ada","x"]}}' })}`,
+        ),
+      ["export patients Ada"],
+    ],
+    [
+      "NDJSON, in an order, and what a path reaches",
+      () =>
+        send(
+          `/visits/export${q({ format: "ndjson", select: "name,patient.name,patient.ward.name", sort: "-name" })}`,
+        ),
+      ["related patients Ada", "related wards W1"],
+    ],
+    ["a whole app", () => send("/export"), ["export patients Ada Bea Cyd", "export wards W1 W2"]],
+    ["nothing", () => send(`/patients/export${q({ filter: '{"name":"nobody"}' })}`), []],
+    [
+      "psql, by data.export_statement",
+      () => gexec(`'acme/crm/patients', 'csv', '{"filter": {"name": "Bea"}}'`),
+      ["export patients Bea"],
+    ],
+    [
+      "psql, JSON with a path",
+      () => gexec(`'acme/crm/visits', 'json', '{"select": ["patient.name"]}'`),
+      ["related patients Ada"],
+    ],
+    [
+      "rowhouse export",
+      async () => {
+        const client = await crm.db.pool.connect();
+        const out = new PassThrough();
+        try {
+          await exportPath(client, "acme/crm/wards", { format: "json" }, out);
+        } finally {
+          client.release();
+        }
+      },
+      ["export wards W1 W2"],
+    ],
+  ])("%s", async (_door, read, entries) => {
+    expect(await told(read)).toEqual(entries);
+  });
+
+  test("names them by the reader, who sees some, and only those", async () => {
+    await crm.db.query(
+      "select access.define_role('acme', $1), access.assign_role('acme', 'mel@acme.test', 'first_floor')",
+      [{ name: "first_floor", permissions: [{ permission: "crm/wards:read", condition: "floor = 1" }] }],
+    );
+    expect(await told(() => send("/wards/export", { as: "mel" }))).toEqual(["export wards W1"]);
+    expect(await told(() => send(`/search${q({ q: "w1 or w2" })}`, { as: "mel" }))).toEqual([
+      "search wards W1",
+    ]);
+    expect((await seen())[0]?.account).toBe("mel@acme.test");
+    expect(await told(() => send("/query?entities=wards", { as: "mel" }))).toEqual(["union wards W1"]);
+  });
+
+  test("what was begun is known, also when the reader leaves", async () => {
+    await crm.db.query("select data.define_entity('acme/crm', 'logs', $1)", [
+      { ...audited, properties: { text: { type: "string" } } },
+    ]);
+    await crm.db.query(`insert into acme_crm.logs_jsonb (data)
+      select jsonb_build_object('text', repeat('x', 4000)) from generate_series(1, 3500) n`);
+    const before = (await seen({ object: "acme/crm/logs" })).length;
+    const response = await new Promise<IncomingMessage>((done) =>
+      get(
+        `${gateway.url}${app}/logs/export`,
+        { headers: { authorization: `Bearer ${crm.tokens.ann}` } },
+        done,
+      ),
+    );
+    await once(response, "data");
+    response.destroy();
+    const entries = await seen({ object: "acme/crm/logs" });
+    expect(entries.length - before).toBe(4);
+    expect(Math.max(...entries.map(({ new: { records } }) => records.length))).toBe(1_000);
+    expect(new Set(entries.flatMap(({ new: { records } }) => records)).size).toBe(3_500);
+  });
+
+  test("one who cannot be recorded cannot export, and nobody notes what they may not see", async () => {
+    const sql = (await psql("select data.export_statement('acme/crm/patients') as sql"))[0].sql;
+    await crm.db.as("acme", "ann@acme.test", async (client) => {
+      await client.query("begin read only");
+      const read = text(client.query(copyTo(sql))).finally(() => client.query("rollback"));
+      expect(await refusal(read)).toMatchObject({ code: "RH403", detail: { code: "read_only" } });
+    });
+    const before = (await seen()).length;
+    expect(
+      await refusal(psql("select data.note_export('acme/crm/patients')", [], "bob@beta.test", "beta")),
+    ).toMatchObject({ code: "RH404" });
+    for (const query of [
+      `{"select": ["name') from x; --"]}`,
+      `{"filter": {"'; drop table x": 1}}`,
+      '{"select": ["ward.x"]}',
+    ])
+      expect((await refusal(psql("select data.note_export('acme/crm/patients', $1)", [query]))).code).toBe(
+        "RH400",
+      );
+    expect((await seen()).length).toBe(before);
   });
 });

@@ -10,7 +10,7 @@ import { headersOf } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
 import { handleImport, type ImportLimits } from "../import/routes.ts";
 import type { Settings } from "../settings.ts";
-import { exported, exportStatements, FORMATS, type Format, type Wanted } from "./export.ts";
+import { exported, exportStatements, FORMATS, type Format, noteExport, type Wanted } from "./export.ts";
 import { Sessions } from "./session.ts";
 
 const TYPES: Record<Format, string> = {
@@ -71,7 +71,11 @@ export class Transfers {
     try {
       await this.#sessions.run("read only", caller, tenant, left.signal, async (client, app) => {
         const asked = wanted(app.id);
-        const statements = await exportStatements(client, asked);
+        const statements = await exportStatements(client, asked, true);
+        if (app.noted)
+          await this.#sessions.beside(client, caller, tenant, left.signal, (other) =>
+            noteExport(other, asked),
+          );
         const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;
         await send(exported(client, statements, format, entity === null), res, this.#sessions.stallSeconds, {
           "content-type": TYPES[format],
