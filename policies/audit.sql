@@ -20,7 +20,7 @@ grant execute on function audit.search(text, jsonb), audit.search_organization(t
   audit.related_seen_sql(uuid, jsonb, jsonb, text), audit.union_seen_sql(uuid[], text[], text, text)
 to rowhouse_account;
 grant execute on function audit.note_kept(uuid, text, uuid) to rowhouse_data;
-grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid) to rowhouse_gateway;
+grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid), audit.noted_views(uuid) to rowhouse_gateway;
 
 select audit.watch();
 

@@ -201,6 +201,100 @@ describe("over REST and in psql", () => {
   });
 });
 
+describe("over GraphQL", () => {
+  test.each<[door: string, query: string, told: string[]]>([
+    ["a list", "{ patients(orderBy: NAME_ASC) { nodes { name } } }", ["graphql patients Ada Bea Cyd"]],
+    [
+      "a page of it",
+      "{ patients(orderBy: NAME_ASC, first: 1, offset: 1) { nodes { pin } } }",
+      ["graphql patients Bea"],
+    ],
+    ["a record", "{ patient(id: $Ada) { name ward_: wardId } }", ["graphql patients Ada"]],
+    [
+      "one place after the other, and one entry each",
+      "{ a: patients(first: 1, orderBy: NAME_ASC) { nodes { name id } } b: patients(first: 1, orderBy: NAME_DESC) { nodes { name } } }",
+      ["graphql patients Ada Cyd"],
+    ],
+    [
+      "related records, both ways",
+      "{ wards(orderBy: NAME_ASC) { nodes { name patients { nodes { name visits { nodes { name } } } } } } }",
+      ["graphql patients Ada Bea", "graphql wards W1 W2"],
+    ],
+    [
+      "of an entity whose reads are not recorded",
+      "{ visits { nodes { name patient { ward { name } } } } }",
+      ["graphql wards W1"],
+    ],
+    [
+      "edges",
+      '{ patients(filter: {name: {equalTo: "Bea"}}) { edges { node { name } } } }',
+      ["graphql patients Bea"],
+    ],
+    [
+      "cursors alone, which hold values",
+      "{ patients(orderBy: NAME_ASC, first: 2) { edges { cursor } } }",
+      ["graphql patients Ada Bea"],
+    ],
+    [
+      "those of the page",
+      "{ patients(orderBy: NAME_ASC, first: 2) { pageInfo { endCursor } } }",
+      ["graphql patients Bea"],
+    ],
+    [
+      "its first",
+      "{ patients(orderBy: NAME_DESC) { pageInfo { startCursor hasNextPage } } }",
+      ["graphql patients Cyd"],
+    ],
+    [
+      "fragments and aliases",
+      "query ($x: Boolean = true) { p: patients(first: 1, orderBy: NAME_ASC) { ...f } } fragment f on PatientConnection { nodes @include(if: $x) { n: name } }",
+      ["graphql patients Ada"],
+    ],
+    ["a search of an entity", '{ patients(search: "ada") { nodes { name } } }', ["graphql patients Ada"]],
+    [
+      "a search over the app",
+      '{ search(q: "w1 or ada or v1") { title } }',
+      ["search patients Ada", "search wards W1"],
+    ],
+    ["a union", '{ findUnion(entities: ["wards", "visits"]) { nodes { entity } } }', ["union wards W1 W2"]],
+    [
+      "records as they were",
+      "{ patientsAsOf(at: $now) { nodes { name } } }",
+      ["graphql patients Ada Bea Cyd"],
+    ],
+    ["a record as it was", "{ patientAsOf(id: $Ada, at: $now) { name } }", ["graphql patients Ada"]],
+    ["how many there are shows none", "{ patients { totalCount aggregates { count } } }", []],
+    ["nor does a list of nothing but types", "{ patients { nodes { __typename } } }", []],
+    [
+      "nor one that finds nothing",
+      '{ patients(filter: {name: {equalTo: "x"}}) { nodes { name } pageInfo { endCursor } } patient(id: $ghost) { name } }',
+      [],
+    ],
+    ["what is not recorded", "{ visits { nodes { name } pageInfo { endCursor } } }", []],
+  ])("%s", async (_door, query, entries) => {
+    const filled = query
+      .replaceAll("$Ada", JSON.stringify(ids.Ada))
+      .replaceAll("$ghost", JSON.stringify("0197a5b0-7e4c-7a6e-9d3c-2f1f6f0c1a2b"))
+      .replaceAll("$now", JSON.stringify(new Date().toISOString()));
+    expect(await told(() => graphql(filled))).toEqual(entries);
+  });
+
+  test("what cannot be recorded is not shown", async () => {
+    await crm.db.query("alter function audit.note_seen rename to note_seen_");
+    try {
+      const { text } = await graphql(
+        "{ patients { nodes { name ward { name } } edges { cursor } pageInfo { endCursor } } }",
+      );
+      expect(text).not.toMatch(/Ada|Bea|W1/);
+      expect(JSON.parse(text)).toMatchObject({
+        data: { patients: { nodes: [{ name: null }, {}, {}], pageInfo: { endCursor: null } } },
+      });
+    } finally {
+      await crm.db.query("alter function audit.note_seen_ rename to note_seen");
+    }
+  });
+});
+
 describe("exports", () => {
   /** As psql's \gexec does. */
   const gexec = (call: string) =>

@@ -14,6 +14,19 @@ comment on function audit.notes_reads(uuid) is
   'Whether reads of some entity of an app, or of what is shared with its site, are recorded, so that its readers must be able to '
   'write. For the gateway.';
 
+create or replace function audit.noted_views(app_id uuid) returns table (schema text, name text, entity uuid, share uuid)
+language sql stable security definer set search_path = '' as $$
+  select a.schema_name, e.name, e.id, null::uuid from data.entities e join tenancy.apps a on a.id = e.app_id
+  where e.app_id = noted_views.app_id and audit.reads_are_on(e.schema)
+  union all
+  select s.schema_name, s.view_name, e.id, s.id from tenancy.apps a
+  join access.shares s on s.to_site_id = a.site_id
+  join data.entities e on e.id = s.entity_id
+  where a.id = noted_views.app_id and audit.reads_are_on(e.schema)
+$$;
+comment on function audit.noted_views(uuid) is
+  'The views of an app''s entities whose reads are recorded, and of what is shared with its site of such entities. For the gateway.';
+
 create or replace function audit.note_access(entity_id uuid, action text, "new" jsonb) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -77,9 +90,9 @@ comment on function audit.note_kept(uuid, text, uuid) is
 -- Entries hold at most 1,000 ids each: 45 kB, and what the index of ids takes at once.
 create or replace function audit.id_batches(ids uuid[]) returns setof uuid[]
 language sql immutable parallel safe set search_path = '' as $$
-  select ids[n:n + 999] from generate_series(1, coalesce(cardinality(ids), 0), 1000) n
+  select k.ids[n:n + 999] from (select array_remove(id_batches.ids, null)) k (ids), generate_series(1, cardinality(k.ids), 1000) n
 $$;
-comment on function audit.id_batches(uuid[]) is 'Ids in lists of at most 1,000, as entries of the log hold them.';
+comment on function audit.id_batches(uuid[]) is 'Ids, but no nulls, in lists of at most 1,000, as entries of the log hold them.';
 
 create or replace function audit.note_seen(entity_id uuid, ids uuid[], what text) returns text
 language plpgsql security definer set search_path = '' as $$
