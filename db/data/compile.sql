@@ -106,4 +106,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, as_of, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, "cache" where its result may be kept (data.with_cache), and "entities" where it is about several. Parameters are text: the literals of filter and having in order, then q, as_of, limit, offset, cursor. RH400, RH404.';

@@ -43,7 +43,7 @@ begin
   into _hits, _records
   from data.entities e
   where e.app_id = _app_id and coalesce(_names, _known) ? e.name and _known ? e.name;
-  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
+  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'entities', coalesce(_names, _known), 'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
     select json_build_object('data', coalesce(json_agg(jsonb_build_object('entity', r.entity, 'id', r.id, 'rank', r.rank) || r.more
       order by r.rank desc, r.entity, r.id), '[]'), 'meta', json_build_object('limit', %2$s))::text%4$s as body
     from (
@@ -55,7 +55,7 @@ begin
 end
 $$;
 comment on function data.compile_search(text, jsonb) is
-  'The statement for a search over an app''s entities, as {"sql", "params", "version", "app"}. RH400, RH404.';
+  'The statement for a search over an app''s entities, as {"sql", "params", "entities" (their names), "version", "app"}. RH400, RH404.';
 
 create or replace function data.search(app text, query jsonb) returns jsonb
 language plpgsql stable set search_path = '' set timezone = 'UTC' as $$

@@ -2,12 +2,13 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Pool } from "pg";
 import type { Claims } from "../http/context.ts";
-import { planQuery } from "../http/plan.ts";
+import { type Operation, planQuery } from "../http/plan.ts";
 import { Problem, problemOf } from "../http/problem.ts";
 import { callerOf } from "../http/query.ts";
 import type { Request } from "../http/request.ts";
 import { headersOf } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
+import type { Usage } from "../http/usage.ts";
 import { handleImport, type ImportLimits } from "../import/routes.ts";
 import type { Settings } from "../settings.ts";
 import { exported, exportStatements, FORMATS, type Format, noteExport, type Wanted } from "./export.ts";
@@ -33,8 +34,10 @@ export type TransferSettings = Pick<
 export class Transfers {
   readonly #sessions: Sessions;
   readonly #limits: ImportLimits;
+  readonly #usage: Usage;
 
-  constructor(pool: Pool, settings: TransferSettings) {
+  constructor(pool: Pool, settings: TransferSettings, usage: Usage) {
+    this.#usage = usage;
     this.#sessions = new Sessions(pool, {
       atOnce: settings.ROWHOUSE_TRANSFERS,
       seconds: settings.ROWHOUSE_TRANSFER_SECONDS,
@@ -62,7 +65,8 @@ export class Transfers {
     if (entity?.includes("/")) throw new Problem(404, "There is no such entity", { code: "not_found" });
     if (entity !== null && rest[1] === "import") {
       if (req.method !== "POST") throw notAllowed("POST, OPTIONS");
-      return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, req, res);
+      const used = (app: string, operation: Operation) => this.#usage.note(app, entity, operation, caller);
+      return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, used, req, res);
     }
     if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
     const { format, wanted } = readWanted(entity, request.queryString);
@@ -81,6 +85,7 @@ export class Transfers {
           "content-type": TYPES[format],
           "content-disposition": `attachment; filename="${name}"`,
         });
+        for (const { entity } of statements) this.#usage.note(app.id, entity, "export", caller);
       });
     } catch (error) {
       throw problemOf(error, []);
