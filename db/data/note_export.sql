@@ -17,23 +17,37 @@ comment on function data.exported_ids(data.entities, jsonb) is
 create or replace function data.note_export(entity text, query jsonb default '{}', parameters text[] default null) returns bigint
 language plpgsql stable set search_path = '' as $$
 declare
-  _r record := data.resolve_entity(regexp_replace(note_export.entity, '/[^/]*$', ''), regexp_replace(note_export.entity, '^.*/', ''));
-  _entity data.entities := _r.entity_row;
-  _where text;
+  _share text[] := regexp_match(note_export.entity, '^(.*)/received-shares/([^/]*)$');
+  _r record;
+  _entity data.entities;
+  _schema text;
   _x record;
   _ids uuid[];
   _n bigint := 0;
 begin
   perform data.export_statement(note_export.entity, 'ndjson', query, note_export.parameters, noted => true); -- refuses what cannot be asked
-  for _x in select * from data.exported_ids(_entity, query) loop
-    _where := coalesce(_where, data.export_source(_entity, query, note_export.parameters, false));
+  if _share is null then
+    _r := data.resolve_entity(regexp_replace(note_export.entity, '/[^/]*$', ''), regexp_replace(note_export.entity, '^.*/', ''));
+    _entity := _r.entity_row;
+    _schema := _r.schema_name;
+  end if;
+  for _x in
+    select 'select audit.note_seen($1, $2, $3)' as note, i.entity_id as target, i.what,
+      format('select %s%s as id from %I.%I v where %s', case i.what when 'related' then 'distinct ' else '' end, i.expression,
+        _schema, _entity.name, data.export_source(_entity, query, note_export.parameters, false)) as source
+    from data.exported_ids(_entity, query) i
+    where _share is null
+    union all
+    select 'select audit.note_share($1, ''seen'', $2, $3)', q.share, 'export', format('select v.id from %s v where %s', q.relation, q.condition)
+    from access.shared_query(_share[1], _share[2], query, note_export.parameters) q
+    where _share is not null and q.is_noted
+  loop
     for _ids in execute format($sql$
       select array_agg(i.id) from (
-        select x.id, row_number() over () - 1 as n from (select %s%s as id from %I.%I v where %s) x where x.id is not null
-      ) i group by i.n / 1000 $sql$,
-      case _x.what when 'related' then 'distinct ' else '' end, _x.expression, _r.schema_name, _entity.name, _where)
+        select x.id, row_number() over () - 1 as n from (%s) x where x.id is not null
+      ) i group by i.n / 1000 $sql$, _x.source)
     loop
-      perform audit.note_seen(_x.entity_id, _ids, _x.what);
+      execute _x.note using _x.target, _ids, _x.what;
       _n := _n + cardinality(_ids);
     end loop;
   end loop;
@@ -41,5 +55,6 @@ begin
 end
 $$;
 comment on function data.note_export(text, jsonb, text[]) is
-  'Records in the audit log which records an export of an entity (acme/crm/contacts) by {"filter", "sort", "select"} shows, and returns '
-  'how many; 0 where reads are not recorded. RH400, RH403 in a read-only transaction, RH404.';
+  'Records in the audit log which records an export of an entity (acme/crm/contacts) or a share (acme/crm/received-shares/name) by '
+  '{"filter", "sort", "select"} shows, and returns how many; 0 where reads of it are not recorded. RH400, RH403 in a read-only '
+  'transaction, RH404.';

@@ -47,7 +47,9 @@ export class Transfers {
   }
 
   /** Whether an address within an app is one of these; no record's id is such a word. */
-  takes([entity, word]: string[]): boolean {
+  takes(rest: string[]): boolean {
+    const [entity, word] = rest;
+    if (isShared(rest)) return rest[2] === "export";
     return word === "export" || word === "import" || (entity === "export" && word === undefined);
   }
 
@@ -61,9 +63,10 @@ export class Transfers {
     res: ServerResponse,
   ): Promise<void> {
     const caller = callerOf(claims, request.env);
-    const entity = rest.length === 1 ? null : (rest[0] as string);
-    if (entity?.includes("/")) throw new Problem(404, "There is no such entity", { code: "not_found" });
-    if (entity !== null && rest[1] === "import") {
+    const entity = rest.length === 1 ? null : rest.slice(0, -1).join("/");
+    if (entity?.includes("/") && !(isShared(rest) && !rest[1]?.includes("/")))
+      throw new Problem(404, "There is no such entity", { code: "not_found" });
+    if (entity !== null && rest.at(-1) === "import") {
       if (req.method !== "POST") throw notAllowed("POST, OPTIONS");
       const used = (app: string, operation: Operation) => this.#usage.note(app, entity, operation, caller);
       return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, used, req, res);
@@ -80,7 +83,7 @@ export class Transfers {
           await this.#sessions.beside(client, caller, tenant, left.signal, (other) =>
             noteExport(other, asked),
           );
-        const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;
+        const name = `${(entity ?? tenant.app).replace(/^.*\/|[^\w-]/g, "")}.${format}`;
         await send(exported(client, statements, format, entity === null), res, this.#sessions.stallSeconds, {
           "content-type": TYPES[format],
           "content-disposition": `attachment; filename="${name}"`,
@@ -93,6 +96,9 @@ export class Transfers {
     res.end();
   }
 }
+
+/** Whether an address within an app is of something that another site shares: received-shares/{name}/…. */
+const isShared = (rest: string[]): boolean => rest[0] === "received-shares";
 
 function readWanted(
   entity: string | null,

@@ -85,7 +85,7 @@ export function createApp(parts: AppParts): RequestListener {
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(request, req);
     const isGraphql = entity === "graphql" && id === undefined;
-    const isTransfer = share === undefined && transfers.takes(address.rest);
+    const isTransfer = transfers.takes(address.rest);
     if (!claims && (isTransfer || share !== undefined)) throw unauthenticated();
     const found = tenants.find(address.tenant, req.headers, claims);
     const tenant = found instanceof Promise ? await found : found;
@@ -96,9 +96,9 @@ export function createApp(parts: AppParts): RequestListener {
       return serveOpenapi(pool, request, tenant, claims, req, res);
     if (entity === "transaction" && id === undefined)
       return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, usage, request, tenant, claims, req, res);
+    if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims && share === null) return serveReceivedShares(pool, request, tenant, claims, req, res);
     if (share) return rest.handle(request, tenant, share, claims, req, res);
-    if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
     return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
   }
 
