@@ -33,7 +33,8 @@ grant execute on function
   access.share(text, text, text, jsonb, text[], timestamptz, text, jsonb), access.revoke_share(text, text, text), access.list_shares(text),
   access.get_share(text, text, text), access.put_share(text, text, text, jsonb), access.accept_share(text, text),
   access.decline_share(text, text),
-  access.open_share(uuid), access.require_share(uuid), access.compile_share(text, text, text, jsonb), access.my_shares(text),
+  access.open_share(uuid), access.require_share(uuid), access.shared_query(text, text, jsonb, text[]),
+  access.export_share(text, text, text, jsonb, text[], boolean), access.compile_share(text, text, text, jsonb), access.my_shares(text),
   access.openapi_shares(uuid)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members,

@@ -5,6 +5,7 @@ grant execute on function
   access.import_rules(text, jsonb, boolean, boolean, text)
 to rowhouse_account;
 grant execute on function access.note_used(jsonb) to rowhouse_gateway;
+grant execute on function access.uses_of(jsonb) to rowhouse_account;
 grant select on access.tests to rowhouse_account;
 
 do $$

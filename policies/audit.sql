@@ -15,10 +15,12 @@ $$;
 grant execute on function audit.search(text, jsonb), audit.search_organization(text, jsonb), audit.verify(text, text),
   audit.verify_organization(text, text),
   audit.note_read(uuid), audit.note_kept(uuid, text, uuid), audit.note_seen(uuid, uuid[], text), audit.note_share(uuid, text, uuid[], text),
-  audit.reads_are_on(jsonb), audit.seen_sql(data.entities, jsonb, text, text)
+  audit.reads_are_on(jsonb), audit.seen_sql(data.entities, jsonb, text, text), audit.seen_of_sql(data.entities[], text, text, text),
+  audit.reached(uuid, text[]), audit.embedded(uuid, jsonb), audit.note_reached(uuid, uuid[]), audit.note_embedded(uuid, jsonb, text[]),
+  audit.related_seen_sql(uuid, jsonb, jsonb, text), audit.union_seen_sql(uuid[], text[], text, text)
 to rowhouse_account;
 grant execute on function audit.note_kept(uuid, text, uuid) to rowhouse_data;
-grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid) to rowhouse_gateway;
+grant execute on function audit.note_denied(jsonb), audit.notes_reads(uuid), audit.noted_views(uuid) to rowhouse_gateway;
 
 select audit.watch();
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { base } from "./harness/crm.ts";
 import { refusal } from "./harness/failure.ts";
 import { startGateway, type TestGateway } from "./harness/gateway.ts";
@@ -171,6 +171,110 @@ test("GraphQL is counted too: what is read, related records too, and what is wri
   ).toBe(3);
   expect(count(after.permissions, "writer crm/*:create") - count(permissions, "writer crm/*:create")).toBe(1);
   expect(count(after.permissions, "writer crm/*:read") - count(permissions, "writer crm/*:read")).toBe(4);
+});
+
+describe("requests about several entities, and what moves records in and out", () => {
+  const send = async (path: string, body?: object, type = "application/json") => {
+    const response = await fetch(`${gateway.url}${base}/${path}`, {
+      method: body ? "POST" : "GET",
+      headers: {
+        authorization: `Bearer ${await gateway.token("pat@acme.test", "acme")}`,
+        ...(body ? { "content-type": type } : {}),
+      },
+      ...(body ? { body: type.includes("json") ? JSON.stringify(body) : String(body) } : {}),
+    });
+    const answer = await response.text();
+    expect([response.status, answer.includes('"errors":[{') ? answer : ""]).toEqual([200, ""]);
+  };
+  const graphql = (query: string) => send("graphql", { query });
+  const insert = { operation: "insert", entity: "posts_flat_kind", data: { title: "made by pat" } };
+  const both = "posts_flat_kind,contacts";
+
+  beforeAll(async () => {
+    await run("select data.define_entity('acme/crm', 'notes', $1)", [
+      { type: "object", properties: { text: { type: "string", "x-search": true } } },
+    ]);
+  });
+
+  // A policy concerns reads of posts_flat_kind; the others, what is asked of each.
+  test.each<[what: string, ask: () => Promise<void>, reads: number, notes: number, creates: number]>([
+    ["a union", () => send(`query?entities=${both}&select=id`), 1, 0, 0],
+    ["its aggregate", () => send(`query/aggregate?entities=${both}`), 1, 0, 0],
+    ["a search over the app", () => send("search?q=word"), 0, 1, 0],
+    ["of one entity", () => send("search?q=word&entities=notes"), 0, 1, 0],
+    ["an export", () => send("posts_flat_kind/export"), 1, 0, 0],
+    ["of the app", () => send("export?format=ndjson"), 1, 1, 0],
+    ["an import", () => send("posts_flat_kind/import", [{ title: "in" }]), 0, 0, 1],
+    ["a transaction", () => send("transaction", { operations: [insert, insert] }), 0, 0, 1],
+    [
+      "a union over GraphQL",
+      () =>
+        graphql('{ findUnion(entities: ["notes", "posts_flat_kind"], select: ["id"]) { nodes { entity } } }'),
+      1,
+      1,
+      0,
+    ],
+    ["its aggregate", () => graphql('{ aggregateUnion(entities: ["posts_flat_kind"]) { nodes } }'), 1, 0, 0],
+    ["a search over GraphQL", () => graphql('{ search(q: "word") { id } }'), 0, 1, 0],
+    [
+      "a transaction over GraphQL",
+      () =>
+        graphql(
+          'mutation { transaction(operations: [{operation: "insert", entity: "notes", data: {text: "x"}}, {operation: "insert", entity: "posts_flat_kind", data: {title: "y"}}]) }',
+        ),
+      0,
+      0,
+      2,
+    ],
+  ])("%s is counted: %#", async (_what, ask, reads, notes, creates) => {
+    const counted = async () => {
+      await run("select access.note_used('[]')");
+      const rows = await run(
+        `select name, sum(requests)::int as n from access.used where site_id = $1 group by name`,
+        [crm.ids.acme],
+      );
+      const by = Object.fromEntries(rows.map(({ name, n }) => [name, n])) as Record<string, number>;
+      return {
+        policy: by.pats ?? 0,
+        reads: by["writer crm/*:read"] ?? 0,
+        creates: by["writer crm/*:create"] ?? 0,
+      };
+    };
+    const before = await counted();
+    await ask();
+    const expected = { policy: before.policy + reads, creates: before.creates + creates };
+    if (notes > 0) while ((await counted()).reads - before.reads < reads + notes) await sleep(50);
+    while ((await counted()).policy < expected.policy || (await counted()).creates < expected.creates)
+      await sleep(50);
+    expect(await counted()).toMatchObject(expected);
+  });
+
+  test("what failed is not", async () => {
+    const token = await gateway.token("vic@acme.test", "acme");
+    const before = await run(
+      "select * from access.used where account_id = (select id from auth.accounts where email = 'vic@acme.test') order by kind, name",
+    );
+    for (const [path, body] of [
+      ["transaction", { operations: [insert] }],
+      ["transaction", { operations: [] }],
+      ["transaction", { operations: [{ operation: "drop", entity: "'; drop table access.used" }] }],
+      ["transaction", { operations: "x" }],
+      ["transaction", [1]],
+    ] as const) {
+      const response = await fetch(`${gateway.url}${base}/${path}`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        body: JSON.stringify(body),
+      });
+      expect([path, body, response.status < 500]).toEqual([path, body, true]);
+    }
+    await sleep(1_500);
+    expect(
+      await run(
+        "select * from access.used where account_id = (select id from auth.accounts where email = 'vic@acme.test') order by kind, name",
+      ),
+    ).toEqual(before);
+  });
 });
 
 test("expired assignments and roles that nobody holds are named", async () => {

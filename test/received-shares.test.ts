@@ -1,4 +1,6 @@
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { to as copyTo } from "pg-copy-streams";
 import { type Answer, type Call, type Crm, sendTo } from "./harness/crm.ts";
 import { startGateway, type TestGateway } from "./harness/gateway.ts";
 import { startPosts } from "./harness/posts.ts";
@@ -325,6 +327,81 @@ describe("reading over REST", () => {
     expect(answer.text).not.toMatch(/hush|\bstatus, |company_id/);
   });
 
+  test.each<[query: string, expected: string]>([
+    [
+      "select=title,phone&sort=title",
+      '[{"title":"a","phone":"****0000"}\n,{"title":"b","phone":"****0001"}\n,{"title":"c","phone":"****0002"}\n]\n',
+    ],
+    [
+      "format=csv&select=title,phone,pages&sort=-title",
+      "title,phone,pages\r\nc,****0002,3\r\nb,****0001,2\r\na,****0000,1\r\n",
+    ],
+    [`format=ndjson&select=title&filter=${json({ region: "south" })}`, '{"title":"b"}\n'],
+    [`format=ndjson&filter=${json({ title: "d" })}`, ""],
+  ])("an export, which is in the giver's log: %s", async (query, expected) => {
+    const answer = await send(`${posts}/export?${query}`);
+    expect([answer.status, answer.text]).toEqual([200, expected]);
+    const [entry] = await run(
+      `select entry->'new' as new, entry->>'account' as account, (select jsonb_agg(title order by title) from acme_crm.letters l
+         where l.id::text in (select jsonb_array_elements_text(entry #> '{new,records}'))) as titles
+       from jsonb_array_elements(audit.search('acme', '{"object": "acme/crm/letters", "action": "seen"}')->'data') entry limit 1`,
+    );
+    if (expected !== "")
+      expect(entry).toMatchObject({
+        account: "rita@beta.test",
+        new: { of: "export", share: "acme_posts", site: "beta" },
+        titles: [...new Set(expected.match(/\b[a-d]\b/g))].sort(),
+      });
+    expect((await run("select audit.search('beta', '{\"action\": \"seen\"}')->'data' as d"))[0]?.d).toEqual(
+      [],
+    );
+  });
+
+  test("an export has every field that is shared, and no other", async () => {
+    const answer = await send(`${posts}/export?format=csv`);
+    expect(answer.text.split("\r\n")[0]).toBe("id,title,region,phone,created_at,pages");
+    expect(answer.headers["content-disposition"]).toBe('attachment; filename="acme_posts.csv"');
+    const sql = "select data.export_statement($1, 'csv', '{\"select\": [\"title\"]}') as sql";
+    for (const path of ["crm", "beta/crm", crm.ids["beta/crm"]]) {
+      const copied = await crm.db.as("beta", "rita@beta.test", async (client) => {
+        const { rows } = await client.query(sql, [`${path}/received-shares/acme_posts`]);
+        return text(client.query(copyTo(rows[0].sql)));
+      });
+      expect(copied.trim().split("\n").sort()).toEqual(["a", "b", "c", "title"]);
+    }
+    expect((await send(`${posts}/export`, { method: "POST", body: {} })).status).toBe(405);
+    for (const as of ["rob", "chief", "boss", "gus"])
+      expect((await send(`${posts}/export`, { as })).status).toBe(404);
+    expect((await send(`${posts}/export`, { as: null })).status).toBe(401);
+    expect((await send(`${app}/received-shares/ghost/export`)).status).toBe(404);
+    expect((await send(`${app}/received-shares/acme_posts%2Fx/export`)).status).toBe(404);
+    expect(
+      (await send(`${app}/received-shares/acme_posts/import`, { method: "POST", body: {} })).status,
+    ).toBe(405);
+    await send(`${given}/beta/acme_posts`, { method: "DELETE", as: "boss" });
+    expect((await send(`${posts}/export`)).status).toBe(404);
+  });
+
+  test.each<[what: string, query: string, status: number, code: string]>([
+    ["a field that is not shared", "select=title,secret", 400, "unknown_field"],
+    ["filtering by it", `filter=${json({ secret: "hush" })}`, 400, "unknown_field"],
+    ["sorting by it", "sort=secret", 400, "unknown_field"],
+    ["a relation", "select=company.name", 400, "unknown_field"],
+    ["filtering along it", `filter=${json({ "company.name": "x" })}`, 400, "unknown_field"],
+    ["a mask", "sort=phone", 403, "field_not_seen"],
+    ["filtering by a mask", `filter=${json({ phone: "+47 555 0000" })}`, 403, "field_not_seen"],
+    ["what an export has not", "limit=1", 400, "invalid_query"],
+    ["expand", "expand=company", 400, "invalid_query"],
+    ["an injection", "select=title') from acme_crm.letters --", 400, "unknown_field"],
+    ["a member of our own", "_share=x", 400, "unknown_parameter"],
+  ])("an export refuses %s", async (_what, query, status, code) => {
+    for (const format of ["csv", "ndjson"]) {
+      const answer = await send(`${posts}/export?format=${format}&${query}`);
+      expect([answer.status, answer.json.code]).toEqual([status, code]);
+      expect(answer.text).not.toMatch(/hush|company_id/);
+    }
+  });
+
   test.each(["POST", "PUT", "PATCH", "DELETE"])("%s is refused", async (method) => {
     expect((await send(posts, method === "DELETE" ? { method } : { method, body: {} })).status).toBe(405);
     expect((await send(`${posts}/0197a5b0-7e4c-7a6e-9d3c-2f1f6f0c1a2b`, { method })).status).toBe(405);
@@ -388,6 +465,7 @@ describe("reading over REST", () => {
     expect(paths.sort()).toEqual([
       "/received-shares/acme_posts",
       "/received-shares/acme_posts/aggregate",
+      "/received-shares/acme_posts/export",
       "/received-shares/acme_posts/{id}",
     ]);
     const { properties } = document.components.schemas["received-shares.acme_posts"] ?? {};

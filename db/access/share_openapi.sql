@@ -52,6 +52,13 @@ language sql stable security definer set search_path = '' as $$
         array['filter', 'group', 'aggregate', 'having', 'timezone', 'group_sort', 'group_limit', 'offset', 'page', 'cursor'], null, '200',
         '{"application/json": {"schema": {"$ref": "#/components/schemas/page.groups"}}}'))
     from received r
+    union all
+    select '/received-shares/' || r.name || '/export', jsonb_build_object(
+      'get', data.openapi_operation('export_shared_' || r.name, 'received-shares', r.title || ', all of it, streamed',
+        array['format', 'filter', 'sort', 'select'], null, '200', jsonb_build_object(
+          'application/json', jsonb_build_object('schema', jsonb_build_object('type', 'array', 'items', r.record)),
+          'application/x-ndjson', '{"schema": {"type": "string"}}'::jsonb, 'text/csv', '{"schema": {"type": "string"}}'::jsonb)))
+    from received r
   )
   select jsonb_build_object('paths', coalesce((select jsonb_object_agg(p.path, p.item) from paths p), '{}'),
     'schemas', coalesce((select jsonb_object_agg(r.component, access.openapi_share_schema(r.s, r.e)) from received r), '{}'))

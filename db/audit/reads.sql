@@ -14,6 +14,19 @@ comment on function audit.notes_reads(uuid) is
   'Whether reads of some entity of an app, or of what is shared with its site, are recorded, so that its readers must be able to '
   'write. For the gateway.';
 
+create or replace function audit.noted_views(app_id uuid) returns table (schema text, name text, entity uuid, share uuid)
+language sql stable security definer set search_path = '' as $$
+  select a.schema_name, e.name, e.id, null::uuid from data.entities e join tenancy.apps a on a.id = e.app_id
+  where e.app_id = noted_views.app_id and audit.reads_are_on(e.schema)
+  union all
+  select s.schema_name, s.view_name, e.id, s.id from tenancy.apps a
+  join access.shares s on s.to_site_id = a.site_id
+  join data.entities e on e.id = s.entity_id
+  where a.id = noted_views.app_id and audit.reads_are_on(e.schema)
+$$;
+comment on function audit.noted_views(uuid) is
+  'The views of an app''s entities whose reads are recorded, and of what is shared with its site of such entities. For the gateway.';
+
 create or replace function audit.note_access(entity_id uuid, action text, "new" jsonb) returns void
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -74,30 +87,43 @@ comment on function audit.note_kept(uuid, text, uuid) is
   'The same for what is kept of records: their history, as_of (what they were), or deleted ones; of one record or of many. Always '
   'true. Called by what shows it. RH403 in a read-only transaction.';
 
+-- Entries hold at most 1,000 ids each: 45 kB, and what the index of ids takes at once.
+create or replace function audit.id_batches(ids uuid[]) returns setof uuid[]
+language sql immutable parallel safe set search_path = '' as $$
+  select k.ids[n:n + 999] from (select array_remove(id_batches.ids, null)) k (ids), generate_series(1, cardinality(k.ids), 1000) n
+$$;
+comment on function audit.id_batches(uuid[]) is 'Ids, but no nulls, in lists of at most 1,000, as entries of the log hold them.';
+
 create or replace function audit.note_seen(entity_id uuid, ids uuid[], what text) returns text
 language plpgsql security definer set search_path = '' as $$
 begin
   if cardinality(note_seen.ids) > 0 and audit.is_ours(note_seen.entity_id) then
-    perform audit.note_access(note_seen.entity_id, 'seen', jsonb_build_object('of', note_seen.what, 'records', note_seen.ids[:1000]));
+    perform audit.note_access(note_seen.entity_id, 'seen', jsonb_build_object('of', note_seen.what, 'records', b))
+    from audit.id_batches(note_seen.ids) b;
   end if;
   return '';
 end
 $$;
 comment on function audit.note_seen(uuid, uuid[], text) is
-  'Records which records of an entity a page showed, at most 1,000; returns nothing that is seen, an empty text. Called by compiled '
-  'statements. RH403 in a read-only transaction.';
+  'Records which records of an entity were shown, at most 1,000 an entry; returns nothing that is seen, an empty text. Called by '
+  'compiled statements. RH403 in a read-only transaction.';
 
 create or replace function audit.note_share(share uuid, action text, ids uuid[], what text default null) returns text
 language plpgsql security definer set search_path = '' as $$
 declare
   _s record;
+  _by jsonb;
 begin
   select s.entity_id, s.view_name, t.name as site into _s
   from access.shares s join tenancy.sites t on t.id = s.to_site_id where s.id = note_share.share;
   if found and access.share_holds(note_share.share) and (note_share.action = 'read' or cardinality(note_share.ids) > 0) then
-    perform audit.note_access(_s.entity_id, note_share.action, jsonb_build_object('share', _s.view_name, 'site', _s.site)
-      || case note_share.action when 'read' then jsonb_build_object('statement', left(current_query(), 2000))
-        else jsonb_build_object('of', note_share.what, 'records', note_share.ids[:1000]) end);
+    _by := jsonb_build_object('share', _s.view_name, 'site', _s.site);
+    if note_share.action = 'read' then
+      perform audit.note_access(_s.entity_id, 'read', _by || jsonb_build_object('statement', left(current_query(), 2000)));
+    else
+      perform audit.note_access(_s.entity_id, 'seen', _by || jsonb_build_object('of', note_share.what, 'records', b))
+      from audit.id_batches(note_share.ids) b;
+    end if;
   end if;
   return '';
 end

@@ -70,11 +70,12 @@ begin
     when 'find_union' then data.compile_union_find(compile.app, compile.shape)
     when 'aggregate_union' then data.compile_union_aggregate(compile.app, compile.shape)
     when 'get' then jsonb_build_object('params', 1, 'sql', format(
-      'select row_to_json(r.*)::text%4$s as body, v.version::text as version from %1$I.%2$I v, lateral (select %3$s) r where v.id = $1::uuid',
-      _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 'v',
+      'select row_to_json(r.*)::text%4$s as body, t.version::text as version from %1$I.%2$I t, lateral (select %3$s) r where t.id = $1::uuid',
+      _r.schema_name, _entity.name, data.parse_select(_entity.id, compile.shape->'select', 't',
         case when jsonb_typeof(compile.shape->'expand') = 'array'
-          then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 'v') end),
-      audit.seen_sql(_entity, compile.shape, 'array[v.id]', 'record')))
+          then data.compile_expand(_entity.id, _r.schema_name, compile.shape->'expand', 't') end),
+      audit.seen_sql(_entity, compile.shape, 'array[t.id]', 'record')
+      || audit.related_seen_sql(_entity.id, compile.shape, '[]', 'array[%s]')))
     -- An aggregate that would serve one record and a list alike costs an insert 68 µs of 367.
     when 'insert' then jsonb_build_object('params', 1,
       'sql', format('select (' || data.written_json('r')
@@ -105,4 +106,4 @@ begin
 end
 $$;
 comment on function data.compile(text, text, text, jsonb) is
-  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, and "cache" where its result may be kept (data.with_cache). Parameters are text: the literals of filter and having in order, then q, as_of, limit, offset, cursor. RH400, RH404.';
+  'The statement for an operation (find, search, aggregate, get, insert, insert_list, insert_ids, update, replace, delete, update_list, update_where, delete_where, upsert, restore, purge, history; find_union and aggregate_union, whose shape has entities) on an entity, as {"sql", "params", "version", "app"}, "cache" where its result may be kept (data.with_cache), and "entities" where it is about several. Parameters are text: the literals of filter and having in order, then q, as_of, limit, offset, cursor. RH400, RH404.';

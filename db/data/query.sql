@@ -196,7 +196,9 @@ begin
   _directions := _directions || _directions[cardinality(_directions)];
   _page := data.compile_page(shape, _sort, _keys, _outer, _types, _required, _directions, _n, 20);
   _seen := audit.seen_sql(entity, shape, format('(array_agg(t.id))[:%s]', _page.row_limit),
-    case when shape ? 'deleted' then 'deleted' when coalesce(shape->'as_of', 'null') <> 'null' then 'as_of' else 'list' end);
+      case when shape ? 'deleted' then 'deleted' when coalesce(shape->'as_of', 'null') <> 'null' then 'as_of'
+        when _found is not null then 'search' else 'list' end)
+    || audit.related_seen_sql(entity.id, shape, _sort, '(array_agg(%s))[:' || _page.row_limit || ']');
   return jsonb_build_object('params', _page.last, 'sql', format($sql$
     select %1$s%10$s as body
     from (select t.*%2$s from %3$s t%4$s where %5$s order by %6$s limit %7$s + 1 offset %8$s) t%9$s $sql$,

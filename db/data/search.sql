@@ -43,17 +43,19 @@ begin
   into _hits, _records
   from data.entities e
   where e.app_id = _app_id and coalesce(_names, _known) ? e.name and _known ? e.name;
-  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
+  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'entities', coalesce(_names, _known), 'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
     select json_build_object('data', coalesce(json_agg(jsonb_build_object('entity', r.entity, 'id', r.id, 'rank', r.rank) || r.more
-      order by r.rank desc, r.entity, r.id), '[]'), 'meta', json_build_object('limit', %2$s))::text as body
+      order by r.rank desc, r.entity, r.id), '[]'), 'meta', json_build_object('limit', %2$s))::text%4$s as body
     from (
       select h.*, case h.entity %3$s end as more
       from (select * from (%1$s) a order by a.rank desc, a.entity, a.id limit %2$s) h
-    ) r where r.more is not null $sql$, _hits, _limit, _records));
+    ) r where r.more is not null $sql$, _hits, _limit, _records,
+    audit.seen_of_sql((select array_agg(e) from data.entities e where e.app_id = _app_id and coalesce(_names, _known) ? e.name),
+      'array_agg(r.entity)', 'array_agg(r.id)', 'search')));
 end
 $$;
 comment on function data.compile_search(text, jsonb) is
-  'The statement for a search over an app''s entities, as {"sql", "params", "version", "app"}. RH400, RH404.';
+  'The statement for a search over an app''s entities, as {"sql", "params", "entities" (their names), "version", "app"}. RH400, RH404.';
 
 create or replace function data.search(app text, query jsonb) returns jsonb
 language plpgsql stable set search_path = '' set timezone = 'UTC' as $$

@@ -76,12 +76,14 @@ begin
         where n <> cardinality(_directions) - 1),
       _page.row_limit, _page.row_offset);
   end loop;
-  return jsonb_build_object('params', _page.last, 'sql', format($sql$
-    select %2$s as body
+  return jsonb_build_object('params', _page.last, 'entities', _names, 'sql', format($sql$
+    select %2$s%7$s as body
     from (select * from (%3$s) t order by %4$s limit %1$s + 1 offset %5$s) t, lateral (select %6$s) r $sql$,
     _page.row_limit, data.page_body('r.*', _page.row_limit, _page.meta), array_to_string(_arms, ' union all '),
     (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_outer) with ordinality u (k, n)), _page.row_offset,
-    _columns));
+    _columns,
+    audit.union_seen_sql(_ids, _paths, format('(array_agg(t.entity))[:%s]', _page.row_limit),
+      format('(array_agg(t.id))[:%s]', _page.row_limit))));
 end
 $$;
 comment on function data.compile_union_find(text, jsonb, text[]) is
@@ -114,7 +116,7 @@ begin
   end loop;
   return data.compile_aggregate(jsonb_build_object('columns', _columns), format('from (%s) t', (
     select string_agg(data.union_arm(app, e, _paths, _lists[n], shape, parameters), ' union all ' order by n)
-    from unnest(_names) with ordinality u (e, n))), shape, parameters);
+    from unnest(_names) with ordinality u (e, n))), shape, parameters) || jsonb_build_object('entities', _names);
 end
 $$;
 comment on function data.compile_union_aggregate(text, jsonb, text[]) is 'Compiles an aggregate query over the records of several entities; entity is a field. RH400, RH404.';

@@ -63,7 +63,8 @@ export async function exportPath(
   if (entity === null && format === "csv" && !output)
     throw new Error("An app as CSV is a file per entity: name a folder with --output.");
   if (options.account) await client.query("call tenancy.enter($1, $2)", [site, options.account]);
-  await client.query("begin isolation level repeatable read read only; set local statement_timeout = 0");
+  // Not read only: what is read may have to be written down.
+  await client.query("begin isolation level repeatable read; set local statement_timeout = 0");
   try {
     await client.query("set local timezone = 'UTC'");
     const app = `${site}/${name}`;

@@ -14,20 +14,39 @@ export type Wanted =
 /** A COPY statement and the entity it writes. */
 export type ExportStatement = { entity: string; sql: string };
 
-/** The statements of an export, compiled with the rights of the session. Throws pg's errors: RH400, RH404. */
-export async function exportStatements(client: ClientBase, wanted: Wanted): Promise<ExportStatement[]> {
+/** The statements of an export, compiled with the rights of the session; noted: noteExport ran before. Throws pg's errors: RH400, RH404. */
+export async function exportStatements(
+  client: ClientBase,
+  wanted: Wanted,
+  noted = false,
+): Promise<ExportStatement[]> {
   const { rows } =
     wanted.entity === null
       ? await client.query<ExportStatement>(
-          `select e as entity, data.export_statement($1::text || '/' || e, $2, tagged => true) as sql
+          `select e as entity, data.export_statement($1::text || '/' || e, $2, tagged => true, noted => $3) as sql
            from data.export_entities($1) with ordinality x (e, n) order by n`,
-          [wanted.app, wanted.format],
+          [wanted.app, wanted.format, noted],
         )
       : await client.query<ExportStatement>(
-          "select $2::text as entity, data.export_statement($1::text || '/' || $2, $3, $4, $5) as sql",
-          [wanted.app, wanted.entity, wanted.format, wanted.shape, wanted.values],
+          "select $2::text as entity, data.export_statement($1::text || '/' || $2, $3, $4, $5, noted => $6) as sql",
+          [wanted.app, wanted.entity, wanted.format, wanted.shape, wanted.values, noted],
         );
   return rows;
+}
+
+/** Writes down which records an export will show, where that is asked for. Throws pg's errors. */
+export async function noteExport(client: ClientBase, wanted: Wanted): Promise<void> {
+  if (wanted.entity === null)
+    await client.query("select data.note_export($1::text || '/' || e) from data.export_entities($1) x (e)", [
+      wanted.app,
+    ]);
+  else
+    await client.query("select data.note_export($1::text || '/' || $2, $3, $4)", [
+      wanted.app,
+      wanted.entity,
+      wanted.shape,
+      wanted.values,
+    ]);
 }
 
 /**

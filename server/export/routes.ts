@@ -2,15 +2,16 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Pool } from "pg";
 import type { Claims } from "../http/context.ts";
-import { planQuery } from "../http/plan.ts";
+import { type Operation, planQuery } from "../http/plan.ts";
 import { Problem, problemOf } from "../http/problem.ts";
 import { callerOf } from "../http/query.ts";
 import type { Request } from "../http/request.ts";
 import { headersOf } from "../http/response.ts";
 import type { Tenant } from "../http/tenant.ts";
+import type { Usage } from "../http/usage.ts";
 import { handleImport, type ImportLimits } from "../import/routes.ts";
 import type { Settings } from "../settings.ts";
-import { exported, exportStatements, FORMATS, type Format, type Wanted } from "./export.ts";
+import { exported, exportStatements, FORMATS, type Format, noteExport, type Wanted } from "./export.ts";
 import { Sessions } from "./session.ts";
 
 const TYPES: Record<Format, string> = {
@@ -33,8 +34,10 @@ export type TransferSettings = Pick<
 export class Transfers {
   readonly #sessions: Sessions;
   readonly #limits: ImportLimits;
+  readonly #usage: Usage;
 
-  constructor(pool: Pool, settings: TransferSettings) {
+  constructor(pool: Pool, settings: TransferSettings, usage: Usage) {
+    this.#usage = usage;
     this.#sessions = new Sessions(pool, {
       atOnce: settings.ROWHOUSE_TRANSFERS,
       seconds: settings.ROWHOUSE_TRANSFER_SECONDS,
@@ -44,7 +47,9 @@ export class Transfers {
   }
 
   /** Whether an address within an app is one of these; no record's id is such a word. */
-  takes([entity, word]: string[]): boolean {
+  takes(rest: string[]): boolean {
+    const [entity, word] = rest;
+    if (isShared(rest)) return rest[2] === "export";
     return word === "export" || word === "import" || (entity === "export" && word === undefined);
   }
 
@@ -58,11 +63,13 @@ export class Transfers {
     res: ServerResponse,
   ): Promise<void> {
     const caller = callerOf(claims, request.env);
-    const entity = rest.length === 1 ? null : (rest[0] as string);
-    if (entity?.includes("/")) throw new Problem(404, "There is no such entity", { code: "not_found" });
-    if (entity !== null && rest[1] === "import") {
+    const entity = rest.length === 1 ? null : rest.slice(0, -1).join("/");
+    if (entity?.includes("/") && !(isShared(rest) && !rest[1]?.includes("/")))
+      throw new Problem(404, "There is no such entity", { code: "not_found" });
+    if (entity !== null && rest.at(-1) === "import") {
       if (req.method !== "POST") throw notAllowed("POST, OPTIONS");
-      return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, req, res);
+      const used = (app: string, operation: Operation) => this.#usage.note(app, entity, operation, caller);
+      return handleImport(this.#sessions, this.#limits, entity, request, tenant, caller, used, req, res);
     }
     if (req.method !== "GET") throw notAllowed("GET, OPTIONS");
     const { format, wanted } = readWanted(entity, request.queryString);
@@ -71,12 +78,17 @@ export class Transfers {
     try {
       await this.#sessions.run("read only", caller, tenant, left.signal, async (client, app) => {
         const asked = wanted(app.id);
-        const statements = await exportStatements(client, asked);
-        const name = `${entity ?? tenant.app.replace(/[^\w-]/g, "")}.${format}`;
+        const statements = await exportStatements(client, asked, true);
+        if (app.noted)
+          await this.#sessions.beside(client, caller, tenant, left.signal, (other) =>
+            noteExport(other, asked),
+          );
+        const name = `${(entity ?? tenant.app).replace(/^.*\/|[^\w-]/g, "")}.${format}`;
         await send(exported(client, statements, format, entity === null), res, this.#sessions.stallSeconds, {
           "content-type": TYPES[format],
           "content-disposition": `attachment; filename="${name}"`,
         });
+        for (const { entity } of statements) this.#usage.note(app.id, entity, "export", caller);
       });
     } catch (error) {
       throw problemOf(error, []);
@@ -84,6 +96,9 @@ export class Transfers {
     res.end();
   }
 }
+
+/** Whether an address within an app is of something that another site shares: received-shares/{name}/…. */
+const isShared = (rest: string[]): boolean => rest[0] === "received-shares";
 
 function readWanted(
   entity: string | null,

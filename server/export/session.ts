@@ -1,4 +1,4 @@
-import type { Pool, PoolClient } from "pg";
+import pg, { type ClientBase, type Pool, type PoolClient } from "pg";
 import { Problem } from "../http/problem.ts";
 import type { Caller } from "../http/query.ts";
 import type { Tenant } from "../http/tenant.ts";
@@ -6,8 +6,8 @@ import type { Tenant } from "../http/tenant.ts";
 /** What bounds exports and imports: how many at once, for how long, and for how long nothing may move (both in seconds). */
 export type Bounds = { atOnce: number; seconds: number; stallSeconds: number };
 
-/** The app that a session opened: its id, and its path, site/app. */
-export type OpenApp = { id: string; path: string };
+/** The app that a session opened: its id, its path, site/app, and whether some of what is read in it is written down. */
+export type OpenApp = { id: string; path: string; noted: boolean };
 
 /** A transaction of its own as a member of a site, for what takes longer than a request. */
 export class Sessions {
@@ -66,19 +66,52 @@ export class Sessions {
     }
   }
 
-  async #begin(client: PoolClient, mode: string, caller: Caller, tenant: Tenant): Promise<OpenApp> {
+  /**
+   * Runs work in a transaction that is committed before this one goes on and sees what it sees: what is noted there stays when
+   * the reader of an export leaves. On a connection of its own, or transfers that hold all of the pool's would wait for each other.
+   */
+  async beside(
+    client: PoolClient,
+    caller: Caller,
+    tenant: Tenant,
+    left: AbortSignal,
+    work: (client: ClientBase) => Promise<unknown>,
+  ): Promise<void> {
+    const { rows } = await client.query<{ id: string }>("select pg_export_snapshot() as id");
+    const other = new pg.Client(this.#pool.options);
+    other.on("error", () => {});
+    const leave = () => void other.end();
+    left.addEventListener("abort", leave);
+    try {
+      await other.connect();
+      await this.#begin(other, "read only", caller, tenant, rows[0]?.id);
+      await work(other);
+      await other.query("commit");
+    } finally {
+      left.removeEventListener("abort", leave);
+      await other.end();
+    }
+  }
+
+  async #begin(
+    client: ClientBase,
+    mode: string,
+    caller: Caller,
+    tenant: Tenant,
+    snapshot?: string,
+  ): Promise<OpenApp> {
     const milliseconds = this.#bounds.seconds * 1000;
     await client.query(`begin isolation level ${mode === "read only" ? "repeatable read" : "read committed"} read write;
+      ${snapshot ? `set transaction snapshot ${pg.escapeLiteral(snapshot)};` : ""}
       set local statement_timeout = ${milliseconds};
       set local idle_in_transaction_session_timeout = ${this.#bounds.stallSeconds * 1000};
       set local client_connection_check_interval = '2s'; set local timezone = 'UTC'`);
     const { rows } = await client.query<OpenApp>(
       `select r.app_id as id, concat(r.site_name, '/', r.app_name) as path, set_config('rowhouse.account', $2::text, true), set_config('rowhouse.site', r.site_id::text, true),
          set_config('rowhouse.env', $5::text, true), set_config('rowhouse.roles', access.roles_of(r.site_id, $2::uuid)::text, true),
-         -- What is read may have to be written down.
-         set_config('transaction_read_only', case when $6::boolean and not audit.notes_reads(r.app_id) then 'on' else 'off' end, true),
+         n.noted, set_config('transaction_read_only', case when $6::boolean and not n.noted then 'on' else 'off' end, true),
          set_config('role', r.role_name, true)
-       from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r`,
+       from tenancy.open_request($1::uuid, $2::uuid, $3::text, $4::text) r, lateral (select audit.notes_reads(r.app_id)) n (noted)`,
       [caller.session, caller.account, tenant.site, tenant.app, caller.env, mode === "read only"],
     );
     return rows[0] as OpenApp;

@@ -69,6 +69,7 @@ export class Endpoint {
       : new GraphQLError("Name the operation to run: operationName must be one of the document's");
     if (refusal || !operation) return refused(refusal ? [refusal] : []);
     const isQuery = operation.operation === "query";
+    const told: Used[] = [];
     const result = (await execute({
       schema: this.#built.schema,
       document,
@@ -77,6 +78,7 @@ export class Endpoint {
       contextValue: {
         pgSettings: isQuery ? { transaction_read_only: this.#readOnly, ...settings } : settings,
         withPgClient: this.#withPgClient,
+        used: (one: Used) => told.push(one),
       },
       resolvedPreset: this.#built.resolvedPreset,
       outputDataAsString: true,
@@ -87,7 +89,7 @@ export class Endpoint {
       data: typeof data === "string" ? data : data == null ? null : JSON.stringify(data),
       errors,
       executed: data !== undefined,
-      used: data !== undefined && errors.length === 0 ? this.#usedBy(document, operation) : [],
+      used: data !== undefined && errors.length === 0 ? [...this.#usedBy(document, operation), ...told] : [],
     };
   }
 

@@ -9,6 +9,7 @@ import { estimates } from "./estimates.ts";
 import { keptLists } from "./kept.ts";
 import { keptOperations } from "./kept-operations.ts";
 import type { Limits } from "./limits.ts";
+import { noted, notedViews } from "./noted.ts";
 import { relatedOrder } from "./related-order.ts";
 import { buildSchema } from "./schema.ts";
 import { search } from "./search.ts";
@@ -125,6 +126,7 @@ export class Instances {
         allows(app.app_name),
         usedEntities,
         seen(await maskableEntities(this.#pool, app.app_id)),
+        noted(await notedViews(this.#pool, app.app_id)),
       ]);
       const { rows } = await this.#pool.query<{ noted: boolean }>("select audit.notes_reads($1) as noted", [
         app.app_id,

@@ -11,6 +11,7 @@ import { type SQL, sql } from "postgraphile/pg-sql2";
 import { extendSchema, gql } from "postgraphile/utils";
 import { parseExactly } from "./exactness.ts";
 import { orderBy } from "./ordering.ts";
+import { counting } from "./used.ts";
 
 /** The search function of an entity (smart tag @search), where it has fields with x-search. */
 function searchFunction(codec: PgCodec | undefined): { schema: string; name: string } | null {
@@ -77,10 +78,10 @@ const searchApp = (appId: string) =>
   extendSchema((build) => {
     const { pgRegistry } = build.input;
     const executor = Object.values(pgRegistry.pgExecutors)[0];
-    const isSearched = Object.values(pgRegistry.pgResources).some((resource) =>
-      searchFunction(resource.codec),
-    );
-    if (!executor || !isSearched) return { typeDefs: [] };
+    const searched = Object.values(pgRegistry.pgResources)
+      .filter(({ parameters, codec }) => !parameters && searchFunction(codec))
+      .map(({ codec }) => codec.extensions?.pg?.name ?? "");
+    if (!executor || searched.length === 0) return { typeDefs: [] };
     return {
       typeDefs: gql`
         "A record that a search found."
@@ -112,7 +113,7 @@ const searchApp = (appId: string) =>
                 }),
                 (query) => JSON.stringify(query),
               );
-              return loadOneWithPgClient(executor, $query, (client, queries) =>
+              const $hits = loadOneWithPgClient(executor, $query, (client, queries) =>
                 Promise.all(
                   queries.map(async (query) => {
                     const { rows } = await client.query<{ hits: string }>({
@@ -123,6 +124,13 @@ const searchApp = (appId: string) =>
                   }),
                 ),
               );
+              const $used = lambda(fieldArgs.getRaw("entities"), (entities) =>
+                ((entities as string[] | null) ?? searched).map((entity) => ({
+                  entity,
+                  operation: "search" as const,
+                })),
+              );
+              return counting($hits, $used);
             },
           },
         },

@@ -2,6 +2,14 @@ import { sideEffectWithPgClient } from "postgraphile/@dataplan/pg";
 import { type FieldArgs, lambda, type Step } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
 import { parseExactly } from "./exactness.ts";
+import { counting, type Used } from "./used.ts";
+
+const distinct = (operations: unknown): Used[] => {
+  const found = new Map<string, Used>();
+  for (const { entity, operation } of operations as Used[])
+    found.set(`${operation} ${entity}`, { entity, operation });
+  return [...found.values()];
+};
 
 /** Mutation.transaction of an app: several operations in order, all or nothing, as data.transaction runs them. */
 export const transaction = (appId: string): GraphileConfig.Plugin =>
@@ -20,13 +28,14 @@ export const transaction = (appId: string): GraphileConfig.Plugin =>
           plans: {
             transaction(_root: Step, args: FieldArgs) {
               const $operations = lambda(args.getRaw("operations"), (list) => JSON.stringify(list));
-              return sideEffectWithPgClient(executor, $operations, async (client, operations) => {
+              const $records = sideEffectWithPgClient(executor, $operations, async (client, operations) => {
                 const { rows } = await client.query<{ body: string }>({
                   text: "select data.run_transaction($1::text, $2::jsonb) as body",
                   values: [appId, operations],
                 });
                 return (parseExactly(rows[0]?.body ?? "") as { data: unknown[] }).data;
               });
+              return counting($records, lambda(args.getRaw("operations"), distinct));
             },
           },
         },

@@ -2,6 +2,7 @@ import { loadOneWithPgClient } from "postgraphile/@dataplan/pg";
 import { access, type FieldArgs, lambda, object, type Step } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
 import { parseExactly } from "./exactness.ts";
+import { counting } from "./used.ts";
 
 const common = ["entities", "nullable", "filter", "sort"];
 const asked = {
@@ -21,7 +22,7 @@ export const unions = (appId: string): GraphileConfig.Plugin =>
         object({ ...given, limit: args.getRaw("first"), cursor: args.getRaw("after") }),
         (query) => JSON.stringify(query, (_key, value) => value ?? undefined),
       );
-      return loadOneWithPgClient(executor, $query, (client, queries) =>
+      const $page = loadOneWithPgClient(executor, $query, (client, queries) =>
         Promise.all(
           queries.map(async (query) => {
             const { rows } = await client.query<{ body: string }>({
@@ -32,6 +33,10 @@ export const unions = (appId: string): GraphileConfig.Plugin =>
           }),
         ),
       );
+      const $used = lambda(args.getRaw("entities"), (entities) =>
+        (entities as string[]).map((entity) => ({ entity, operation })),
+      );
+      return counting($page, $used);
     };
     const page = {
       nodes: ($page: Step) => access($page, "data"),

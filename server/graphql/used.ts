@@ -1,4 +1,5 @@
 import type { PgCodec, PgResource } from "postgraphile/@dataplan/pg";
+import { context, lambda, type Step } from "postgraphile/grafast";
 import {
   type DocumentNode,
   type FragmentDefinitionNode,
@@ -15,6 +16,14 @@ import { upperCamel } from "./inflection.ts";
 
 /** What was done with an entity, in the words of data.compile. */
 export type Used = { entity: string; operation: Operation };
+
+declare global {
+  namespace Grafast {
+    interface Context {
+      used?(one: Used): void;
+    }
+  }
+}
 
 const writes: Record<string, Operation> = {
   create: "insert",
@@ -61,7 +70,14 @@ export const usedEntities: GraphileConfig.Plugin = {
   },
 };
 
-/** What an operation of a valid document reads, or writes if it is a mutation, each once; search and unions aside, as over REST. */
+/** A result that counts, when it is there, as these: for what only the values of a query tell. */
+export const counting = ($result: Step, $used: Step<readonly Used[]>): Step =>
+  lambda([$result, $used, context().get("used")], ([result, used, note]) => {
+    for (const one of used) note?.(one);
+    return result;
+  });
+
+/** What an operation of a valid document reads, or writes if it is a mutation, each once; what counting tells aside. */
 export function usedBy(
   schema: GraphQLSchema,
   document: DocumentNode,

@@ -50,7 +50,7 @@ export function createApp(parts: AppParts): RequestListener {
   const tenants = new Tenants(pool, settings.ROWHOUSE_BASE_DOMAIN);
   const usage = new Usage(pool, log, settings.ROWHOUSE_USAGE_SECONDS);
   const rest = new Rest(pool, settings.ROWHOUSE_BODY_LIMIT, settings.ROWHOUSE_CACHE, usage);
-  const transfers = new Transfers(pool, settings);
+  const transfers = new Transfers(pool, settings, usage);
   const cors = new Cors(pool);
   const denials = new Denials(pool, log);
 
@@ -85,7 +85,7 @@ export function createApp(parts: AppParts): RequestListener {
     if (settings.ROWHOUSE_DOCS && isGet && entity === "docs" && id === undefined) return serveDocs(res);
     const claims = claimsOf(request, req);
     const isGraphql = entity === "graphql" && id === undefined;
-    const isTransfer = share === undefined && transfers.takes(address.rest);
+    const isTransfer = transfers.takes(address.rest);
     if (!claims && (isTransfer || share !== undefined)) throw unauthenticated();
     const found = tenants.find(address.tenant, req.headers, claims);
     const tenant = found instanceof Promise ? await found : found;
@@ -95,10 +95,10 @@ export function createApp(parts: AppParts): RequestListener {
     if (entity === "openapi.json" && id === undefined)
       return serveOpenapi(pool, request, tenant, claims, req, res);
     if (entity === "transaction" && id === undefined)
-      return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, request, tenant, claims, req, res);
+      return serveTransaction(pool, settings.ROWHOUSE_BODY_LIMIT, usage, request, tenant, claims, req, res);
+    if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
     if (claims && share === null) return serveReceivedShares(pool, request, tenant, claims, req, res);
     if (share) return rest.handle(request, tenant, share, claims, req, res);
-    if (claims && isTransfer) return transfers.handle(address.rest, request, tenant, claims, req, res);
     return rest.handle(request, tenant, { entity, id: id ?? null, part }, claims, req, res);
   }
 

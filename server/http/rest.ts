@@ -21,6 +21,8 @@ export type Target = { entity: string; id: string | null; part?: string | undefi
 
 type Compiled = {
   app: { appId: string; version: string };
+  /** What it is about: for the most part the entity asked for. */
+  entities: string[];
   statement: Statement;
   /** Where the result may be kept: seconds, and the statement that tells whether it still holds. */
   cache: { ttl: number; statement: Statement } | null;
@@ -170,7 +172,7 @@ export class Rest {
         const answer = plan.cache
           ? await this.#read(caller, plan, plan.cache, planKey, parameters)
           : { row: (await queryAs(this.#pool, caller, plan.app, plan.statement, parameters))[0] ?? [] };
-        this.#usage.note(plan.app.appId, entity, operation, caller);
+        for (const about of plan.entities) this.#usage.note(plan.app.appId, about, operation, caller);
         return answer;
       } catch (error) {
         if (!isStale(error)) throw problemOf(error, parameters);
@@ -214,14 +216,16 @@ export class Rest {
         throw problemOf(error, parameters);
       },
     );
-    const { sql, app, version, cache } = JSON.parse(rows[0]?.[0] ?? "{}") as {
+    const { sql, app, version, cache, entities } = JSON.parse(rows[0]?.[0] ?? "{}") as {
       sql: string;
       app: string;
       version: number;
       cache?: { ttl: number; sql: string };
+      entities?: string[];
     };
     const compiled: Compiled = {
       app: { appId: app, version: String(version) },
+      entities: entities ?? [call[0]],
       statement: { name: `s${++this.#statements}`, text: sql, isRead: reads.has(call[1]) },
       cache:
         cache && this.#results.isOn

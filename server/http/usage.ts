@@ -6,11 +6,14 @@ import type { Caller } from "./query.ts";
 type Used = {
   app: string;
   entity: string;
-  operation: Operation;
+  operation: Counted;
   account: string;
   env: string;
   requests: number;
 };
+
+/** The words of data.compile, and what it does not compile. */
+export type Counted = Operation | "export";
 
 const mostKept = 20_000; // accounts × entities × operations in a window, about 5 MB; what is more is not counted
 const perCall = 500;
@@ -34,10 +37,11 @@ export class Usage {
     this.#window = window;
   }
 
+  /** `app`: its id, or site/app as a request names them. */
   note(
     app: string,
     entity: string,
-    operation: Operation,
+    operation: Counted,
     { account, env }: Pick<Caller, "account" | "env">,
   ): void {
     if (this.#window === 0 || account === null) return;

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Sessions } from "../export/session.ts";
+import type { Operation } from "../http/plan.ts";
 import { Problem, problemOf } from "../http/problem.ts";
 import type { Caller } from "../http/query.ts";
 import type { Request } from "../http/request.ts";
@@ -29,6 +30,7 @@ export async function handleImport(
   request: Request,
   tenant: Tenant,
   caller: Caller,
+  used: (app: string, operation: Operation) => void,
   req: IncomingMessage,
   res: ServerResponse,
 ): Promise<void> {
@@ -42,9 +44,11 @@ export async function handleImport(
     lineLimit: limits.line,
   });
   try {
-    const imported = await sessions.run("read write", caller, tenant, left.signal, (client, app) =>
-      importBatches(client, `${app.path}/${entity}`, body, query),
-    );
+    const imported = await sessions.run("read write", caller, tenant, left.signal, async (client, app) => {
+      const done = await importBatches(client, `${app.path}/${entity}`, body, query);
+      used(app.id, query.key ? "upsert" : "insert_list");
+      return done;
+    });
     sendJson(res, 200, JSON.stringify(imported));
   } catch (error) {
     res.setHeader("connection", "close"); // the rest of the body is not read
