@@ -99,6 +99,6 @@ drop policy if exists data_read on access.mask_keys;
 create policy data_read on access.mask_keys for select to rowhouse_data using (site_id = (select tenancy.site_id())
   or (select auth.is_operator()));
 
--- Those made before there were barriers.
-select access.build_share(s) from access.shares s where s.accepted_at is not null and s.view_digest is null order by s.id;
+-- Those made before there were barriers, and before their sorts had views.
+select access.build_share(s) from access.shares s where s.accepted_at is not null order by s.id;
 select access.renew_views();

@@ -507,6 +507,120 @@ describe("reading over REST", () => {
     ).toHaveLength(1);
   });
 
+  describe("a sort by what an index holds reads a page of it", () => {
+    const plan = (query: object) =>
+      crm.db.as("beta", "rita@beta.test", async (client) => {
+        const { rows } = await client.query<{ sql: string }>(
+          "select data.compile('crm', 'received-shares/sorted', 'find', $1)->>'sql' as sql",
+          [query],
+        );
+        const explained = await client.query(`explain (analyze, buffers off, timing off) ${rows[0]?.sql}`);
+        return explained.rows.map((row) => row["QUERY PLAN"]).join("\n");
+      });
+    const most = (text: string) =>
+      Math.max(...[...text.matchAll(/actual rows=([\d.]+)/g)].map(([, rows]) => Number(rows)));
+    const define = (more: object = {}) =>
+      run("select data.define_entity('acme/crm', 'sorted', $1)", [
+        {
+          type: "object",
+          properties: {
+            code: { type: "string", "x-index": true },
+            n: { type: "integer", "x-index": true },
+            note: { type: "string", "x-index": true },
+            phone: { type: "string", "x-index": true, "x-pii": true },
+            ...more,
+          },
+        },
+      ]);
+    const give = (more = "") =>
+      run(
+        `select access.share('acme/crm/sorted', 'beta', 'partner', '{"note": "x"}', '{code,n,note,phone,created_at}', masked => '{"phone": "redact"}', name => 'sorted'${more})`,
+      );
+    beforeAll(async () => {
+      await define();
+      await run(
+        `select data.insert('acme/crm/sorted', (select jsonb_agg(jsonb_build_object('code', 'c' || lpad(n::text, 5, '0'), 'n', 10000 - n, 'note', case when n % 10 = 0 then 'y' else 'x' end, 'phone', n::text)) from generate_series(1, 10000) n), false)`,
+      );
+      await run("analyze");
+    });
+    beforeEach(async () => {
+      await give();
+      await run("select access.accept_share('beta', 'sorted')");
+    });
+
+    test.each<[query: string, shape: object, first: string[]]>([
+      ["sort=code&limit=2", { sort: [{ field: "code" }], limit: 2 }, ["c00001", "c00002"]],
+      [
+        "sort=-code&limit=2",
+        { sort: [{ field: "code", direction: "desc" }], limit: 2 },
+        ["c09999", "c09998"],
+      ],
+      ["sort=n&limit=2", { sort: [{ field: "n" }], limit: 2 }, ["c09999", "c09998"]],
+      ["limit=3", { limit: 3 }, []],
+      [
+        `sort=code&limit=2&filter=${json({ n: { $lt: 9000 } })}`,
+        { sort: [{ field: "code" }], limit: 2 },
+        ["c01001", "c01002"],
+      ],
+      [
+        `sort=code&limit=2&filter=${json({ note: { $like: "x%" } })}`,
+        { sort: [{ field: "code" }], limit: 2 },
+        ["c00001", "c00002"],
+      ],
+    ])("%s", async (query, shape, first) => {
+      const explained = await plan(shape);
+      expect([most(explained) < 200, explained]).toEqual([true, explained]);
+      const list = `${app}/received-shares/sorted?${query}`;
+      const answer = await send(list);
+      const codes = (of: Answer) => of.json.data.map((row) => row.code);
+      if (first.length > 0) expect(codes(answer)).toEqual(first);
+      expect(answer.json.data.every((row) => row.phone === "***")).toBe(true);
+      // Pages follow each other, and a count changes nothing.
+      const next = await send(`${list}&cursor=${answer.json.meta.next_cursor}`);
+      expect(codes(next).filter((code) => codes(answer).includes(code))).toEqual([]);
+      expect(codes(await send(`${list}&count=exact`))).toEqual(codes(answer));
+    });
+
+    test("its views show what the share shows, to whom it does, and go with it", async () => {
+      const views = () =>
+        run(
+          "select viewname as name from pg_views where schemaname = 'beta_shared' and viewname like 'sorted\\_\\_%' order by 1",
+        );
+      const names = (await views()).map(({ name }) => String(name));
+      expect(names.length).toBe(10); // code, n, note, created_at and id, both ways; phone is masked
+      for (const name of names) {
+        const read = (email: string, site: string, sql: string) =>
+          crm.db.as(site, email, (client) => client.query(sql).then(({ rows }) => rows));
+        expect(
+          await read(
+            "rita@beta.test",
+            "beta",
+            `select count(*)::int as n, count(*) filter (where note <> 'x' or phone <> '***')::int as hidden from beta_shared.${name}`,
+          ),
+        ).toEqual([{ n: 9_000, hidden: 0 }]);
+        expect(await read("rob@beta.test", "beta", `select * from beta_shared.${name}`)).toEqual([]);
+        await expect(
+          read("boss@acme.test", "acme", `select * from beta_shared.${name}`),
+        ).rejects.toMatchObject({ code: "42501" });
+        await expect(read("rita@beta.test", "beta", `delete from beta_shared.${name}`)).rejects.toThrow();
+      }
+      await run(
+        `select access.share('acme/crm/sorted', 'beta', 'partner', fields => '{n}', name => 'sorted')`,
+      );
+      expect(await views()).toHaveLength(4);
+      expect((await send(`${app}/received-shares/sorted?sort=n&limit=1`)).json.data).toHaveLength(1);
+      expect((await send(`${app}/received-shares/sorted?sort=code`)).status).toBe(400);
+      await define({ code: { type: "integer", "x-index": true } }).catch(() => {});
+      await define({ more: { type: "string" } });
+      expect(await views()).toHaveLength(4);
+      expect((await send(`${app}/received-shares/sorted?sort=-n&limit=1`)).json.data).toMatchObject([
+        { n: 9_999 },
+      ]);
+      await run("delete from access.shares");
+      expect(await views()).toEqual([]);
+    });
+  });
+
   test("a revocation waits for no reader", async () => {
     await crm.db.as("beta", "rita@beta.test", async (client) => {
       await client.query("begin");

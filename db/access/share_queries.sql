@@ -91,6 +91,7 @@ declare
   _entity data.entities;
   _fields text[];
   _shape jsonb := compile_share.shape;
+  _ordered text;
   _out jsonb;
 begin
   select a.* into _app from tenancy.apps a where a.site_id = tenancy.site_id() and compile_share.app in (a.name, a.id::text);
@@ -116,6 +117,12 @@ begin
   _entity.name := _share.view_name;
   case compile_share.operation
     when 'find' then
+      -- A count reads all there is, and needs no order.
+      if coalesce(_shape->>'count', 'none') = 'none' then
+        _ordered := access.ordered_view(_share, _entity, data.normalize_sort(_shape->'sort'));
+        _entity.name := coalesce(_ordered, _share.view_name);
+        _shape := _shape || case when _ordered is not null then '{"_ordered": true}'::jsonb else '{}' end;
+      end if;
       _out := data.compile_find(_entity, _share.schema_name, _shape);
     when 'aggregate' then
       _out := data.compile_entity_aggregate(_entity, _share.schema_name, _shape - 'select');

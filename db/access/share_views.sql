@@ -60,30 +60,42 @@ comment on function access.shareable(data.entities) is
   'The columns of an entity that can be shared, and whether they are where no fields were named: not what x-pii or x-mask protects, '
   'nor other names of fields. Nothing that is computed: it could tell of fields that are not shared.';
 
-create or replace function access.drop_share_view(schema_name text, view_name text, must boolean default true) returns void
+create or replace function access.drop_one_view(schema_name text, view_name text, must boolean) returns void
 language plpgsql set search_path = '' as $$
 declare
-  _view text := format('%I.%I', drop_share_view.schema_name, drop_share_view.view_name);
+  _view text := format('%I.%I', drop_one_view.schema_name, drop_one_view.view_name);
 begin
-  if to_regclass(_view) is not null then
-    begin
-      set local lock_timeout = '200ms';
-      execute format('drop view %s', _view);
-    exception when lock_not_available then
-      -- Somebody reads it in a transaction that goes on. It shows nothing any more; who comes next drops it.
-      if must then
-        perform data.lock_tables(array[_view]);
-        execute format('drop view %s', _view);
-      end if;
-    end;
-    set local lock_timeout = '5s';
+  if to_regclass(_view) is null then
+    return;
   end if;
+  begin
+    set local lock_timeout = '200ms';
+    execute format('drop view %s', _view);
+  exception when lock_not_available then
+    -- Somebody reads it in a transaction that goes on. It shows nothing any more; who comes next drops it.
+    if must then
+      perform data.lock_tables(array[_view]);
+      execute format('drop view %s', _view);
+    end if;
+  end;
+  set local lock_timeout = '5s';
+end
+$$;
+comment on function access.drop_one_view(text, text, boolean) is
+  'Drops a view of a share; where somebody holds it, waits for them up to 10 s (RH503 busy) or, where it need not, leaves it there. '
+  'Internal.';
+
+create or replace function access.drop_share_view(schema_name text, view_name text, must boolean default true) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform access.drop_one_view(drop_share_view.schema_name, v, drop_share_view.must)
+  from access.order_views(drop_share_view.schema_name, drop_share_view.view_name) v;
+  perform access.drop_one_view(drop_share_view.schema_name, drop_share_view.view_name, drop_share_view.must);
   execute format('drop function if exists %I.%I()', drop_share_view.schema_name, drop_share_view.view_name || '__rows');
 end
 $$;
 comment on function access.drop_share_view(text, text, boolean) is
-  'Drops the view of a share; where somebody holds it, waits for them up to 10 s (RH503 busy) or, where it need not, leaves it there. '
-  'Internal.';
+  'Drops the view of a share and those of it that have an order, as access.drop_one_view does. Internal.';
 
 create or replace function access.share_views(entity data.entities) returns text[]
 language sql stable set search_path = '' as $$
@@ -104,7 +116,7 @@ language sql set search_path = '' as $$
   select access.drop_share_view(c.relnamespace::regnamespace::text, c.relname)
   from unnest(access.share_views(entity)) v join pg_catalog.pg_class c on c.oid = to_regclass(v)
   where not left_over or not exists (
-    select from access.shares s where s.schema_name = c.relnamespace::regnamespace::text and s.view_name = c.relname)
+    select from access.shares s where s.schema_name = c.relnamespace::regnamespace::text and s.view_name = access.share_of_view(c.relname))
 $$;
 comment on function access.drop_share_views(data.entities, boolean) is
   'Drops the views through which other sites read an entity''s storage, before that changes, or only those of shares that are no '
@@ -151,7 +163,8 @@ begin
   _select := access.share_select(share, _entity);
   -- Also whether reads are noted: the receiving apps' statements and transactions depend on it.
   _digest := md5(_select || audit.reads_are_on(_entity.schema)
-    || coalesce((select string_agg(c.name || c.type, ',') from access.shareable(_entity) c), ''));
+    || coalesce((select string_agg(c.name || c.type, ',') from access.shareable(_entity) c), '')
+    || coalesce((select string_agg(o.view_name || ' ' || o.ordering, ',') from access.share_orders(share, _entity) o), ''));
   if _digest is not distinct from share.view_digest and to_regclass(_view) is not null then
     return;
   end if;
@@ -168,6 +181,7 @@ begin
     execute format('drop function if exists %I.%I()', share.schema_name, share.view_name || '__rows'); -- made before there were barriers
     execute format('grant select on %s to %I', _view, (select s.role_name from tenancy.sites s where s.id = share.to_site_id));
     perform access.comment_share(share);
+    perform access.build_share_orders(share, _entity, _select);
   end if;
   update access.shares s set view_digest = _digest where s.id = share.id;
   perform access.publish_shares(share.to_site_id);

@@ -201,13 +201,15 @@ begin
     || audit.related_seen_sql(entity.id, shape, _sort, '(array_agg(%s))[:' || _page.row_limit || ']');
   return jsonb_build_object('params', _page.last, 'sql', format($sql$
     select %1$s%10$s as body
-    from (select t.*%2$s from %3$s t%4$s where %5$s order by %6$s limit %7$s + 1 offset %8$s) t%9$s $sql$,
+    from (select t.*%2$s from %3$s t%4$s where %5$s%6$s limit %7$s + 1 offset %8$s) t%9$s $sql$,
     data.page_body(case when _plain then 't.*' else 'r.*' end, _page.row_limit, _page.meta || _count),
     _columns,
     _from,
     data.path_joins(entity.id, schema_name, _related, 't'),
     format('(%s) and %s', _where, _page.after),
-    (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n)),
+    case when not shape ? '_ordered' then
+      ' order by ' || (select string_agg(k || ' ' || _directions[n], ', ' order by n) from unnest(_keys) with ordinality u (k, n))
+      else '' end, -- the view of a share has it (access.share_orders)
     _page.row_limit,
     _page.row_offset,
     case when not _plain then format(', lateral (select %s) r', data.parse_select(entity.id, shape->'select', 't',
