@@ -33,7 +33,7 @@ grant execute on function
   access.share(text, text, text, jsonb, text[], timestamptz, text, jsonb), access.revoke_share(text, text, text), access.list_shares(text),
   access.get_share(text, text, text), access.put_share(text, text, text, jsonb), access.accept_share(text, text),
   access.decline_share(text, text),
-  access.open_share(uuid), access.require_share(uuid), access.shared_query(text, text, jsonb, text[]),
+  access.open_share(uuid), access.open_share_search(uuid), access.require_share(uuid), access.shared_query(text, text, jsonb, text[]),
   access.export_share(text, text, text, jsonb, text[], boolean), access.compile_share(text, text, text, jsonb), access.my_shares(text),
   access.openapi_shares(uuid)
 to rowhouse_account;

@@ -313,7 +313,7 @@ describe("reading over REST", () => {
     ["expanding it", () => "?expand=company", 400, "invalid_query"],
     ["deleted ones", () => "?deleted=only", 400, "invalid_query"],
     ["former states", () => "?as_of=2020-01-01T00:00:00Z", 400, "invalid_query"],
-    ["a search", () => "?q=a", 400, "invalid_query"],
+    ["a search of what is not searched", () => "?q=a", 400, "not_searchable"],
     ["filtering by a mask", () => `?filter=${json({ phone: "+47 555 0000" })}`, 403, "field_not_seen"],
     ["sorting by a mask", () => "?sort=phone", 403, "field_not_seen"],
     ["grouping by a mask", () => "/aggregate?group=phone", 403, "field_not_seen"],
@@ -505,6 +505,119 @@ describe("reading over REST", () => {
     expect(
       (await send(`${app}/received-shares/many?filter=${json({ code: "c77" })}`)).json.data,
     ).toHaveLength(1);
+  });
+
+  describe("a search of it", () => {
+    const memos = `${app}/received-shares/memos`;
+    const define = (more: object = {}) =>
+      run("select data.define_entity('acme/crm', 'searched', $1)", [
+        {
+          type: "object",
+          "x-audit": { reads: true },
+          properties: {
+            title: { type: "string", "x-search": { weight: "A" } },
+            text: { type: "string", "x-search": true },
+            kind: { type: "string" },
+            secret: { type: "string" },
+            ...more,
+          },
+        },
+      ]);
+    const give = async (fields = "title,text", masked = "{}") => {
+      await run(
+        "select access.share('acme/crm/searched', 'beta', 'partner', '{\"kind\": \"open\"}', $1, masked => $2, name => 'memos')",
+        [`{${fields}}`, masked],
+      );
+      await run("select access.accept_share('beta', 'memos')");
+    };
+    beforeAll(async () => {
+      await define();
+      await run("select data.insert('acme/crm/searched', $1)", [
+        JSON.stringify([
+          { title: "Winter roads", text: "Snow on the pass", kind: "open", secret: "hush" },
+          { title: "Snow", text: "Ploughs", kind: "open", secret: "hush" },
+          { title: "Snow ball", text: "Hidden", kind: "closed", secret: "hush" },
+        ]),
+      ]);
+    });
+
+    test("finds what is shared, ranked, with snippets, and is in the giver's log", async () => {
+      await give();
+      const found = await send(`${memos}?q=snow`);
+      expect([found.status, titles(found)]).toEqual([200, ["Snow", "Winter roads"]]);
+      expect(found.json.data[0]).toEqual({
+        id: expect.any(String),
+        title: "Snow",
+        text: "Ploughs",
+        _rank: expect.any(Number),
+        _snippets: { title: "<mark>Snow</mark>" },
+      });
+      const [entry] = await run(
+        `select entry->'new' as new from jsonb_array_elements(audit.search('acme', '{"object": "acme/crm/searched", "action": "seen"}')->'data') entry limit 1`,
+      );
+      expect(entry?.new).toMatchObject({
+        of: "search",
+        share: "memos",
+        site: "beta",
+        records: [found.json.data[0]?.id, expect.any(String)],
+      });
+      expect(titles(await send(`${memos}?q=sno&select=title&sort=title`))).toEqual(["Snow", "Winter roads"]);
+      expect(titles(await send(`${memos}?q=snwo&select=title`))).toEqual([
+        ...titles(await send(`${memos}?q=snow&select=title`)),
+      ]);
+      expect((await send(`${memos}?q=snow&limit=1&count=exact`)).json.meta).toMatchObject({
+        count: 2,
+        next_cursor: expect.any(String),
+      });
+      const first = await send(`${memos}?q=snow&limit=1`);
+      expect(titles(await send(`${memos}?q=snow&limit=1&cursor=${first.json.meta.next_cursor}`))).toEqual([
+        "Winter roads",
+      ]);
+      for (const q of ["hidden", "ball", "hush", "nothing", "'; drop table x --", "$body$", "%1$I"])
+        expect([q, titles(await send(`${memos}?q=${encodeURIComponent(q)}`))]).toEqual([q, []]);
+      const { paths } = (await send(`${app}/openapi.json`)).json as unknown as {
+        paths: Record<string, object>;
+      };
+      const takesQ = (path: string) => JSON.stringify(paths[path]).includes('#/components/parameters/q"');
+      expect(["memos", "acme_posts"].map((name) => takesQ(`/received-shares/${name}`))).toEqual([
+        true,
+        false,
+      ]);
+    });
+
+    test("only by fields that are all shared, and by who reads it", async () => {
+      const psql = (email: string, site = "beta") =>
+        crm.db.as(site, email, (client) =>
+          client.query("select * from beta_shared.memos_search('snow')").then(({ rows }) => rows),
+        );
+      for (const [fields, masked] of [
+        ["title,kind", "{}"],
+        ["title,text", '{"text": "redact"}'],
+      ] as const) {
+        await give(fields, masked);
+        const refused = await send(`${memos}?q=snow`);
+        expect([refused.status, refused.json.code]).toEqual([400, "not_searchable"]);
+        expect(refused.text).not.toContain("secret");
+        await expect(psql("rita@beta.test")).rejects.toMatchObject({ code: "42883" });
+      }
+      await give();
+      expect(await psql("rita@beta.test")).toHaveLength(2);
+      expect(await psql("rob@beta.test")).toEqual([]);
+      await expect(psql("boss@acme.test", "acme")).rejects.toMatchObject({ code: "42501" });
+      expect((await send(`${memos}?q=snow`, { as: "rob" })).status).toBe(404);
+      expect((await send(`${memos}?q=snow&expand=company`)).json.code).toBe("invalid_query");
+      expect((await send(`${memos}/aggregate?q=snow`)).status).toBe(400);
+      // A searched field more, which is not shared: from the next statement on there is no search.
+      await define({ secret: { type: "string", "x-search": true } });
+      expect((await send(`${memos}?q=hush`)).json.code).toBe("not_searchable");
+      expect(await psql("rita@beta.test").catch(({ code }) => code)).toMatch(/RH400|42883/);
+      await define();
+      expect(titles(await send(`${memos}?q=snow&select=title`))).toEqual(["Snow", "Winter roads"]);
+      await run("select data.convert_storage('acme/crm/searched', 'flat')").catch(() => {});
+      await run("delete from access.shares");
+      expect((await send(`${memos}?q=snow`)).status).toBe(404);
+      expect(await run("select from pg_proc where proname = 'memos_search'")).toEqual([]);
+    });
   });
 
   describe("a sort by what an index holds reads a page of it", () => {

@@ -35,7 +35,8 @@ language sql stable security definer set search_path = '' as $$
   ), paths as (
     select '/received-shares/' || r.name as path, jsonb_build_object(
       'get', data.openapi_operation('list_shared_' || r.name, 'received-shares', r.title,
-        array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
+        case when access.is_share_searched(r.s) then '{q}'::text[] else '{}' end
+          || array['filter', 'sort', 'select', 'limit', 'offset', 'page', 'cursor', 'count'], null, '200',
         jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object(
           'type', 'object', 'required', '["data", "meta"]'::jsonb,
           'properties', jsonb_build_object('data', jsonb_build_object('type', 'array', 'items', r.record),

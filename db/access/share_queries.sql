@@ -48,9 +48,9 @@ declare
   _unknown text;
   _unseen text;
 begin
-  if shape ?| array['expand', 'deleted', 'as_of', 'q'] then
-    perform rowhouse.fail(400, 'What is shared has no relations to expand, no search, no deleted records and no former states',
-      'Use filter, sort, select, limit, offset, page, cursor and count.', 'invalid_query');
+  if shape ?| array['expand', 'deleted', 'as_of'] then
+    perform rowhouse.fail(400, 'What is shared has no relations to expand, no deleted records and no former states',
+      'Use q, filter, sort, select, limit, offset, page, cursor and count. Other entities are shared each for itself.', 'invalid_query');
   end if;
   with used (path, shows) as (
     select access.filter_keys(shape->'filter'), false
@@ -62,6 +62,7 @@ begin
     select a.path, false from data.aggregate_terms(shape->'aggregate') a where shape->'aggregate' is not null and a.path is not null
     union all
     select v #>> '{}', true from jsonb_array_elements(case jsonb_typeof(shape->'select') when 'array' then shape->'select' else '[]' end) v
+    where not (shape ? 'q' and v in ('"_rank"', '"_snippets"'))
   ), named as (
     select u.path, u.shows, split_part(u.path, '.', 1) as field from used u
   )
@@ -92,6 +93,7 @@ declare
   _fields text[];
   _shape jsonb := compile_share.shape;
   _ordered text;
+  _searches boolean;
   _out jsonb;
 begin
   select a.* into _app from tenancy.apps a where a.site_id = tenancy.site_id() and compile_share.app in (a.name, a.id::text);
@@ -107,18 +109,28 @@ begin
   end if;
   perform data.refuse_unknown_query(_shape, compile_share.operation);
   select e.* into _entity from data.entities e where e.id = _share.entity_id;
-  if coalesce(_shape->'sort', 'null') in ('null', '[]') and compile_share.operation = 'find' and 'created_at' <> all (_fields) then
+  _searches := coalesce(_shape->'q', 'null') <> 'null';
+  if _searches and not access.is_share_searched(_share) then
+    perform access.fail_share_search(_share);
+  elsif not _searches then
+    _shape := _shape - 'q';
+  end if;
+  if coalesce(_shape->'sort', 'null') in ('null', '[]') and compile_share.operation = 'find' and not _searches
+    and 'created_at' <> all (_fields)
+  then
     _shape := _shape || '{"sort": [{"field": "id", "direction": "desc"}]}'; -- ids are made in the order of time
   end if;
-  perform access.check_share_query(_share, _entity, _shape, compile_share.operation = 'find');
+  perform access.check_share_query(_share, _entity, _shape,
+    compile_share.operation = 'find' and not (_searches and coalesce(_shape->'sort', 'null') in ('null', '[]')));
   _shape := _shape || jsonb_build_object('_share', _share.id)
-    || case when coalesce(_shape->'select', 'null') = 'null' then jsonb_build_object('select', _fields) else '{}' end
+    || case when coalesce(_shape->'select', 'null') = 'null' then
+      jsonb_build_object('select', _fields || case when _searches then '{_rank,_snippets}'::text[] else '{}' end) else '{}' end
     || case when _shape->>'count' = 'estimated' then '{"count": "exact"}'::jsonb else '{}' end;
   _entity.name := _share.view_name;
   case compile_share.operation
     when 'find' then
       -- A count reads all there is, and needs no order.
-      if coalesce(_shape->>'count', 'none') = 'none' then
+      if coalesce(_shape->>'count', 'none') = 'none' and not _searches then
         _ordered := access.ordered_view(_share, _entity, data.normalize_sort(_shape->'sort'));
         _entity.name := coalesce(_ordered, _share.view_name);
         _shape := _shape || case when _ordered is not null then '{"_ordered": true}'::jsonb else '{}' end;

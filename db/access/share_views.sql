@@ -91,7 +91,8 @@ begin
   perform access.drop_one_view(drop_share_view.schema_name, v, drop_share_view.must)
   from access.order_views(drop_share_view.schema_name, drop_share_view.view_name) v;
   perform access.drop_one_view(drop_share_view.schema_name, drop_share_view.view_name, drop_share_view.must);
-  execute format('drop function if exists %I.%I()', drop_share_view.schema_name, drop_share_view.view_name || '__rows');
+  execute format('drop function if exists %1$I.%2$I(), %1$I.%3$I(text, bigint)', drop_share_view.schema_name,
+    drop_share_view.view_name || '__rows', drop_share_view.view_name || '_search');
 end
 $$;
 comment on function access.drop_share_view(text, text, boolean) is
@@ -122,17 +123,11 @@ comment on function access.drop_share_views(data.entities, boolean) is
   'Drops the views through which other sites read an entity''s storage, before that changes, or only those of shares that are no '
   'more. access.build_shares makes them anew. Internal.';
 
-create or replace function access.share_select(share access.shares, entity data.entities) returns text
+create or replace function access.share_condition(share access.shares, entity data.entities) returns text
 language plpgsql stable set search_path = '' as $$
 declare
-  _columns text;
   _where text := 'true';
 begin
-  select string_agg(format('%s as %I', case when share.masked ? c.name
-      then access.mask_sql(share.masked->>c.name, c.sql_type, '(' || c.expression || ')', entity.site_id)
-      else c.expression end, c.name), ', ' order by f.n)
-  into _columns
-  from unnest(share.fields) with ordinality f (name, n) join access.shareable(entity) c on c.name = f.name;
   if share.condition is not null then
     begin
       _where := access.compile_condition(entity.id, share.condition, 't');
@@ -140,10 +135,23 @@ begin
       _where := 'false'; -- on a field that the entity no longer has
     end;
   end if;
-  return format('select %s from %s t where (select access.open_share(%L)) and (%s)%s', _columns,
-    (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id), share.id, _where,
-    coalesce(' and ' || data.alive_condition(entity, 't'), ''));
+  return format('(%s)%s', _where, coalesce(' and ' || data.alive_condition(entity, 't'), ''));
 end
+$$;
+comment on function access.share_condition(access.shares, data.entities) is
+  'Which records a share shows, as SQL over a storage row t: none where its condition asks for what the entity no longer has.';
+
+create or replace function access.share_select(share access.shares, entity data.entities) returns text
+language sql stable set search_path = '' as $$
+  select format('select %s from %s t where (select access.open_share(%L)) and %s',
+    string_agg(format('%s as %I', case when share.masked ? c.name
+        then access.mask_sql(share.masked->>c.name, c.sql_type, '(' || c.expression || ')', entity.site_id)
+        else c.expression end, c.name), ', ' order by f.n),
+    (select data.storage_table(entity, a.schema_name) from tenancy.apps a where a.id = entity.app_id), share.id,
+    access.share_condition(share, entity))
+  from unnest(share.fields) with ordinality f (name, n)
+  join access.shareable(entity) c on c.name = f.name
+  having count(*) > 0
 $$;
 comment on function access.share_select(access.shares, data.entities) is
   'What the view of a share reads, as SQL; null where the entity has none of its fields any more.';
@@ -182,6 +190,7 @@ begin
     execute format('grant select on %s to %I', _view, (select s.role_name from tenancy.sites s where s.id = share.to_site_id));
     perform access.comment_share(share);
     perform access.build_share_orders(share, _entity, _select);
+    perform access.build_share_search(share, _entity);
   end if;
   update access.shares s set view_digest = _digest where s.id = share.id;
   perform access.publish_shares(share.to_site_id);
