@@ -1,12 +1,13 @@
 -- PostgreSQL takes no order from within a security barrier, but one that stands there it keeps, and reads from an index. So a share
 -- has beside its view one for each of its fields that an index holds, and direction, the same but for its order: a page of such a
--- sort reads a page. The query around it has a limit and no order of its own: with one, PostgreSQL plans the view as if all of it
+-- sort reads a page (20 of 200,000 in 3.9 ms, by the view alone 252, load 13). The query around it has a limit and no order of its own: with one, PostgreSQL plans the view as if all of it
 -- were read, and sorts. Nothing in it runs in parallel, as the view notes its reads, so that the order stays.
 
 create or replace function access.share_orders(share access.shares, entity data.entities)
   returns table (field text, direction text, view_name text, ordering text)
 language sql stable set search_path = '' as $$
-  select c.name, d.direction, share.view_name || '__' || f.n || left(d.direction, 1), format('%s %2$s, t.id %2$s', c.expression, d.direction)
+  select c.name, d.direction, share.view_name || '__' || f.n || left(d.direction, 1),
+    format('%1$s %2$s, t.id %2$s', c.expression, d.direction)
   from unnest(share.fields) with ordinality f (name, n)
   join access.shareable(entity) c on c.name = f.name
   cross join (values ('asc'), ('desc')) d (direction)

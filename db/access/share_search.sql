@@ -15,7 +15,8 @@ comment on function access.is_share_searched(access.shares) is
 create or replace function access.fail_share_search(share access.shares) returns void
 language sql set search_path = '' as $$
   select rowhouse.fail(400, format('%s cannot be searched', share.view_name),
-    'A share is searched where its entity has fields with x-search, and all of these are shared without a mask. Use filter.', 'not_searchable')
+    'A share is searched where its entity has fields with x-search, and all of these are shared without a mask. Use filter.',
+    'not_searchable')
 $$;
 comment on function access.fail_share_search(access.shares) is 'Raises RH400 for a share that cannot be searched.';
 
@@ -65,6 +66,8 @@ comment on function access.build_share_search(access.shares, data.entities) is
 
 create or replace function access.build_share_searches(entity data.entities) returns void
 language sql set search_path = '' as $$
-  select access.build_share_search(s, entity) from access.shares s where s.entity_id = (entity).id and s.accepted_at is not null order by s.id
+  select access.build_share_search(s, entity) from access.shares s
+  where s.entity_id = (entity).id and s.accepted_at is not null order by s.id
 $$;
-comment on function access.build_share_searches(data.entities) is 'The same for all shares of an entity, whose search was made anew. Internal.';
+comment on function access.build_share_searches(data.entities) is
+  'The same for all shares of an entity, whose search was made anew. Internal.';

@@ -26,7 +26,8 @@ language sql immutable parallel safe set search_path = '' as $$
     when operation in ('update', 'update_list', 'update_where', 'replace', 'upsert', 'restore') then 'update'
     when operation in ('delete', 'delete_where', 'purge') then 'delete' end
 $$;
-comment on function access.action_of(text) is 'Which action an operation of data.compile is counted as; null for others. One about several entities counts for each.';
+comment on function access.action_of(text) is
+  'Which action an operation of data.compile, or an export, is counted as; null for others. One about several entities counts for each.';
 
 -- Inlined into the gateway's statement: 12 µs of the 1,200 that a transaction of one insert takes; 70 as a function.
 create or replace function access.uses_of(operations jsonb) returns text
@@ -35,7 +36,8 @@ return (
   select jsonb_agg(distinct jsonb_build_array(o->>'entity', o->>'operation'))::text
   from jsonb_array_elements(case jsonb_typeof(operations) when 'object' then operations->'operations' else operations end) o);
 comment on function access.uses_of(jsonb) is
-  'What a transaction (data.transaction) that succeeded did, as JSON text for access.note_used: [[entity, operation], …]. For the gateway.';
+  'What a transaction (data.transaction) that succeeded did, as JSON text for access.note_used: [[entity, operation], …]. For the '
+  'gateway.';
 
 create or replace function access.app_asked(app text) returns uuid
 language sql stable security definer set search_path = '' as $$
@@ -117,7 +119,8 @@ begin
 end
 $$;
 comment on function access.note_used(jsonb) is
-  'Counts requests for access.usage: a JSON array of at most 1,000 of {app (its id, or site/app), entity, operation, account, env, requests}. For the gateway.';
+  'Counts requests for access.usage: a JSON array of at most 1,000 of {app (its id, or site/app), entity, operation, account, env, '
+  'requests}. For the gateway.';
 
 create or replace function access.usage(site text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$

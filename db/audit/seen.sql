@@ -83,7 +83,8 @@ language sql stable set search_path = '' as $$
   join tenancy.apps a on a.id = e.app_id
   left join lateral (
     select string_agg(format(
-        ' || audit.note_reached(%L, array(select %s from %I.%I v where v.id in (select u.id from unnest(%s, %s) u (entity, id) where u.entity = %4$L)))',
+        ' || audit.note_reached(%L, array(select %s from %I.%I v where v.id in (
+          select u.id from unnest(%s, %s) u (entity, id) where u.entity = %4$L)))',
         x.entity, p.expression, a.schema_name, e.name, union_seen_sql.names, union_seen_sql.shown), '' order by x.path) as notes
     from audit.reached(e.id, array(select p from unnest(union_seen_sql.paths) p
         where p not like '%.%' or (data.relation_of(e.id, split_part(p, '.', 1))).id is not null)) x,

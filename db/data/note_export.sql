@@ -38,7 +38,8 @@ begin
     from data.exported_ids(_entity, query) i
     where _share is null
     union all
-    select 'select audit.note_share($1, ''seen'', $2, $3)', q.share, 'export', format('select v.id from %s v where %s', q.relation, q.condition)
+    select 'select audit.note_share($1, ''seen'', $2, $3)', q.share, 'export',
+      format('select v.id from %s v where %s', q.relation, q.condition)
     from access.shared_query(_share[1], _share[2], query, note_export.parameters) q
     where _share is not null and q.is_noted
   loop
