@@ -6,7 +6,14 @@ create or replace function data.fills_online(entity data.entities, old data.fiel
 language sql stable set search_path = '' as $$
   select fills_online.old <> '{}' and data.builds_online(entity)
     -- Converting a column of flat storage writes the table anew in any case.
-    and not (entity.storage = 'flat' and jsonb_path_exists(transforms, '$[*] ? (@.op == "convert" || @.op == "restore")'))
+    and not (entity.storage = 'flat' and jsonb_path_exists(transforms, '$[*] ? (@.op == "convert")'))
+    -- What was dropped in jsonb storage has no column to come back by.
+    and not exists (
+      select from jsonb_array_elements(transforms) t, tenancy.apps a
+      where entity.storage = 'flat' and t->>'op' = 'restore' and a.id = entity.app_id
+        and not entity.schema->'properties'->(t->>'field') ? 'x-computed' and not exists (
+        select from pg_catalog.pg_attribute c where c.attrelid = to_regclass(data.storage_table(entity, a.schema_name))
+          and c.attname = (t->>'from') || '@' || (t->>'version') and not c.attisdropped))
 $$;
 comment on function data.fills_online(data.entities, data.fields[], jsonb) is
   'Whether a worker fills what a definition changes in every record, and checks them; old are the fields from before.';
@@ -74,7 +81,8 @@ begin
   where f.entity_id = entity.id and f.is_promoted and not f.schema ? 'x-computed'
     and f.name in (select t->>'field' from jsonb_array_elements(transforms) t where t->>'op' = 'default')
     -- A new column of flat storage comes with its default.
-    and coalesce(_renames->>f.name, f.name) in (select o.name from unnest(defer_fills.old) o where o.is_promoted);
+    and (data.is_restored(transforms, f.name)
+      or coalesce(_renames->>f.name, f.name) in (select o.name from unnest(defer_fills.old) o where o.is_promoted));
 end
 $$;
 comment on function data.defer_fills(data.entities, data.fields[], jsonb) is
