@@ -14,6 +14,7 @@ declare
   _statement text;
   _entity data.entities;
 begin
+  perform data.refuse_untyping(entity);
   perform data.lock_tables(array[format('%I.%I', _schema_name, entity.name), _table] || array(
     select distinct data.storage_table(t, _schema_name) from data.relations r join data.entities t on t.id = r.target_id
     where r.entity_id = entity.id and r.field = any (_references) and t.id <> entity.id));

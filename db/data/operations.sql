@@ -57,7 +57,7 @@ begin
     execute format('select * from data.%I($1, $2)', _operation.kind || '_step') into _next using _operation, _entity;
   exception when others then
     -- What another try may cure is tried again; the rest is undone and told.
-    if sqlstate ~ '^(40|55|57|53|08|RH503)' then
+    if sqlstate ~ '^(40|55|57|53|08|RH503)' or data.is_retyping(_entity) then
       raise;
     end if;
     get stacked diagnostics _detail = pg_exception_detail;
