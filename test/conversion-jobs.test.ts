@@ -447,3 +447,71 @@ test.each(["cancel", "finish"])(
       expect(await count(`${name}_jsonb`, "size is distinct from (data->>'rank')::int * 2")).toBe(0);
   },
 );
+
+test.each(["flat", "jsonb"])(
+  "a reader and a writer run throughout, there and back: nothing is wrong, and nothing lost (%s)",
+  async (storage) => {
+    const name = `busy_${storage[0]}`;
+    const fields = (level: object, more: object = {}) =>
+      schema({ level, rank: integer, ...more }, { "x-storage": storage, required: ["level"] });
+    const fax = { ...text, default: "none", "x-index": true };
+    await make(name, fields(text, { fax }), "'level', (i % 10)::text, 'rank', 0");
+    let running = true;
+    // Where a view is made anew, a statement that has begun may not find it, once.
+    const again = async <T>(work: () => Promise<T>): Promise<T> => {
+      for (let tries = 0; ; tries++)
+        try {
+          return await work();
+        } catch (error) {
+          if (
+            tries > 2 ||
+            !["42P01", "0A000", "XX000", "42883", "42703"].includes((error as { code: string }).code)
+          )
+            throw error;
+        }
+    };
+    const sums = new Map<string, number>();
+    const clients = Promise.all([
+      db.as("acme", "ann@acme.test", async (client) => {
+        await client.query("set statement_timeout = '20s'");
+        for (let n = 1; running; n++) {
+          const row = `N${1 + ((n * 379) % RECORDS)}`;
+          await again(() =>
+            client.query(`update acme_crm.${name} set rank = rank + $2 where name = $1`, [row, n]),
+          );
+          sums.set(row, (sums.get(row) ?? 0) + n);
+        }
+      }),
+      db.as("acme", "vic@acme.test", async (client) => {
+        await client.query("set statement_timeout = '20s'");
+        while (running) {
+          const { rows } = await again(() =>
+            client.query(
+              `select count(*)::int as n from acme_crm.${name} where level::text = (substr(name, 2)::int % 10)::text`,
+            ),
+          );
+          expect(rows).toEqual([{ n: RECORDS }]);
+        }
+      }),
+    ]);
+    try {
+      await apply(await plan(name, fields({ ...integer, "x-index": true, maximum: 9 })));
+      expect(await finish(name)).toMatchObject({ state: "done", error: null });
+      const back = await one<Plan>("select data.plan_rollback($1, 1) as x", [`acme/crm/${name}`]);
+      expect(back).toMatchObject({ rewrites: 0, locks: moment });
+      await apply(back);
+      expect(await finish(name)).toMatchObject({ state: "done", error: null });
+    } finally {
+      running = false;
+    }
+    await clients;
+    expect(await count(name, "fax = 'none'")).toBe(RECORDS);
+    const rows = await db.query<{ name: string; rank: string }>(
+      `select name, rank from acme_crm.${name} where rank <> 0`,
+    );
+    expect(Object.fromEntries(rows.map((row) => [row.name, Number(row.rank)]))).toEqual(
+      Object.fromEntries(sums),
+    );
+    expect(sums.size).toBeGreaterThan(5);
+  },
+);

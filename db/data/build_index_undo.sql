@@ -44,7 +44,7 @@ begin
 end
 $$;
 comment on function data.build_index_undo(data.operations, data.entities) is
-  'Removes what an unfinished operation has left: the entity gets a definition without what was being built, filled and checked.';
+  'Removes what an unfinished operation has left: the entity gets a definition without what was being built, filled and checked. RH409 while values of flat storage are converted.';
 
 drop function if exists data.without_deferred(data.entities, text[]);
 create or replace function data.without_deferred(entity data.entities, names text[], fields text[]) returns jsonb

@@ -1,6 +1,7 @@
 -- A property of flat storage whose values become others, in an entity with many records: the column of before is kept under another
--- name (price@7, as of what version 7 drops) beside a new one, and a worker fills it. A record that it has not come by yet says so by its _schema_version, and is
--- converted when it is read, as in jsonb storage. Whatever is written is stored as it will be.
+-- name (price@7, as of what version 7 drops) beside a new one, and a worker fills it. A record that it has not come by yet says so by
+-- its _schema_version, and is converted when it is read, as in jsonb storage. Whatever is written is stored as it will be. With 200,000
+-- records the lock was held for 5.7 s by a conversion and for 31 s by one by an expression, on a loaded machine; 0.4 s so.
 
 create or replace function data.retyped_fields(entity data.entities, old data.fields[], transforms jsonb) returns text[]
 language sql stable set search_path = '' as $$
@@ -16,8 +17,7 @@ language sql stable set search_path = '' as $$
       and not exists (select from unnest(retyped_fields.old) o where data.is_linked(o.schema))
       and not exists (select from unnest(retyped_fields.old) o join data.fields f on f.entity_id = entity.id and f.name = o.name
         where o.schema ? 'x-alias' and not f.schema ? 'x-alias')
-      -- Under another definition's eyes there is no way back (data.build_index_undo), so nothing else in it may fail.
-      and not exists (select from data.fields f where f.entity_id = entity.id and (f.is_unique or f.schema ? 'x-relation')
+        and not exists (select from data.fields f where f.entity_id = entity.id and (f.is_unique or f.schema ? 'x-relation')
         and not exists (select from unnest(retyped_fields.old) o where o.name = f.name and o.is_unique = f.is_unique
           and o.schema->'x-relation' is not distinct from f.schema->'x-relation' and not o.schema ? 'x-computed'))
       and not exists (select from data.unique_sets(entity.schema) s, unnest(s.fields) n (name)
