@@ -43,7 +43,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.csv_value(text, text), data.csv_record(uuid, text[]), data.refuse_import(jsonb), data.import_records(uuid, jsonb, text[]),
   data.import_error(data.entities, text, text, text, text),
   data.import_lines(text, jsonb, text[], text[], text),
-  data.wrong_records(uuid, text),
+  data.wrong_records(uuid, text), data.skips_taken(uuid),
   data.search(text, jsonb), data.compile_search(text, jsonb), data.compile_match(data.entities, text, jsonb, boolean, int),
   data.is_searched(uuid), data.require_searched(data.entities), data.search_fields(uuid), data.search_configuration(data.entities),
   data.search_texts(uuid, text), data.search_terms(text), data.search_words(text), data.search_text(jsonb), data.search_lexeme(text, text),

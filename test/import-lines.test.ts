@@ -159,7 +159,8 @@ describe("errors by line", () => {
       (n: number) => `{"code": "n${n}", "whole": ${n}}`,
       (n: number) => `{"code": "w${n}", "whole": "x", "mail": "no"}`,
       (n: number) => `{"whole": ${n}}`,
-      (n: number) => `{"code": "n${n - (n % 7)}", "whole": ${n - (n % 7)}}`,
+      // One that an earlier line has; every other time one that is there before, or that a later line has, too.
+      (n: number) => `{"code": "${n % 2 ? `n${n - (n % 7)}` : `m${n % 40}`}", "whole": ${n - (n % 7)}}`,
       (n: number) => `{${id}"code": "d${n}", "day": "2026-13-01", "tree": {"a": ${n}.5}}`,
       (n: number) => `{"code": "t${n}", "whole": ${n}, "tree": {"a": "x"}, "/0/is": "is the same as in /3"}`,
       (n: number) => `{"code": "u${n}", "whole": null, "uid": "${n}", "list": [1, "a", 2]}`,

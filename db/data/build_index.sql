@@ -23,6 +23,7 @@ declare
   _flat boolean := entity.storage = 'flat';
   _renames jsonb := (select coalesce(jsonb_object_agg(t->>'to', t->'from'), '{}') from jsonb_array_elements(transforms) t
     where t->>'op' = 'rename');
+  _retyped text[] := data.retyped_fields(entity, defer_indexes.old, transforms);
 begin
   if defer_indexes.old = '{}' or not data.builds_online(entity) then
     return;
@@ -33,10 +34,15 @@ begin
     select (c.field).name, o.has_column, o.has_column and coalesce((c.old_field).is_unique, false) as has_key,
       o.has_column and coalesce((c.old_field).is_indexed and not (c.old_field).is_unique, false) as has_idx
     from data.field_changes(entity, defer_indexes.old, _renames) c,
-      lateral (select _flat or coalesce((c.old_field).is_promoted and not c.moved, false)
-        -- A column that no record has had yet is right when it is empty.
-        or (c.field).name = 'expires_at' and (c.old_field).name is null and entity.schema ? 'x-ttl'
-          and not exists (select from jsonb_array_elements(transforms) t where t->>'field' = 'expires_at')) o (has_column)
+      lateral (select case
+        when (c.field).name = any (_retyped) then false
+        when _flat then true
+        -- Values that become others in the column they have would be written under the lock.
+        when data.is_converted(transforms, (c.field).name) then false
+        else coalesce((c.old_field).is_promoted and not c.moved, false)
+          -- A column that no record has had yet is right when it is empty.
+          or (c.field).name = 'expires_at' and (c.old_field).name is null and entity.schema ? 'x-ttl'
+            and not exists (select from jsonb_array_elements(transforms) t where t->>'field' = 'expires_at') end) o (has_column)
     where (c.field).name is not null
   ) d
   where f.entity_id = entity.id and f.name = d.name
@@ -206,8 +212,10 @@ create or replace function data.switch_indexes(entity data.entities, schema_name
 language plpgsql set search_path = '' as $$
 declare
   _superseded text;
+  _former text[] := array(select r.former from data.retyping(entity) r);
 begin
-  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), data.storage_table(entity, schema_name)]);
+  perform data.lock_tables(array[format('%I.%I', schema_name, entity.name), data.storage_table(entity, schema_name)]
+    || case when _former <> '{}' then access.share_views(entity) else '{}' end);
   for _superseded in
     select data.index_name(entity, f.name, 'idx') from data.fields f
     where f.entity_id = entity.id and f.is_building and f.is_indexed and (f.schema->>'x-unique')::boolean
@@ -215,8 +223,12 @@ begin
     execute format('drop index if exists %I.%I', schema_name, _superseded);
   end loop;
   perform data.save_fields(entity);
+  if _former <> '{}' then
+    update data.entities e set oldest_version = e.version where e.id = entity.id returning e.* into entity;
+  end if;
   perform access.guard(entity, data.storage_table(entity, schema_name)); -- conditions read the columns, too
   perform data.build_front(entity, schema_name);
+  perform data.finish_retyping(entity, schema_name, _former);
   perform data.publish_definition(entity.app_id);
 end
 $$;

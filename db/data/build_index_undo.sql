@@ -14,6 +14,7 @@ declare
   _statement text;
   _entity data.entities;
 begin
+  perform data.refuse_untyping(entity);
   perform data.lock_tables(array[format('%I.%I', _schema_name, entity.name), _table] || array(
     select distinct data.storage_table(t, _schema_name) from data.relations r join data.entities t on t.id = r.target_id
     where r.entity_id = entity.id and r.field = any (_references) and t.id <> entity.id));
@@ -43,7 +44,7 @@ begin
 end
 $$;
 comment on function data.build_index_undo(data.operations, data.entities) is
-  'Removes what an unfinished operation has left: the entity gets a definition without what was being built, filled and checked.';
+  'Removes what an unfinished operation has left: the entity gets a definition without what was being built, filled and checked. RH409 while values of flat storage are converted.';
 
 drop function if exists data.without_deferred(data.entities, text[]);
 create or replace function data.without_deferred(entity data.entities, names text[], fields text[]) returns jsonb

@@ -5,8 +5,16 @@
 create or replace function data.fills_online(entity data.entities, old data.fields[], transforms jsonb) returns boolean
 language sql stable set search_path = '' as $$
   select fills_online.old <> '{}' and data.builds_online(entity)
-    -- Converting a column of flat storage writes the table anew in any case.
-    and not (entity.storage = 'flat' and jsonb_path_exists(transforms, '$[*] ? (@.op == "convert" || @.op == "restore")'))
+    -- Converting a column where it stands writes the table anew in any case.
+    and not (entity.storage = 'flat' and jsonb_path_exists(transforms, '$[*] ? (@.op == "convert")')
+      and data.retyped_fields(entity, fills_online.old, transforms) = '{}')
+    -- What was dropped in jsonb storage has no column to come back by.
+    and not exists (
+      select from jsonb_array_elements(transforms) t, tenancy.apps a
+      where entity.storage = 'flat' and t->>'op' = 'restore' and a.id = entity.app_id
+        and not entity.schema->'properties'->(t->>'field') ? 'x-computed' and not exists (
+        select from pg_catalog.pg_attribute c where c.attrelid = to_regclass(data.storage_table(entity, a.schema_name))
+          and c.attname = (t->>'from') || '@' || (t->>'version') and not c.attisdropped))
 $$;
 comment on function data.fills_online(data.entities, data.fields[], jsonb) is
   'Whether a worker fills what a definition changes in every record, and checks them; old are the fields from before.';
@@ -74,7 +82,8 @@ begin
   where f.entity_id = entity.id and f.is_promoted and not f.schema ? 'x-computed'
     and f.name in (select t->>'field' from jsonb_array_elements(transforms) t where t->>'op' = 'default')
     -- A new column of flat storage comes with its default.
-    and coalesce(_renames->>f.name, f.name) in (select o.name from unnest(defer_fills.old) o where o.is_promoted);
+    and (data.is_restored(transforms, f.name)
+      or coalesce(_renames->>f.name, f.name) in (select o.name from unnest(defer_fills.old) o where o.is_promoted));
 end
 $$;
 comment on function data.defer_fills(data.entities, data.fields[], jsonb) is
@@ -123,6 +132,12 @@ language sql stable set search_path = '' as $$
     select format('update %s set %I = %s', data.storage_table(entity, deferred_fills.schema_name), f.name,
       coalesce('(' || data.computed_expression(f.schema) || ')', format('%L where it is null', f.schema->>'default')))
     from data.fields f where f.entity_id = entity.id and f.is_filling order by f.position)
+  || array(
+    select format('update %s set %I = %I where _schema_version <> %s', data.storage_table(entity, deferred_fills.schema_name), f.name,
+      data.former_column(entity, f.name), entity.version)
+    from data.fields f
+    where f.entity_id = entity.id and entity.storage = 'flat' and f.is_building and not f.is_promoted and not f.schema ? 'x-computed'
+    order by f.position)
 $$;
 comment on function data.deferred_fills(data.entities, text) is
   'What a worker fills after a definition, said as statements that are never run as they are.';
@@ -133,6 +148,7 @@ create or replace function data.fill_assignment(entity data.entities, schema_nam
 language plpgsql stable set search_path = '' as $$
 declare
   _flat boolean := entity.storage = 'flat';
+  _retyping boolean := data.is_retyping(entity);
   _record text := data.record_source(entity, 't');
   _upgraded boolean := not _flat and _record <> 't.data';
   _plain text[];
@@ -141,14 +157,16 @@ declare
   _values text[];
   _computes boolean;
 begin
-  select array_agg(format('%I = %s', f.name, v)) filter (where not f.schema ? 'x-computed'),
+  select array_agg(format('%I = %s', f.name, v)) filter (where not c),
     array_agg(case when f.is_filling then format('t.%I is null', f.name) else format('t.%I is distinct from %s', f.name, v) end)
-      filter (where not f.schema ? 'x-computed'),
-    array_agg(quote_ident(f.name)) filter (where f.schema ? 'x-computed' and (f.is_promoted or f.is_building)),
-    array_agg(data.column_value(f, 'x.record')) filter (where f.schema ? 'x-computed' and (f.is_promoted or f.is_building)),
-    bool_or(f.schema ? 'x-computed')
+      filter (where not c),
+    array_agg(quote_ident(f.name)) filter (where c and (f.is_promoted or f.is_building)),
+    array_agg(data.column_value(f, 'x.record')) filter (where c and (f.is_promoted or f.is_building)),
+    bool_or(c)
   into _plain, _changed, _columns, _values, _computes
-  from data.fields f, lateral (select case when f.is_filling then data.promoted_source(f, 't') else data.column_value(f, _record) end) x (v)
+  from data.fields f,
+    lateral (select case when f.is_filling then data.promoted_source(f, 't') else data.column_value(f, _record) end,
+      f.schema ? 'x-computed' or _retyping and not f.is_filling) x (v, c)
   where f.entity_id = entity.id and (f.is_filling or f.is_building and not f.is_promoted);
   if _computes then
     _columns := _columns || '{_schema_version}'::text[] || case when _flat then '{}' else '{data,_dropped}'::text[] end;

@@ -110,6 +110,17 @@ $$;
 comment on function data.wrong_records(uuid, text) is
   'The records of a list, by their place in it from 1, that the detail of an RH422 names, each with what is wrong with it, [{pointer, message}]; none where that might not be what it is told alone.';
 
+-- By halves a line with a value that is taken took 1.7 ms of CPU in a batch of such and 6 among good ones, 0.03 and 0.15 so.
+create or replace function data.skips_taken(entity_id uuid) returns boolean
+language sql stable security definer set search_path = '' as $$
+  select not access.is_special(e) and not e.schema ? 'x-ttl' and data.link_names(e.schema) = '{}'
+    and 1 = (select count(*) from pg_catalog.pg_index i
+      where i.indrelid = to_regclass(data.storage_table(e, a.schema_name)) and i.indisunique and not i.indisprimary)
+  from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = skips_taken.entity_id
+$$;
+comment on function data.skips_taken(uuid) is
+  'Whether all records of a list whose unique values are taken can be told at once: one index alone says so, and writers see what they wrote.';
+
 create or replace function data.refuse_import(errors jsonb) returns void
 language sql set search_path = '' as $$
   select rowhouse.fail(422, format('Nothing was imported. Line %s: %s', errors #>> '{0,line}', ltrim(concat(errors #>> '{0,pointer}', ' ', errors #>> '{0,message}'))),
@@ -129,6 +140,9 @@ declare
   _kept jsonb[];
   _kept_numbers jsonb[];
   _told jsonb;
+  _upserts boolean;
+  _ids uuid[];
+  _taken text;
   _starts int[] := array[0];
   _ends int[];
   _from int;
@@ -172,14 +186,24 @@ begin
     continue when _from >= _to;
     begin
       _batch := case when _list is null then _read.records else to_jsonb(_list[_from + 1:_to]) end;
-      if key is not null or jsonb_path_exists(_batch, '$[*].id') then
+      _upserts := key is not null or jsonb_path_exists(_batch, '$[*].id');
+      if _upserts then
         _done := data.upsert(import_lines.entity, _batch, coalesce(key, array['id']))->'meta';
         _inserted := _inserted + (_done->>'inserted')::int;
         _updated := _updated + (_done->>'updated')::int;
         _unchanged := _unchanged + (_done->>'unchanged')::int;
       else
-        execute format('select %s', data.insert_ids_call(_entity, _r.schema_name, '$1')) using _batch;
-        _inserted := _inserted + _to - _from;
+        if _taken is not null then
+          set local rowhouse.skips_taken = 'on';
+        end if;
+        execute format('select %s', data.insert_ids_call(_entity, _r.schema_name, '$1')) into _ids using _batch;
+        set local rowhouse.skips_taken = '';
+        select _errors || coalesce(jsonb_agg(jsonb_build_object('line', _numbers[_from + n]) || e order by n, i), '[]'),
+          _skipped + count(distinct n), _inserted + _to - _from - count(distinct n)
+        into _errors, _skipped, _inserted
+        from unnest(_ids) with ordinality x (id, n),
+          jsonb_array_elements(data.import_error(_entity, '23505', null, null, _taken)) with ordinality y (e, i)
+        where id is null;
       end if;
     exception when others then
       get stacked diagnostics _state = returned_sqlstate, _message = message_text, _detail = pg_exception_detail, _constraint = constraint_name;
@@ -189,6 +213,12 @@ begin
         _skipped := _skipped + 1;
         _errors := _errors || (select jsonb_agg(jsonb_build_object('line', _numbers[_from + 1]) || e)
           from jsonb_array_elements(data.import_error(_entity, _state, _message, _detail, _constraint)) e);
+        continue;
+      end if;
+      if _state = '23505' and not _upserts and _taken is null and data.skips_taken(_entity.id) then
+        _taken := _constraint;
+        _starts := _starts || _from;
+        _ends := _ends || _to;
         continue;
       end if;
       _list := coalesce(_list, array(select r from jsonb_array_elements(_read.records) r));

@@ -175,7 +175,7 @@ language sql stable set search_path = '' as $$
     where x.indrelid = to_regclass(data.storage_table(entity, compound_index_statements.schema_name)) and c.relname ~ '_ix_[0-9a-f]{8}$'
       -- An index goes with a column that is made anew.
       and not exists (select from data.fields f join pg_catalog.pg_attribute a on a.attrelid = x.indrelid and a.attname = f.name
-        where f.entity_id = entity.id and f.is_filling and not f.is_promoted and a.attnum = any (x.indkey))
+        where f.entity_id = entity.id and (f.is_filling or f.is_building) and not f.is_promoted and a.attnum = any (x.indkey))
   ), renamed as (
     select distinct on (w.name) f.name as old_name, w.name
     from data.entity_versions v cross join jsonb_array_elements(v.schema->'x-indexes') i cross join data.rename_in_index(i, renames) r

@@ -56,8 +56,8 @@ begin
   begin
     execute format('select * from data.%I($1, $2)', _operation.kind || '_step') into _next using _operation, _entity;
   exception when others then
-    -- What another try may cure is tried again; the rest is undone and told.
-    if sqlstate ~ '^(40|55|57|53|08|RH503)' then
+    -- What another try may cure is tried again, and what is not taken back half way; the rest is undone and told.
+    if sqlstate ~ '^(40|55|57|53|08|RH503)' or data.is_retyping(_entity) then
       raise;
     end if;
     get stacked diagnostics _detail = pg_exception_detail;
@@ -116,7 +116,7 @@ begin
 end
 $$;
 comment on function data.cancel_operation(uuid) is
-  'Cancels an operation and takes back what it has built; clients notice nothing. Site owners and admins only. RH403; RH404; RH409 when it has ended or made its change.';
+  'Cancels an operation and takes back what it has built; clients notice nothing. Site owners and admins only. RH403; RH404; RH409 when it has ended or made its change, or converts values of flat storage.';
 
 create or replace function data.entity_path(entity data.entities) returns text
 language sql stable set search_path = '' as $$

@@ -123,7 +123,8 @@ begin
   perform data.build_storage(_entity, _schema_name, array(
     select s from unnest(_statements) with ordinality o (s, n) where not _keeps or s !~ ' drop column ' order by n));
   if _entity.storage = 'flat' then
-    update data.entities e set oldest_version = e.version where e.id = _entity.id returning e.* into _entity;
+    update data.entities e set oldest_version = e.version - data.is_retyping(_entity)::int where e.id = _entity.id
+    returning e.* into _entity;
   end if;
   if data.search_statements(_entity, _schema_name) <> '{}' then
     perform data.defer_search(_entity, _schema_name);

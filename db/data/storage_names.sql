@@ -19,8 +19,7 @@ comment on function data.index_name(data.entities, text[]) is
 create or replace function data.record_source(entity data.entities, alias text) returns text
 language sql stable set search_path = '' as $$
   select case
-    when entity.storage = 'flat' then format('%sdata.without_nulls(to_jsonb(%s.*) - %L::text[])%s',
-      '(' || d || ' || ', alias, data.storage_columns(entity), case when d is not null then ')' end)
+    when entity.storage = 'flat' then coalesce('(' || d || ' || ' || data.flat_source(entity, alias) || ')', data.flat_source(entity, alias))
     when exists (select from data.entity_versions v
       where v.entity_id = entity.id and v.version > entity.oldest_version and v.transforms <> '[]')
       then format('(case when %1$s._schema_version = %2$s then %1$s.data else (%3$I.%4$I(%1$s.data, %1$s._dropped, %1$s._schema_version)).data end)',
@@ -36,7 +35,7 @@ comment on function data.record_source(data.entities, text) is
 
 create or replace function data.upgraded_source(entity data.entities, alias text) returns text
 language sql stable set search_path = '' as $$
-  select case when entity.storage = 'jsonb' then data.record_source(entity, alias)
+  select case when entity.storage = 'jsonb' or data.is_retyping(entity) then data.record_source(entity, alias)
     else format('(%I.%I(%s, (select jsonb_object_agg(key, value) from jsonb_each(to_jsonb(%s.*)) where key ~ ''@'' and value <> ''null''), %s)).data',
       a.schema_name, entity.name || '_upgraded', data.record_source(entity, alias), alias, entity.version - 1) end
   from tenancy.apps a where a.id = entity.app_id

@@ -55,7 +55,9 @@ declare
     || array(select s from unnest(_sets) s where s ~ '^drop index ')
     || array(select x from unnest(_indexes) x where x ~ '^(drop|alter) ');
   _fill text[] := '{}';
-  _converted record := data.converted_statements(entity, storage_statements.schema_name, transforms);
+  _retyped text[] := data.retyped_fields(entity, storage_statements.old, transforms);
+  _converted record := data.converted_statements(entity, storage_statements.schema_name,
+    case when _retyped = '{}' then transforms else '[]' end);
   _c record;
   _o data.fields;
   _n data.fields;
@@ -66,10 +68,11 @@ begin
     _n := _c.field;
     -- Constraints and indexes that do not fit the new field go first; an index of a dropped column goes with it.
     if _flat and _o.name is not null
-      and (data.field_check(_o) is distinct from data.field_check(_n) or _o.name is distinct from _n.name) then
+      and (data.field_check(_o) is distinct from data.field_check(_n) or _o.name is distinct from _n.name or _n.name = any (_retyped))
+    then
       _out := _out || format('alter table %s drop constraint if exists %I', _table, data.index_name(entity, _o.name, 'check'));
     end if;
-    if _flat and _o.is_required and not coalesce(_n.is_required, false) then
+    if _flat and _o.is_required and (not coalesce(_n.is_required, false) or _n.name = any (_retyped)) then
       _out := _out || format('alter table %s alter column %I drop not null', _table, _o.name);
     end if;
     if _o.is_unique and not coalesce(_n.is_unique, false) then
@@ -84,7 +87,9 @@ begin
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c where (c.old_field).is_promoted loop
     _o := _c.old_field;
     _n := _c.field;
-    if _n.name is null and _flat and not _o.schema ? 'x-computed' then
+    if _n.name = any (_retyped) then
+      _out := _out || data.retype_statements(entity, storage_statements.schema_name, _o);
+    elsif _n.name is null and _flat and not _o.schema ? 'x-computed' then
       _out := _out || format('alter table %s rename column %I to %I', _table, _o.name, _o.name || '@' || entity.version);
     elsif _n.name is null or _c.moved and (not _flat or not _n.is_promoted or _o.schema ? 'x-computed') then
       _out := _out || format('alter table %s drop column if exists %I', _table, _o.name);
@@ -143,7 +148,7 @@ begin
   _out := _out || data.computed_statements(entity, storage_statements.schema_name, old, transforms);
 
   for _c in select * from data.field_changes(entity, storage_statements.old, renames) c
-    where (c.field).is_promoted or _flat and (c.field).is_filling order by (c.field).position
+    where (c.field).is_promoted or _flat and (c.field).is_filling or (c.field).name = any (_retyped) order by (c.field).position
   loop
     _o := _c.old_field;
     _n := _c.field;

@@ -64,6 +64,8 @@ begin
       then
         _free := _free || _field.name;
       end if;
+    elsif _field.is_filling then
+      _free := _free || _field.name; -- it came back, and not yet with its default
     end if;
   end loop;
   if data.is_expiry_unfinished(entity, statements) then
@@ -102,7 +104,8 @@ language sql stable set search_path = '' as $$
     from data.fields n
     where n.entity_id = entity.id and n.is_promoted
       and n.name = any (data.unchecked_fields(entity, undo_statements.statements))
-      and data.former_property(data.with_version(entity, entity.version - 1), n.name) is not null
+      and (data.former_property(data.with_version(entity, entity.version - 1), n.name) is not null
+        or exists (select from unnest(undo_statements.fields) o where o.name = n.name and o.is_filling))
   )
   select array(select format('alter table %s drop column if exists %I', t, o.name)
       from unnest(undo_statements.fields) o join data.fields n on n.entity_id = entity.id and n.name = o.name

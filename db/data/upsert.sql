@@ -7,7 +7,7 @@ language sql stable set search_path = '' as $$
     || coalesce(jsonb_object_agg(f.name, jsonb_build_object('name', f.name,
       'column', case when f.is_filling and f.schema ? 'x-computed'
           then (select '(' || c.expression || ')' from data.view_columns(entity, 't') c where c.name = f.name)
-        when f.is_promoted or entity.storage = 'flat' then data.promoted_source(f, 't')
+        when f.is_promoted or entity.storage = 'flat' and not f.is_building then data.promoted_source(f, 't')
         else data.column_value(f, data.record_source(entity, 't')) end,
       'value', data.column_value(f, 'r.value'),
       'is_valid', format(case

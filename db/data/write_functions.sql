@@ -67,11 +67,11 @@ begin
       _errors jsonb;
     begin
       if jsonb_typeof(_records) = 'object' then
-        if %10$s then
+        if %8$s then
           return query insert into %3$s as t (id, data)
             values (coalesce((_records->>'id')::uuid, uuidv7()), _records - 'id') returning %4$s;
         else
-          return query select * from %11$s(jsonb_build_array(_records));
+          return query select * from %9$s(jsonb_build_array(_records));
         end if;
         return;
       elsif jsonb_typeof(_records) is distinct from 'array'
@@ -81,15 +81,13 @@ begin
         perform data.write_error(413, %5$L, null);
       end if;
       begin
-        if %10$s then
-          return query %9$s returning %4$s;
+        if %8$s then
+          return query %7$s returning %4$s;
         else
-          return query select * from %11$s(_records);
+          return query select * from %9$s(_records);
         end if;
       exception when sqlstate 'RH422' then
-        select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer'))) into _errors
-        from jsonb_array_elements(_records) with ordinality r (value, n),
-          jsonb_array_elements(%6$s(%8$s)) e;
+        _errors := (%6$s);
         if _errors is null then
           raise; -- not by the schema
         end if;
@@ -97,8 +95,7 @@ begin
       end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
-    format('%I.%I', schema_name, entity.name || '_violations'), _defaults::text,
-    data.computed_call(entity, schema_name, format('data.without_nulls(%L::jsonb || (r.value - ''id''))', _defaults)),
+    data.list_violations(entity, schema_name, _defaults),
     data.insert_list_statement(entity, schema_name, data.records_source('_records'), _list_check), data.sees_function(entity, schema_name),
     format('%I.%I', schema_name, entity.name || '_insert_unseen'));
 

@@ -117,7 +117,9 @@ comment on function data.is_maintenance() is 'Whether the platform itself is rea
 create or replace function data.compile_before_update(entity data.entities, unset text) returns text
 language sql stable set search_path = '' as $$
   select case
-    when entity.storage = 'flat' and (data.computed_names(entity.schema) <> '{}' or data.pending_defaults(entity) <> '{}') then
+    when entity.storage = 'flat' and (data.computed_names(entity.schema) <> '{}' or data.pending_defaults(entity) <> '{}'
+      or data.is_retyping(entity))
+    then
       format('if new.data is null then new.data := %s; end if;', data.record_source(entity, 'new'))
     when entity.storage = 'flat' then $sql$if new.data is null then
         new.version := old.version + 1;
