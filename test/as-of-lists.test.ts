@@ -68,7 +68,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       else if (kind === 1)
         await remove(e, id).catch(() => rows("select data.restore($1, $2)", [`acme/crm/${e}`, id]));
       else await change(e, id, { n: step, t: `t${step % 3}` }).catch(() => null);
-      if (step % 3 === 0) moments.push(await now());
+      if (step % 6 === 0) moments.push(await now());
     }
     let seen = 0;
     for (const as_of of moments) {
@@ -94,7 +94,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
       expect(filtered.meta.count).toBe(filtered.data.length);
       seen += filtered.data.length;
     }
-    expect(seen).toBeGreaterThan(30);
+    expect(seen).toBeGreaterThan(15);
   });
 
   test("REST and psql answer alike, page by page", async () => {
@@ -204,7 +204,7 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
   test("filters and sorts are served by the indexes of records and of history, under row-level security", async () => {
     const e = await make("plan", { city: { ...text, "x-index": true }, n: { type: "integer" } });
     await rows(
-      "select data.insert($1, (select jsonb_agg(jsonb_build_object('city', 'c' || i % 500, 'n', i)) from generate_series(1, 5000) i))",
+      "select data.insert($1, (select jsonb_agg(jsonb_build_object('city', 'c' || i % 200, 'n', i)) from generate_series(1, 2000) i))",
       [`acme/crm/${e}`],
     );
     const as_of = await now();

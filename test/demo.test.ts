@@ -58,7 +58,7 @@ const demo = () =>
     cwd: ROOT,
     env,
     encoding: "utf8",
-    timeout: 60_000,
+    timeout: 110_000,
   });
 
 async function request(path: string, method: string, token: string | null, body?: unknown) {
@@ -83,7 +83,7 @@ test("the printed requests work as printed", () => {
     cwd: ROOT,
     env,
     encoding: "utf8",
-    timeout: 60_000,
+    timeout: 110_000,
   });
   const [, products, orders, refused, graphql, psql] = stdout.split("===\n");
   expect(status).toBe(0);

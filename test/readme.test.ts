@@ -97,11 +97,13 @@ test("help and mistakes say what to do", () => {
       env: { ...env, ...more },
       encoding: "utf8",
     });
+  const all = rowhouse(["--help"]).stdout;
   for (const command of ["start", "migrate", "psql", "import", "export", "types", "token", "demo"]) {
-    expect(rowhouse(["--help"]).stdout).toContain(command);
-    expect(rowhouse([command, "--help"]).stdout).toContain("Usage: rowhouse");
+    expect(all).toContain(command);
+    const { stdout } = rowhouse([command, "--help"]);
+    expect(stdout).toContain("Usage: rowhouse");
+    expect(stdout.includes("ROWHOUSE_BODY_LIMIT")).toBe(command === "start");
   }
-  expect(rowhouse(["start", "--help"]).stdout).toContain("ROWHOUSE_BODY_LIMIT");
   expect(rowhouse(["start"], { ROWHOUSE_PROT: "1" })).toMatchObject({
     status: 2,
     stderr: expect.stringContaining("ROWHOUSE_PROT is not a setting"),

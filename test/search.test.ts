@@ -494,17 +494,17 @@ describe("bad input", () => {
     await db.query("select from auth.accounts");
   });
 
-  test("200 different misspelt words are answered within a second, and time limits hold", async () => {
+  test("200 different misspelt words are answered, and time limits hold", async () => {
     const q = Array.from({ length: 160 }, (_, i) => `wr${i.toString(36)}ng`)
       .join(" ")
       .slice(0, 1000);
     expect((await find("songs", { q })).data).toEqual([]);
     const failure = await db.as("acme", "ann@acme.test", async (client) => {
-      await client.query("set statement_timeout = '1ms'");
+      await client.query("begin; set local statement_timeout = '1ms'"); // until the transaction fails, and not for what ends it
       const outcome = await refusal(
         client.query("select data.find('acme/crm/songs', $1)", [{ q: `${"rock or ".repeat(100)}a` }]),
       );
-      await client.query("set statement_timeout = '30s'");
+      await client.query("rollback");
       return outcome;
     });
     expect(failure.code).toBe("57014");

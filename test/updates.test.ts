@@ -1,19 +1,28 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { givingWay } from "../server/database/giving-way.ts";
 import { migrate } from "../server/database/migrate.ts";
-import { base, type Crm, startCrm } from "./harness/crm.ts";
+import { base, type Call, type Crm, sendTo, startCrm } from "./harness/crm.ts";
 import { eventually } from "./harness/eventually.ts";
+import { startGateway, type TestGateway } from "./harness/gateway.ts";
 
 // Rowhouse is updated while a gateway of the release before goes on: neither ends the other's work.
 
 let crm: Crm;
+let gateway: TestGateway;
 beforeAll(async () => {
   crm = await startCrm();
+  // An update takes a second, and many on a machine that does much else: more than the 5 s for which requests wait.
+  await crm.db.query(`alter role rowhouse_gateway in database ${crm.db.name} set lock_timeout = '100s'`);
+  await crm.db.query(`alter role rowhouse_gateway in database ${crm.db.name} set statement_timeout = '100s'`);
+  gateway = await startGateway(crm.db);
   await crm.db.query("select data.define_entity('acme/crm', 'calls', $1)", [
     { type: "object", "x-history": true, "x-audit": true, properties: { text: { type: "string" } } },
   ]);
 });
-afterAll(() => crm?.stop());
+afterAll(async () => {
+  await gateway?.stop();
+  await crm?.stop();
+});
 
 async function update() {
   await crm.db.query("update rowhouse.installed set content_hash = 'older'");
@@ -25,9 +34,9 @@ test("requests meanwhile wait, and no more: reads, writes, refused ones and what
   const calls = `${base}/calls`;
   const answers: Record<string, number> = {};
   let isOver = false;
-  const client = async (what: string, path: string, call: object) => {
+  const client = async (what: string, path: string, call: Call) => {
     while (!isOver) {
-      const said = `${what}: ${(await crm.send(path, call)).status}`;
+      const said = `${what}: ${(await sendTo(gateway, crm.tokens, path, call)).status}`;
       answers[said] = (answers[said] ?? 0) + 1;
     }
   };
@@ -37,11 +46,11 @@ test("requests meanwhile wait, and no more: reads, writes, refused ones and what
     client("create", calls, { as: "ann", method: "POST", body: { text: "x" } }),
     client("refused", calls, { as: "vic", method: "POST", body: { text: "x" } }),
   ];
-  for (let n = 0; n < 4; n++) expect(await update()).toMatchObject({ installed: true });
+  for (let n = 0; n < 3; n++) expect(await update()).toMatchObject({ installed: true });
   isOver = true;
   await Promise.all(clients);
   expect(Object.keys(answers).sort()).toEqual(["as of: 200", "create: 201", "list: 200", "refused: 403"]);
-  expect(crm.gateway.log.join("")).not.toContain("deadlock");
+  expect(gateway.log.join("")).not.toContain("deadlock");
 });
 
 test("a transaction that has read, and reads on while the update waits for it, is not ended", async () => {

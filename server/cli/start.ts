@@ -3,7 +3,7 @@ import { readMasterKey } from "../auth/master-key.ts";
 import { type Database, type Logins, type Only, openDatabase, ownLogin } from "../database/connect.ts";
 import { openLog } from "../log.ts";
 import { readSettings, type Settings, SettingsError, settingsHelp } from "../settings.ts";
-import { type Rowhouse, startServer } from "../start.ts";
+import type { Rowhouse } from "../start.ts";
 import { stopOnSignal } from "./interrupt.ts";
 
 /** `rowhouse start`: database (embedded unless DATABASE_URL is set), gateway and worker, until Ctrl-C. */
@@ -41,6 +41,7 @@ async function start({ only }: { only?: Only }): Promise<void> {
   const masterKey = () => readMasterKey(settings);
   if (only === undefined || only === "gateway") masterKey(); // a wrong one is said before anything starts
   const opening = open(settings, only);
+  const loading = import("../start.ts"); // while PostgreSQL starts, and by no other command: half of what these took
   let starting: Promise<Rowhouse> | undefined;
   // Signals count from here on: one that comes while PostgreSQL starts or migrates still stops it.
   stopOnSignal(async () => {
@@ -51,7 +52,9 @@ async function start({ only }: { only?: Only }): Promise<void> {
     await database?.stop();
   }, 0);
   const database = await opening;
-  starting = startServer({ settings, logins: database, only, masterKey, log });
+  starting = loading.then(({ startServer }) =>
+    startServer({ settings, logins: database, only, masterKey, log }),
+  );
   const server = await starting.catch(async (error: unknown) => {
     await database.stop();
     throw error;
