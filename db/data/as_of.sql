@@ -21,7 +21,7 @@ begin
       select t.id from %2$s t where (%3$s) is not true
       union all
       select h.id from %4$s h where h.operation = 'delete' and h.expires_at <= now() and not exists (select from %2$s t where t.id = h.id)$sql$,
-      _gone, _storage, data.alive_condition(entity.schema, 't'), _history);
+      _gone, _storage, data.alive_condition(entity, 't'), _history);
     execute format('grant select on %s to rowhouse_data', _gone);
   end if;
   execute format('create view %s as select %s, t._until from (%s) t%s', _former, data.column_list(entity, 't', 'kept'),
