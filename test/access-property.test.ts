@@ -4,6 +4,7 @@ import type { Json } from "./harness/conditions.ts";
 import { base, type Crm, startCrm } from "./harness/crm.ts";
 import { startGraphql } from "./harness/graphql.ts";
 import { type Account, type Action, type Condition, type Model, may } from "./harness/rights.ts";
+import { idsFor, makeRoleless } from "./harness/roleless.ts";
 
 // Whatever roles, groups and policies a site has: every door shows and changes exactly what the reference evaluator says.
 
@@ -27,13 +28,8 @@ let cases = 0;
 beforeAll(async () => {
   crm = await startCrm();
   graphql = await startGraphql(crm.db);
-  ids = await Promise.all(EMAILS.map((email) => crm.db.account(email)));
-  for (const email of EMAILS) {
-    await run("select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')", [
-      email,
-    ]);
-    tokens.push(await crm.gateway.token(email, "acme"));
-  }
+  ids = await makeRoleless(crm.db, EMAILS);
+  for (const email of EMAILS) tokens.push(await crm.gateway.token(email, "acme"));
   await run("select access.create_group('acme', 'team')");
   await run("select access.set_attribute_schema('acme', $1)", [
     {
@@ -187,19 +183,7 @@ async function store(world: World, entity: string): Promise<Record<string, Json>
   }
 }
 
-/** The ids that a statement returns to an account in psql; nothing of it stays. */
-const inPsql = (email: string, sql: string): Promise<string[]> =>
-  crm.db.as("acme", email, async (client) => {
-    await client.query("begin");
-    try {
-      return (await client.query(sql)).rows.map((row) => row.id).sort();
-    } catch (error) {
-      if ((error as { code: string }).code !== "RH403") throw error;
-      return [];
-    } finally {
-      await client.query("rollback");
-    }
-  });
+const inPsql = (email: string, sql: string) => idsFor(crm.db, email, sql);
 
 test(`at least 2,000 decisions are the same by psql, REST, GraphQL, access.explain and the reference`, async () => {
   await fc.assert(

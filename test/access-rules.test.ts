@@ -632,3 +632,25 @@ describe("a change of rules", () => {
     expect(await as("ann@acme.test", "select access.effective('acme/crm/posts_jsonb_kind')")).toBe("RH403");
   });
 });
+
+test("rules that change what an entity is guarded by say nothing of how to who defines them", async () => {
+  await run("select data.define_entity('acme/crm', 'quiet_ones', $1)", [
+    { type: "object", properties: { region: { type: "string" } } },
+  ]);
+  const client = await crm.db.pool.connect();
+  const notices: unknown[] = [];
+  const note = (notice: { message?: string }) => notices.push(notice.message);
+  client.on("notice", note);
+  try {
+    await client.query("select access.create_role('acme', 'quiet', '{}')");
+    await client.query(
+      `select access.grant_permission('acme', 'quiet', 'crm/quiet_ones:read', '{"region": "north"}', '{"masked": {"region": "redact"}}')`,
+    );
+    await client.query("select access.revoke_permission('acme', 'quiet', 'crm/quiet_ones:read')");
+    await client.query("select access.drop_role('acme', 'quiet')");
+  } finally {
+    client.off("notice", note);
+    client.release();
+  }
+  expect(notices).toEqual([]);
+});

@@ -47,13 +47,15 @@ beforeAll(async () => {
   await db.query("select data.plan('acme/crm/contacts', $1)", [
     { ...schema, properties: { name: properties.name } },
   ]);
+  await db.query("select data.convert_storage('acme/crm/contacts', 'flat')");
   ids = (
     await db.query<{ id: string }>(
       `select $1::uuid as id
-       union select e.id from data.entities e where e.site_id = $1
-       union select a.id from tenancy.apps a where a.site_id = $1
-       union select r.id from access.roles r where r.site_id = $1
+       union select e.id from data.entities e where e.site_id = $1 and e.name = 'contacts'
+       union select a.id from tenancy.apps a where a.site_id = $1 and a.name = 'crm'
+       union select r.id from access.roles r where r.site_id = $1 and r.name = 'editor'
        union select p.id from access.policies p where p.site_id = $1
+       union select o.id from data.operations o join data.entities e on e.id = o.entity_id where e.site_id = $1
        union select p.id from data.plans p join data.entities e on e.id = p.entity_id where e.site_id = $1
        union select id from acme_crm.contacts where name = 'Ada'`,
       [crm.ids.acme],
@@ -142,17 +144,22 @@ test.each<[string, (work: (client: pg.ClientBase) => Promise<void>) => Promise<v
       return rows.map(({ told }) => (told ?? "null").replaceAll(id, "{id}"));
     };
     const unknown = functions.flatMap((called) => calls(called, nobodys));
-    const expected = await tell(unknown, nobodys);
-    expect(expected.length).toBeGreaterThan(300);
-    for (const id of ids) {
-      const told = await tell(
-        functions.flatMap((called) => calls(called, id)),
-        id,
+    const first = await tell(unknown, nobodys);
+    expect(first.length).toBeGreaterThan(300);
+    const told = [];
+    for (const id of ids)
+      told.push(
+        await tell(
+          functions.flatMap((called) => calls(called, id)),
+          id,
+        ),
       );
-      told.forEach((answer, i) => {
-        if (answer !== expected[i]) different.push({ call: unknown[i], answer, expected: expected[i] });
-      });
-    }
+    // Twice, as what is wrong with a value may be told otherwise once PostgreSQL keeps a plan.
+    const last = await tell(unknown, nobodys);
+    for (const answers of told)
+      for (const [i, answer] of answers.entries())
+        if (answer !== first[i] && answer !== last[i])
+          different.push({ call: unknown[i], answer, expected: first[i] });
   });
   expect(different).toEqual([]);
 });

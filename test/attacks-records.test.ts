@@ -1,13 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { startNorth, storages } from "./harness/posts.ts";
+import { nowhere, pat, startNorth, storages } from "./harness/posts.ts";
 import { writeDoors } from "./harness/write-doors.ts";
 
 // Whatever door a record is written by: it stays whose it is, within its writer's sight and rights, and a hidden record answers like none.
 
 let north: Awaited<ReturnType<typeof startNorth>>;
-const run = (sql: string, values: unknown[] = []) => north.crm.db.query(sql, values);
-const pat = "pat@acme.test";
-const nowhere = "01900000-0000-7000-8000-000000000000";
+const run = (sql: string, values?: unknown[]) => north.run(sql, values);
 
 beforeAll(async () => {
   north = await startNorth();

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { Json } from "./harness/conditions.ts";
 import { type Crm, startCrm } from "./harness/crm.ts";
 import { type Account, type Action, type Condition, may, type Policy } from "./harness/rights.ts";
+import { idsFor, makeRoleless } from "./harness/roleless.ts";
 
 // Dozens of roles and policies that ask the same with other values are asked as one: what they allow and deny stays the same.
 
@@ -28,18 +29,13 @@ const properties = {
 };
 
 let crm: Crm;
-const ids: string[] = [];
+let ids: string[];
 beforeAll(async () => {
   crm = await startCrm();
   await run("select access.set_attribute_schema('acme', $1)", [
     { type: "object", properties: { region: { type: "string" }, level: { type: "integer" } } },
   ]);
-  for (const email of EMAILS) {
-    ids.push(await crm.db.account(email));
-    await run("select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')", [
-      email,
-    ]);
-  }
+  ids = await makeRoleless(crm.db, EMAILS);
   for (const storage of storages)
     await run("select data.define_entity('acme/crm', $1, $2)", [
       `many_in_${storage}s`,
@@ -151,19 +147,7 @@ async function store({ records }: World, entity: string): Promise<Record<string,
   return out;
 }
 
-/** The ids that a statement returns to an account in psql; nothing of it stays. */
-const inPsql = (email: string, sql: string): Promise<string[]> =>
-  crm.db.as("acme", email, async (client) => {
-    await client.query("begin");
-    try {
-      return (await client.query(sql)).rows.map((row) => row.id).sort();
-    } catch (error) {
-      if ((error as { code: string }).code !== "RH403") throw error;
-      return [];
-    } finally {
-      await client.query("rollback");
-    }
-  });
+const inPsql = (email: string, sql: string) => idsFor(crm.db, email, sql);
 
 test.each(storages)(
   "under 14 roles and 9 policies of few shapes each account sees and changes what it may (%s)",

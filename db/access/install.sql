@@ -81,7 +81,7 @@ $$;
 comment on function access.guard(data.entities, text) is 'Compiles the rules of an entity and installs them, on a storage that is being built.';
 
 create or replace function access.compile_entity(entity_id uuid) returns void
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set client_min_messages = warning as $$
 declare
   _entity data.entities;
   _schema_name name;

@@ -1,22 +1,25 @@
 -- Rules by name, for an entity's definition: "x-policies": ["authenticated_read", "owner_write"]. Each becomes a policy of the entity.
 
 create or replace function access.ready_made_policies() returns table (name text, definition jsonb)
-language sql immutable parallel safe as $$
-  values
-    ('public_read', '{"effect": "allow", "actions": ["read"], "description": "Everybody reads, also without logging in."}'::jsonb),
-    ('public_create', '{"effect": "allow", "actions": ["create"], "description": "Everybody creates, also without logging in."}'),
-    ('authenticated_read',
-      '{"effect": "allow", "actions": ["read"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site reads."}'),
-    ('authenticated_create',
-      '{"effect": "allow", "actions": ["create"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates."}'),
-    ('authenticated_write',
-      '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"$account.roles": {"$contains": "authenticated"}}, "description": "Every member of the site creates, changes and deletes."}'),
-    ('owner_read',
-      '{"effect": "allow", "actions": ["read"], "condition": {"created_by": "$account.id"}, "description": "Who created a record reads it."}'),
-    ('owner_write',
-      '{"effect": "allow", "actions": ["create", "update", "delete"], "condition": {"created_by": "$account.id"}, "description": "Every member creates, and changes and deletes what they created."}'),
-    ('owner_only',
-      '{"effect": "deny", "actions": ["read", "update", "delete"], "condition": {"created_by": {"$ne": "$account.id"}}, "description": "Nobody but who created a record gets at it, whatever their roles."}')
+language sql immutable parallel safe set search_path = '' as $$
+  with condition (of, says) as (values
+    ('everybody', null::jsonb),
+    ('members', '{"$account.roles": {"$contains": "authenticated"}}'),
+    ('owners', '{"created_by": "$account.id"}'),
+    ('strangers', '{"created_by": {"$ne": "$account.id"}}'))
+  select p.name, jsonb_strip_nulls(jsonb_build_object(
+    'effect', p.effect, 'actions', p.actions, 'condition', c.says, 'description', p.description))
+  from (values
+    ('public_read', 'allow', '{read}'::text[], 'everybody', 'Everybody reads, also without logging in.'),
+    ('public_create', 'allow', '{create}', 'everybody', 'Everybody creates, also without logging in.'),
+    ('authenticated_read', 'allow', '{read}', 'members', 'Every member of the site reads.'),
+    ('authenticated_create', 'allow', '{create}', 'members', 'Every member of the site creates.'),
+    ('authenticated_write', 'allow', '{create,update,delete}', 'members', 'Every member of the site creates, changes and deletes.'),
+    ('owner_read', 'allow', '{read}', 'owners', 'Who created a record reads it.'),
+    ('owner_write', 'allow', '{create,update,delete}', 'owners', 'Every member creates, and changes and deletes what they created.'),
+    ('owner_only', 'deny', '{read,update,delete}', 'strangers', 'Nobody but who created a record gets at it, whatever their roles.')
+  ) p (name, effect, actions, who, description)
+  join condition c on c.of = p.who
 $$;
 comment on function access.ready_made_policies() is 'The rules that an entity''s definition may ask for by name, each as access.define_policy takes it.';
 

@@ -6,7 +6,7 @@ begin
   select id into _id from auth.accounts a where a.email = lower(require_account.email) and a.deleted_at is null;
   if _id is null then
     perform rowhouse.fail(404, format('There is no account with the email %L', left(require_account.email, 254)),
-      'Let that person sign up first.', 'not_found');
+      'Let that person sign up first: POST /api/v1/auth/signup.', 'not_found');
   end if;
   return _id;
 end

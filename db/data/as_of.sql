@@ -20,7 +20,8 @@ begin
     execute format($sql$create view %1$s as
       select t.id from %2$s t where (%3$s) is not true
       union all
-      select h.id from %4$s h where h.operation = 'delete' and h.expires_at <= now() and not exists (select from %2$s t where t.id = h.id)$sql$,
+      select h.id from %4$s h
+      where h.operation = 'delete' and h.expires_at <= now() and not exists (select from %2$s t where t.id = h.id)$sql$,
       _gone, _storage, data.alive_condition(entity, 't'), _history);
     execute format('grant select on %s to rowhouse_data', _gone);
   end if;
@@ -41,7 +42,8 @@ begin
         union all
         select f.* from %4$s f
       ) s
-      where s.updated_at <= _at and s._until > least(_at, '294276-01-01') and (s._until = 'infinity' or not exists (select from %2$s n where n.id = s.id and n.version > s.version and n.updated_at <= _at)
+      where s.updated_at <= _at and s._until > least(_at, '294276-01-01') and (s._until = 'infinity'
+        or not exists (select from %2$s n where n.id = s.id and n.version > s.version and n.updated_at <= _at)
         and not exists (select from %4$s n where n.id = s.id and n.version > s.version and n.updated_at <= _at and n._until > _at)) $sql$,
     format('%I.%I', build_as_of.schema_name, entity.name || '_as_of'), _view, data.column_names(entity, 's'), _former);
   perform data.publish_kept_function(entity, build_as_of.schema_name, format('%I(timestamptz)', entity.name || '_as_of'));
@@ -53,14 +55,18 @@ comment on function data.build_as_of(data.entities, text) is
 -- As data.kept_rows, but over the table alone.
 create or replace function data.former_rows(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
-  select format('select k.id, k.created_at, k.updated_at, k.version, k.created_by, %s as _schema_version, null::jsonb as _dropped, %s as data%s, k.changed_at as _until from %s k',
-    entity.version, r, (select string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position) from data.fields f
-      where f.entity_id = entity.id and f.is_promoted),
+  select format('
+    select k.id, k.created_at, k.updated_at, k.version, k.created_by, %s as _schema_version, null::jsonb as _dropped,
+      %s as data%s, k.changed_at as _until
+    from %s k',
+    entity.version, r,
+    (select string_agg(format(', %s as %I', data.column_value(f, r), f.name), '' order by f.position)
+      from data.fields f where f.entity_id = entity.id and f.is_promoted),
     data.kept_name(entity, former_rows.schema_name, 'history'))
   from (
-    select format('(case when k._schema_version = %1$s then k.data else data.readable((%2$I.%3$I(k.data, k._dropped, k._schema_version)).data, %4$L) end)',
-      entity.version,
-      former_rows.schema_name, entity.name || '_upgraded',
+    select format('(case when k._schema_version = %1$s then k.data
+        else data.readable((%2$I.%3$I(k.data, k._dropped, k._schema_version)).data, %4$L) end)',
+      entity.version, former_rows.schema_name, entity.name || '_upgraded',
       coalesce(jsonb_object_agg(f.name, f.sql_type) filter (where f.sql_type not in ('text', 'jsonb')), '{}'))
     from data.fields f where f.entity_id = entity.id
   ) x (r)

@@ -173,7 +173,9 @@ declare
   _fill record := data.fill_assignment(entity, fill_batch.schema_name);
   _set text;
 begin
-  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x',
+  execute format('
+    select (array_agg(x.id order by x.id desc))[1], count(*)
+    from (select t.id from %s t where t.id > $1 order by t.id limit 2000) x',
     _table)
   into _last, records using _after;
   -- What is written meanwhile is filled already: who waited until there is no more would follow a busy writer for ever.

@@ -24,7 +24,9 @@ language plpgsql set search_path = '' as $$
 begin
   execute format('drop trigger if exists %I on %s', entity.name || '_count_change', data.storage_table(entity, schema_name));
   if entity.schema ? 'x-cache-ttl' then
-    execute format('create trigger %I after insert or update or delete or truncate on %s for each statement execute function data.count_change(%L, %L)',
+    execute format('
+      create trigger %I after insert or update or delete or truncate on %s
+      for each statement execute function data.count_change(%L, %L)',
       entity.name || '_count_change', data.storage_table(entity, schema_name), entity.id, entity.site_id);
   end if;
 end

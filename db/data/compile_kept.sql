@@ -41,18 +41,20 @@ begin
   elsif operation = 'history' then
     perform data.require_option(entity, array['x-history'], 'has no history');
     return jsonb_build_object('params', 3,
-      'sql',
-      format('select %I.%I($1::uuid, data.page_number(nullif($2, ''''), ''limit'', 1, 1000)::int, data.page_number(nullif($3, ''''), ''before'', 1, 2147483647)::int)::text as body',
-      compile_kept.schema_name, entity.name || '_history'));
+      'sql', format('
+        select %I.%I($1::uuid, data.page_number(nullif($2, ''''), ''limit'', 1, 1000)::int,
+          data.page_number(nullif($3, ''''), ''before'', 1, 2147483647)::int)::text as body',
+        compile_kept.schema_name, entity.name || '_history'));
   elsif operation = 'get' and shape ? 'as_of' then
     perform data.require_option(entity, array['x-history'], 'has no history');
     if coalesce(shape->'expand', 'null') <> 'null' then
       perform rowhouse.fail(400, 'A former state has no relations to expand', 'Leave expand out, or as_of.', 'invalid_expand');
     end if;
     return jsonb_build_object('params', 2,
-      'sql',
-      format('select row_to_json(r.*)::text as body, v.version::text as version from %I.%I($1::uuid, $2::timestamptz) v, lateral (select %s) r',
-      compile_kept.schema_name, entity.name || '_as_of', data.parse_select(entity.id, shape->'select', 'v')));
+      'sql', format('
+        select row_to_json(r.*)::text as body, v.version::text as version
+        from %I.%I($1::uuid, $2::timestamptz) v, lateral (select %s) r',
+        compile_kept.schema_name, entity.name || '_as_of', data.parse_select(entity.id, shape->'select', 'v')));
   end if;
   return null;
 end

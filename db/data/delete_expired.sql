@@ -79,7 +79,8 @@ begin
   end if;
   -- A record that somebody is changing right now is met again in an hour.
   execute format($sql$
-    select array_agg(x.id) filter (where not x.blocked), count(*) filter (where x.blocked), count(*), (array_agg(x.at order by x.at desc, x.id desc))[1], (array_agg(x.id order by x.at desc, x.id desc))[1]
+    select array_agg(x.id) filter (where not x.blocked), count(*) filter (where x.blocked), count(*),
+      (array_agg(x.at order by x.at desc, x.id desc))[1], (array_agg(x.id order by x.at desc, x.id desc))[1]
     from (
       select t.id, t.%1$I as at, (%2$s) as blocked from %3$s t
       where %4$s and (t.%1$I, t.id) > ($1, $2) order by t.%1$I, t.id limit 1000 for update of t skip locked

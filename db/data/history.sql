@@ -34,10 +34,13 @@ begin
           %3$s;
         end if;
         return null;
-      end $sql$, _keep, _history, data.keep_statement(entity, build_history.schema_name, 'history', 'operation, changed_by', 'lower(tg_op), auth.account_id()'));
+      end $sql$, _keep, _history,
+      data.keep_statement(entity, build_history.schema_name, 'history', 'operation, changed_by', 'lower(tg_op), auth.account_id()'));
     execute format('revoke all on function %s() from public', _keep);
     foreach _event in array array['update', 'delete'] loop
-      execute format('create or replace trigger %I after %s on %s referencing old table as gone for each statement when (not data.is_maintenance()) execute function %s()',
+      execute format($sql$
+        create or replace trigger %I after %s on %s referencing old table as gone
+        for each statement when (not data.is_maintenance()) execute function %s() $sql$,
         entity.name || '_keep_history_' || _event, _event, _storage, _keep);
     end loop;
     perform data.build_history_functions(entity, build_history.schema_name);
@@ -54,13 +57,21 @@ comment on function data.build_history(data.entities, text) is 'Makes an entity 
 -- a state beside them is seen.
 create or replace function data.states_query(entity data.entities, schema_name text, gone text) returns text
 language sql stable set search_path = '' as $$
-  select case when access.is_special(entity) then
-    format('select t.operation, t.changed_at, t.changed_by, t.version, t.created_at, t.created_by, %s as data, coalesce(%s, false) from (%s where k.id = _id and not (%s)) t',
-      access.shown_data(entity, data.with_visible_lists(entity, 't.data'), 't'), access.row_predicate(entity, 'read', 't'),
-      data.kept_rows(entity, states_query.schema_name, 'history', ', k.operation, k.changed_at, k.changed_by'), gone)
-  else format('select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %s as data, true from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u where k.id = _id and not (%s)',
-      data.with_visible_lists(entity, 'u.data'), data.kept_name(entity, states_query.schema_name, 'history'), states_query.schema_name,
-      entity.name || '_upgraded', gone) end
+  select case when access.is_special(entity) then format($sql$
+      select t.operation, t.changed_at, t.changed_by, t.version, t.created_at, t.created_by, %s as data, coalesce(%s, false)
+      from (%s where k.id = _id and not (%s)) t $sql$,
+      access.shown_data(entity, data.with_visible_lists(entity, 't.data'), 't'),
+      access.row_predicate(entity, 'read', 't'),
+      data.kept_rows(entity, states_query.schema_name, 'history', ', k.operation, k.changed_at, k.changed_by'),
+      gone)
+    else format($sql$
+      select k.operation, k.changed_at, k.changed_by, k.version, k.created_at, k.created_by, %s as data, true
+      from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u
+      where k.id = _id and not (%s) $sql$,
+      data.with_visible_lists(entity, 'u.data'),
+      data.kept_name(entity, states_query.schema_name, 'history'),
+      states_query.schema_name, entity.name || '_upgraded',
+      gone) end
 $$;
 comment on function data.states_query(data.entities, text, text) is 'The query of the states that a record (_id) had, with what its reader may see of each, and whether it may see it.';
 
@@ -72,7 +83,8 @@ declare
   _history text := data.kept_name(entity, build_history_functions.schema_name, 'history');
   -- Of a record that has expired nothing is told, wherever it is kept until the job comes by.
   _gone text := case when entity.schema ? 'x-ttl' then format(
-    'not exists (select from %s t where t.id = _id) and (data.is_stored(%L, _id) or exists (select from %s h where h.id = _id and h.operation = ''delete'' and h.expires_at <= now()))',
+    'not exists (select from %s t where t.id = _id) and (data.is_stored(%L, _id) or exists (
+      select from %s h where h.id = _id and h.operation = ''delete'' and h.expires_at <= now()))',
     _storage, entity.id, _history) else 'false' end;
   -- Where rights depend on the record, a hidden one has no history, nor has a deleted one of which no state was to be seen.
   _hidden text := case when access.is_special(entity) then format(
@@ -80,7 +92,8 @@ declare
     _view, entity.id, data.kept_name(entity, build_history_functions.schema_name, 'former')) else 'false' end;
 begin
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _at timestamptz) returns setof %2$s language sql stable security definer rows 1 set search_path = '' $sql$, $sql$
+    create function %1$s(_id uuid, _at timestamptz) returns setof %2$s
+    language sql stable security definer rows 1 set search_path = '' $sql$, $sql$
       select o.* from (select s.* from (
         select %3$s from %4$s t where t.id = _id and t.updated_at <= _at
         union all
@@ -93,7 +106,8 @@ begin
   perform data.publish_kept_function(entity, build_history_functions.schema_name, format('%I(uuid, timestamptz)', entity.name || '_as_of'));
 
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid, _limit int, _before int) returns jsonb language plpgsql stable security definer set search_path = '' set timezone = 'UTC' $sql$, $sql$
+    create function %1$s(_id uuid, _limit int, _before int) returns jsonb
+    language plpgsql stable security definer set search_path = '' set timezone = 'UTC' $sql$, $sql$
     declare
       _out jsonb;
     begin
@@ -105,14 +119,19 @@ begin
         select s.*, lead(s.data) over w as next, lead(s.is_visible) over w as is_next_visible, row_number() over w as n
         from states s window w as (order by s.changed_at nulls last, s.version)
       ), changes as (
-        select 1 as version, o.created_at as at, o.created_by as by, 'insert' as operation, null::jsonb as changes, 0::bigint as n from ordered o where o.n = 1 and o.is_visible
+        select 1 as version, o.created_at as at, o.created_by as by, 'insert' as operation, null::jsonb as changes, 0::bigint as n
+        from ordered o where o.n = 1 and o.is_visible
         union all
-        select o.version + (o.operation = 'update')::int, o.changed_at, o.changed_by, o.operation, case when o.operation = 'update' and o.is_visible and o.is_next_visible then (
-          select coalesce(jsonb_object_agg(key, jsonb_build_object('old', a.value, 'new', b.value)), '{}')
-          from jsonb_each(o.data) a full join jsonb_each(o.next) b using (key) where a.value is distinct from b.value) end, o.n
+        select o.version + (o.operation = 'update')::int, o.changed_at, o.changed_by, o.operation,
+          case when o.operation = 'update' and o.is_visible and o.is_next_visible then (
+            select coalesce(jsonb_object_agg(key, jsonb_build_object('old', a.value, 'new', b.value)), '{}')
+            from jsonb_each(o.data) a full join jsonb_each(o.next) b using (key) where a.value is distinct from b.value) end,
+          o.n
         from ordered o where o.operation is not null and (o.is_visible or o.is_next_visible)
       )
-      select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('version', c.version, 'operation', c.operation, 'at', c.at)) || jsonb_build_object('by', c.by)
+      select jsonb_agg(
+        jsonb_strip_nulls(jsonb_build_object('version', c.version, 'operation', c.operation, 'at', c.at))
+        || jsonb_build_object('by', c.by)
         || case when c.changes is null then '{}' else jsonb_build_object('changes', c.changes) end order by c.n desc)
       into _out
       from (select * from changes h where _before is null or h.version < _before order by h.n desc limit coalesce(_limit, 100)) c;
@@ -155,7 +174,8 @@ begin
   end if;
   execute format('update %s h set expires_at = null where h.id = $1 and h.operation = ''delete''', _history) using note_restored.id;
   execute format('insert into %s (id, created_at, updated_at, version, created_by, _schema_version, data, operation, changed_by)
-    select t.id, t.created_at, t.updated_at, t.version, t.created_by, t._schema_version, ''{}'', ''restore'', auth.account_id() from %s t where t.id = $1',
+    select t.id, t.created_at, t.updated_at, t.version, t.created_by, t._schema_version, ''{}'', ''restore'', auth.account_id()
+    from %s t where t.id = $1',
     _history, data.storage_table(entity, note_restored.schema_name)) using note_restored.id;
 end
 $$;

@@ -100,7 +100,7 @@ language sql stable security definer set search_path = '' as $$
   select l.place::int + 1, jsonb_agg(jsonb_set(l.e, '{pointer}', to_jsonb(regexp_replace(l.e->>'pointer', '^/[0-9]+', ''))) order by l.n)
   from listed l
   -- Alone, a record may be one that its writer may not write, or be no double of another.
-  where not (select access.checks_fields(g) from data.entities g where g.id = wrong_records.entity_id)
+  where not (select access.checks_fields(data.require_known(wrong_records.entity_id)))
     and not exists (select from listed o where o.place !~ '^[0-9]{1,5}$' or o.e->>'message' like 'is the same as in /%')
     -- Keys that are wrong are told of 100 only (data.refuse_keys).
     and not ((select count(*) from listed) = 100

@@ -13,7 +13,9 @@ comment on function data.kept_name(data.entities, text, text) is
   'A relation beside an entity, as SQL: deleted_records, deleted or history. No entity has two underscores in a row in its name.';
 
 create or replace function data.kept_columns() returns text
-language sql immutable parallel safe as $$ select 'id, created_at, updated_at, version, created_by, _schema_version, _dropped, data, expires_at' $$;
+language sql immutable parallel safe as $$
+  select 'id, created_at, updated_at, version, created_by, _schema_version, _dropped, data, expires_at'
+$$;
 comment on function data.kept_columns() is 'The columns of a kept record that are its own.';
 
 create or replace function data.stored_source(entity data.entities, alias text) returns text
@@ -45,9 +47,11 @@ comment on function data.readable(jsonb, jsonb) is 'A record without the values 
 
 create or replace function data.kept_rows(entity data.entities, schema_name text, what text, more text default '') returns text
 language sql stable set search_path = '' as $$
-  select format('select k.id, k.created_at, k.updated_at, k.version, k.created_by, %1$s as _schema_version, u.dropped as _dropped, r.data%2$s%3$s
+  select format('
+    select k.id, k.created_at, k.updated_at, k.version, k.created_by, %1$s as _schema_version, u.dropped as _dropped, r.data%2$s%3$s
     from %4$s k, lateral %5$I.%6$I(k.data, k._dropped, k._schema_version) u,
-      lateral (select case when k._schema_version = %1$s then u.data else data.readable(u.data, %7$L) end as data offset 0) r', entity.version,
+      lateral (select case when k._schema_version = %1$s then u.data else data.readable(u.data, %7$L) end as data offset 0) r',
+    entity.version,
     string_agg(format(', %s as %I', data.column_value(f, 'r.data'), f.name), '' order by f.position) filter (where f.is_promoted),
     more, data.kept_name(entity, schema_name, what), schema_name, entity.name || '_upgraded',
     coalesce(jsonb_object_agg(f.name, f.sql_type) filter (where f.sql_type not in ('text', 'jsonb')), '{}'))
@@ -61,8 +65,11 @@ language plpgsql set search_path = '' as $$
 declare
   _table text := data.kept_name(entity, create_kept.schema_name, what);
 begin
-  execute format('create table if not exists %s (id uuid not null, created_at timestamptz not null, updated_at timestamptz not null, version int not null,
-    created_by uuid, _schema_version int not null, _dropped jsonb, data jsonb not null, expires_at timestamptz, %s)', _table, columns);
+  execute format('
+    create table if not exists %s (id uuid not null, created_at timestamptz not null, updated_at timestamptz not null,
+      version int not null, created_by uuid, _schema_version int not null, _dropped jsonb, data jsonb not null,
+      expires_at timestamptz, %s)',
+    _table, columns);
   execute format('comment on table %s is %L', _table, E'@behavior -*\nKept records of an entity.');
   execute format('grant select on %s to rowhouse_data', _table);
   execute format('alter table %s enable row level security, force row level security', _table);
@@ -182,7 +189,9 @@ begin
   if _table is null then
     return;
   end if;
-  execute format('select (array_agg(x.id order by x.id desc))[1], count(*) from (select k.id from %s k where k.id > $1 order by k.id limit 2000) x',
+  execute format('
+    select (array_agg(x.id order by x.id desc))[1], count(*)
+    from (select k.id from %s k where k.id > $1 order by k.id limit 2000) x',
     _table)
   into _last, records using _after;
   if _last is null then
@@ -205,11 +214,17 @@ declare
   _more uuid[];
 begin
   if to_regclass(_deleted) is not null then
-    execute format('with gone as (delete from %1$s k where k.id = any (array(select x.id from %1$s x where x.expires_at <= now() limit 1000)) returning k.id)
+    execute format('
+      with gone as (
+        delete from %1$s k where k.id = any (array(select x.id from %1$s x where x.expires_at <= now() limit 1000))
+        returning k.id
+      )
       select coalesce(array_agg(id), ''{}'') from gone', _deleted) into _ids;
   end if;
   if to_regclass(_history) is not null then
-    execute format('select coalesce(array_agg(distinct x.id), ''{}'') from (select h.id from %s h where h.operation = ''delete'' and h.expires_at <= now() limit 1000) x',
+    execute format('
+      select coalesce(array_agg(distinct x.id), ''{}'')
+      from (select h.id from %s h where h.operation = ''delete'' and h.expires_at <= now() limit 1000) x',
       _history) into _more;
     execute format('delete from %s h where h.id = any ($1)', _history) using _ids || _more;
     _ids := case when _ids = '{}' then _more else _ids end;

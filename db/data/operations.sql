@@ -96,7 +96,8 @@ declare
   _operation data.operations;
   _entity data.entities;
 begin
-  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = cancel_operation.operation;
+  select e.* into _entity from data.operations o join data.entities e on e.id = o.entity_id where o.id = cancel_operation.operation
+    and tenancy.knows_site(e.site_id);
   if _entity.id is null then
     perform rowhouse.fail(404, 'There is no such operation', 'select id, kind, state from data.operations lists them.', 'not_found');
   end if;

@@ -68,7 +68,8 @@ create or replace function data.page_number(value text, name text, low bigint, h
 language plpgsql immutable parallel safe set search_path = '' as $$
 begin
   if value !~ '^[0-9]{1,10}$' or value::bigint not between low and high then
-    perform rowhouse.fail(400, format('%s is a whole number from %s to %s', name, low, high), format('%s=20', name), 'invalid_' || name);
+    perform rowhouse.fail(400, format('%s is a whole number from %s to %s', name, low, high),
+      case name when 'page' then 'page=2&limit=20' else format('%s=20', name) end, 'invalid_' || name);
   end if;
   return value::bigint;
 end

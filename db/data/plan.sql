@@ -150,8 +150,11 @@ begin
       _out := _out || coalesce(_found, '[]');
     end if;
     if _field.target is not null then
-      execute format('select jsonb_agg(jsonb_build_object(''pointer'', %L, ''message'', ''refers to no record'', ''id'', id))
-        from (select r.id from (select t.id, %s as data from %s t) r where %s is not null and not exists (select from %s o where o.%I = %4$s) limit 20) x',
+      execute format('
+        select jsonb_agg(jsonb_build_object(''pointer'', %L, ''message'', ''refers to no record'', ''id'', id))
+        from (
+          select r.id from (select t.id, %s as data from %s t) r
+          where %s is not null and not exists (select from %s o where o.%I = %4$s) limit 20) x',
         '/' || _field.name, _source, _table, _field.value, _field.target, _field.target_field) into _found;
       _out := _out || coalesce(_found, '[]');
     end if;

@@ -55,7 +55,8 @@ begin
         'Relations: ' || data.relation_names(compile_expand.entity_id), 'unknown_relation');
     end if;
     _out := _out || format(case when _r.many
-        then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'') from (select %1$s from %2$s order by %4$s%3$s.created_at, %3$s.id limit 1000) x) as %5$I'
+        then '(select coalesce(json_agg(row_to_json(x.*)), ''[]'')
+          from (select %1$s from %2$s order by %4$s%3$s.created_at, %3$s.id limit 1000) x) as %5$I'
         else '(select row_to_json(x.*) from (select %1$s from %2$s) x) as %5$I' end,
       data.parse_select(_r.id, null, _child, data.compile_expand(_r.id, schema_name, _rest, _child, depth + 1)),
       data.relation_from(compile_expand.schema_name, _r, _child, format('%s.%I', alias, _r.own), true), _child,
@@ -95,8 +96,9 @@ begin
     when 'none' then return '';
     when 'exact' then return format($sql$ || ',"count":' || (select count(*) %s)$sql$, _from);
     when 'estimated' then
+      -- Of what an index found, or what was once, no statistics know.
       if 'null' <> any (array[coalesce(shape->'q', 'null'), coalesce(shape->'as_of', 'null')]) then
-        return format($sql$ || ',"count":' || (select count(*) %s) || ',"count_is_estimated":false'$sql$, _from); -- of what an index found or what was once, no statistics know
+        return format($sql$ || ',"count":' || (select count(*) %s) || ',"count_is_estimated":false'$sql$, _from);
       end if;
       return format(' || data.estimated_count(%L, %L, array[%s]::text[])',
         -- As elements of one parameter, of which the planner sees the values. What looks like a parameter within a literal, a

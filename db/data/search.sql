@@ -35,7 +35,9 @@ begin
   select string_agg(format('(select %L as entity, s.id, s.rank, s.words from %I.%I(%s, %s) s)', e.name, _app.schema_name,
     e.name || '_search', _text, _limit),
       ' union all ' order by e.name),
-    string_agg(format('when %L then (select jsonb_build_object(''title'', %s, ''snippets'', data.search_snippets(%s, h.words, %s), ''record'', row_to_json(t.*)) from %I.%I t where t.id = h.id)',
+    string_agg(format('when %L then (
+        select jsonb_build_object(''title'', %s, ''snippets'', data.search_snippets(%s, h.words, %s), ''record'', row_to_json(t.*))
+        from %I.%I t where t.id = h.id)',
       e.name, (select case when (f.field).kind in ('array', 'object') then format('data.search_text(t.%I)', (f.field).name)
         else format('t.%I', (f.field).name) end
         from data.search_fields(e.id) f limit 1),
@@ -43,7 +45,8 @@ begin
   into _hits, _records
   from data.entities e
   where e.app_id = _app_id and coalesce(_names, _known) ? e.name and _known ? e.name;
-  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'entities', coalesce(_names, _known), 'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
+  return jsonb_build_object('params', (shape->'q' = 'true')::int, 'entities', coalesce(_names, _known),
+    'version', _app.definition_version, 'app', _app_id, 'sql', format($sql$
     select json_build_object('data', coalesce(json_agg(jsonb_build_object('entity', r.entity, 'id', r.id, 'rank', r.rank) || r.more
       order by r.rank desc, r.entity, r.id), '[]'), 'meta', json_build_object('limit', %2$s))::text%4$s as body
     from (

@@ -92,7 +92,9 @@ begin
             'Restore that one first.', 'reference_deleted');
       end;
       return query select t.* from %2$s t where t.id = _id;
-    end $sql$, format('%I.%I', build_restore.schema_name, entity.name || '_restore'), format('%I.%I', build_restore.schema_name, entity.name),
+    end $sql$,
+    format('%I.%I', build_restore.schema_name, entity.name || '_restore'),
+    format('%I.%I', build_restore.schema_name, entity.name),
     data.kept_name(entity, build_restore.schema_name, 'deleted'), entity.name, entity.id::text);
   perform data.publish_kept_function(entity, build_restore.schema_name, format('%I(uuid)', entity.name || '_restore'));
 end
@@ -122,14 +124,17 @@ begin
   set local rowhouse.restoring = 'on';
   execute format($sql$
     with back as (
-      delete from %1$s k where k.id = $1 and ($2 is null or k.deleted_at = $2) and (k.expires_at is null or k.expires_at > now()) returning k.*
+      delete from %1$s k
+      where k.id = $1 and ($2 is null or k.deleted_at = $2) and (k.expires_at is null or k.expires_at > now())
+      returning k.*
     ), written as (
       insert into %2$s (id, created_at, updated_at, version, created_by, _dropped, data)
       select k.id, k.created_at, now(), k.version + 1, k.created_by, u.dropped, u.data
       from back k, lateral %3$I.%4$I(k.data, k._dropped, k._schema_version) u
       returning id
     )
-    select k.deleted_at, u.data || jsonb_build_object('id', k.id) from back k, lateral %3$I.%4$I(k.data, k._dropped, k._schema_version) u, written w $sql$,
+    select k.deleted_at, u.data || jsonb_build_object('id', k.id)
+    from back k, lateral %3$I.%4$I(k.data, k._dropped, k._schema_version) u, written w $sql$,
     _deleted, data.storage_table(_entity, _schema_name), _schema_name, _entity.name || '_upgraded')
   into _at, _record using restore_record.id, restore_record.deleted_at;
   set local rowhouse.restoring = '';
@@ -142,9 +147,11 @@ begin
     select s as child, r.field, r.target_field from data.relations r join data.entities s on s.id = r.entity_id
     where r.target_id = _entity.id and r.on_delete = 'cascade' and s.schema->'x-soft-delete' = 'true' order by s.name
   loop
-    for _child in execute format('select k.id from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u where k.deleted_at = $1 and u.data->>%L = $2 order by k.id',
-      data.kept_name(_r.child, _schema_name, 'deleted_records'), _schema_name, (_r.child).name || '_upgraded', _r.field) using _at,
-      _record->>_r.target_field
+    for _child in execute format('
+        select k.id from %s k, lateral %I.%I(k.data, k._dropped, k._schema_version) u
+        where k.deleted_at = $1 and u.data->>%L = $2 order by k.id',
+        data.kept_name(_r.child, _schema_name, 'deleted_records'), _schema_name, (_r.child).name || '_upgraded', _r.field)
+      using _at, _record->>_r.target_field
     loop
       perform data.restore_record((_r.child).id, _child, _at);
     end loop;
@@ -174,13 +181,13 @@ comment on function data.purge(text, uuid) is
 create or replace function data.purgeable(entity data.entities, schema_name text) returns text
 language sql stable set search_path = '' as $$
   select case when not access.is_special(entity) then 'true' else format('coalesce(%s, false)', array_to_string(array[
-    case when entity.schema->'x-history' = 'true'
-      then format('(select coalesce(%s and %s, false) from (%s where k.id = _id and k.operation = ''delete'') t order by t.version desc limit 1)',
-      access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'),
-      data.kept_rows(entity, purgeable.schema_name, 'history')) else 'null' end,
-    case when entity.schema->'x-soft-delete' = 'true'
-      then format('exists (select from %s d where d.id = _id)', data.kept_name(entity, purgeable.schema_name, 'deleted')) else 'null' end],
-      ', ')) end
+      case when entity.schema->'x-history' = 'true' then format('(
+          select coalesce(%s and %s, false)
+          from (%s where k.id = _id and k.operation = ''delete'') t order by t.version desc limit 1)',
+        access.row_predicate(entity, 'delete', 't'), access.row_predicate(entity, 'read', 't'),
+        data.kept_rows(entity, purgeable.schema_name, 'history')) else 'null' end,
+      case when entity.schema->'x-soft-delete' = 'true' then format('exists (select from %s d where d.id = _id)',
+        data.kept_name(entity, purgeable.schema_name, 'deleted')) else 'null' end], ', ')) end
 $$;
 comment on function data.purgeable(data.entities, text) is 'Whether a deleted record (_id) was one that the caller may see and delete, as SQL.';
 

@@ -46,7 +46,8 @@ begin
     create or replace function %1$s(_records jsonb) returns setof %2$s
     language plpgsql set search_path = '' $sql$, $sql$
     declare
-      _ids uuid[] := array(select coalesce((r.value->>'id')::uuid, uuidv7()) from jsonb_array_elements(_records) with ordinality r (value, n) order by r.n);
+      _ids uuid[] := array(
+        select coalesce((r.value->>'id')::uuid, uuidv7()) from jsonb_array_elements(_records) with ordinality r (value, n) order by r.n);
     begin
       insert into %3$s as t (id, data)
         select _ids[r.n], r.value - 'id' from jsonb_array_elements(_records) with ordinality r (value, n) order by r.n;
@@ -58,8 +59,9 @@ begin
           union all
           select p.* from jsonb_populate_record(null::%2$s, jsonb_build_object('id', i.id)) p where v.id is null) o
         order by i.n;
-    end $sql$, format('%I.%I', build_unseen.schema_name, entity.name || '_insert_unseen'), _view, data.storage_table(entity, build_unseen.schema_name),
-    data.column_list(entity, 't'));
+    end $sql$,
+    format('%I.%I', build_unseen.schema_name, entity.name || '_insert_unseen'), _view,
+    data.storage_table(entity, build_unseen.schema_name), data.column_list(entity, 't'));
   execute format('comment on function %s is %L', _function,
     E'@behavior -*\nInserts a list of records of ' || entity.name || ' for somebody who may not read them all.');
   execute format('revoke all on function %s from public', _function);

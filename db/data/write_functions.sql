@@ -206,7 +206,8 @@ begin
   if to_regclass(format('%I.%I', schema_name, entity.name)) is not null then
     execute format('drop trigger if exists %I on %I.%I', entity.name || '_write_through', schema_name, entity.name);
   end if;
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%6$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()',
+  execute format('
+    drop function if exists %1$I.%2$I(jsonb), %1$I.%6$I(jsonb), %1$I.%3$I(uuid, jsonb, int, boolean), %1$I.%4$I(uuid, int), %1$I.%5$I()',
     schema_name,
     entity.name || '_insert', entity.name || '_update', entity.name || '_delete', entity.name || '_write_through',
     entity.name || '_insert_ids');

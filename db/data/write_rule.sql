@@ -96,7 +96,9 @@ begin
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
     concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)), access.compile_field_check(entity));
   execute format('alter table %s alter _schema_version set default 0', _table);
-  execute format('create or replace trigger %I before insert on %s for each row when (new._schema_version = 0 and not data.is_maintenance()) execute function %s()',
+  execute format('
+    create or replace trigger %I before insert on %s
+    for each row when (new._schema_version = 0 and not data.is_maintenance()) execute function %s()',
     entity.name || '_before_insert', _table, _trigger);
   execute format('create or replace trigger %I before update on %s for each row when (not data.is_maintenance()) execute function %s()',
     entity.name || '_before_write', _table, _trigger);
@@ -183,7 +185,8 @@ begin
       %4$s
     end if;
     return null;
-    end $sql$, _function, _inserted, (select array_agg(distinct r.target_id) from data.relations r where r.entity_id = entity.id)::text, _updated);
+    end $sql$, _function, _inserted,
+    (select array_agg(distinct r.target_id) from data.relations r where r.entity_id = entity.id)::text, _updated);
   execute format('revoke all on function %s() from public', _function);
   foreach _event in array array['insert', 'update'] loop
     execute format('create trigger %I after %s on %s referencing%s new table as written for each statement
@@ -198,8 +201,11 @@ comment on function data.build_reference_rule(data.entities, text) is
 create or replace function data.drop_write_rule(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  execute format('drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int), %1$I.%6$I(jsonb)', drop_write_rule.schema_name,
-    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write', entity.name || '_upgraded', entity.name || '_computed');
+  execute format('
+    drop function if exists %1$I.%2$I(jsonb), %1$I.%3$I(), %1$I.%4$I(), %1$I.%5$I(jsonb, jsonb, int), %1$I.%6$I(jsonb)',
+    drop_write_rule.schema_name,
+    entity.name || '_violations', entity.name || '_before_write', entity.name || '_after_write',
+    entity.name || '_upgraded', entity.name || '_computed');
   execute format('drop function if exists %I.%I(jsonb)', drop_write_rule.schema_name, entity.name || '_make_room');
 end
 $$;

@@ -92,13 +92,21 @@ function banner(url: string, database: string, only?: Only): string {
   GraphQL     ${url}/graphql   (GraphiQL in a browser)
   PostgreSQL  ${database}
 ${only ? "  Worker      in another process: rowhouse start --only worker\n" : ""}
-  In a second terminal:
+  In a second terminal${sameSettings()}:
     npx rowhouse demo                        a small example to try
     npx rowhouse import acme/crm data.json   your own data
     npx rowhouse psql                        the database itself
 
   Ctrl-C stops everything.
 `;
+}
+
+/** Other commands find this server by the settings that it was given. */
+function sameSettings(): string {
+  const given = Object.keys(process.env).filter((name) =>
+    /^(DATABASE_URL|ROWHOUSE_DIR|ROWHOUSE_PORT)$/.test(name),
+  );
+  return given.length > 0 ? `, with the same ${given.sort().join(" and ")}` : "";
 }
 
 function partBanner(url: string, database: string, only: Only): string {

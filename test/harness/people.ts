@@ -1,4 +1,6 @@
 import { type Crm, startCrm } from "./crm.ts";
+import { startGraphql } from "./graphql.ts";
+import { makeRoleless } from "./roleless.ts";
 
 // People of acme in both storages, with fields that not everybody sees, and their visits.
 
@@ -47,16 +49,11 @@ export const bea = {
 /** A crm with people (Ada and Bea) in both storages. Pat, Quinn and Hana have no roles; ann is editor, otto admin. */
 export async function startPeople(): Promise<Crm & { ids: Record<string, string> }> {
   const crm = await startCrm();
-  for (const name of ["pat", "quinn", "hana", "otto"]) {
-    const email = `${name}@acme.test`;
-    await crm.db.account(email);
-    await crm.db.query("select tenancy.add_member('acme', $1, $2)", [
-      email,
-      name === "otto" ? "admin" : "viewer",
-    ]);
-    if (name !== "otto") await crm.db.query("select access.revoke_role('acme', $1, 'viewer')", [email]);
-    crm.tokens[name] = await crm.gateway.token(email, "acme");
-  }
+  await makeRoleless(crm.db, ["pat@acme.test", "quinn@acme.test", "hana@acme.test"]);
+  await crm.db.account("otto@acme.test");
+  await crm.db.query("select tenancy.add_member('acme', 'otto@acme.test', 'admin')");
+  for (const name of ["pat", "quinn", "hana", "otto"])
+    crm.tokens[name] = await crm.gateway.token(`${name}@acme.test`, "acme");
   for (const storage of storages) {
     await crm.db.query("select data.define_entity('acme/crm', $1, $2)", [
       entity(storage),
@@ -90,4 +87,21 @@ export async function startPeople(): Promise<Crm & { ids: Record<string, string>
     }
   }
   return crm;
+}
+
+/** The same for who asks by every door: `send` is REST, `ask` GraphQL, `as` psql, by the name of who asks; `run` the operator. */
+export async function startPeopleByDoors() {
+  const crm = await startPeople();
+  const graphql = await startGraphql(crm.db);
+  return {
+    ...crm,
+    run: (sql: string, values: unknown[] = []) => crm.db.query(sql, values),
+    as: (name: string, sql: string, values: unknown[] = []) =>
+      crm.db.as("acme", `${name}@acme.test`, async (client) => (await client.query(sql, values)).rows),
+    ask: (name: string, query: string) => graphql.ask("acme/crm", `${name}@acme.test`, query),
+    async stop() {
+      await graphql.stop();
+      await crm.stop();
+    },
+  };
 }

@@ -1,11 +1,15 @@
-import { type Crm, startCrm } from "./crm.ts";
+import { type Call, type Crm, sendTo, startCrm } from "./crm.ts";
 import { madeSites } from "./crm-sites.ts";
 import { madeOnce, type TestDatabase } from "./database.ts";
 import { startGateway } from "./gateway.ts";
+import { makeRoleless } from "./roleless.ts";
 
 // acme's blog in both storages: posts of two authors in two regions.
 
 export const storages = ["jsonb", "flat"] as const;
+export const pat = "pat@acme.test";
+/** An id that no record has. */
+export const nowhere = "01900000-0000-7000-8000-000000000000";
 
 const posts = {
   type: "object",
@@ -21,13 +25,7 @@ const posts = {
 const entity = (storage: string) => `posts_${storage}_kind`;
 
 async function makePosts(db: TestDatabase): Promise<void> {
-  for (const email of ["pat@acme.test", "quinn@acme.test"]) {
-    await db.account(email);
-    await db.query(
-      "select tenancy.add_member('acme', $1, 'viewer'), access.revoke_role('acme', $1, 'viewer')",
-      [email],
-    );
-  }
+  await makeRoleless(db, [pat, "quinn@acme.test"]);
   await db.query("select access.create_role('acme', 'writer', '{crm/*:read,crm/*:create}')");
   for (const storage of storages) {
     await db.query("select data.define_entity('acme/crm', $1, $2)", [
@@ -70,6 +68,18 @@ export async function startNorth() {
   return {
     crm,
     gateway,
+    run: (sql: string, values: unknown[] = []) => crm.db.query(sql, values),
+    /** What pat is told over REST or GraphQL. */
+    send: (path: string, call: Call = {}) =>
+      sendTo(gateway, crm.tokens, `/api/v1/sites/acme/${path}`, { as: "pat", ...call }),
+    /** What pat is told in psql: rows, or the error. */
+    told: (sql: string, values: unknown[] = []) =>
+      crm.db.as("acme", pat, (client) =>
+        client.query(sql, values).then(
+          ({ rows }): unknown => rows,
+          ({ code, message, detail, hint }) => ({ code, message, detail, hint }),
+        ),
+      ),
     async stop() {
       await gateway.stop();
       await crm.stop();
