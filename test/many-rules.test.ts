@@ -201,6 +201,51 @@ test.each(storages)(
   300_000,
 );
 
+// A word of bits holds 60 rules.
+test("of 70 roles and 40 policies those that concern an account are asked, whichever word their bits are in", async () => {
+  await run("select data.define_entity('acme/crm', 'wide', $1)", [{ type: "object", properties }]);
+  await run(
+    "insert into acme_crm.wide (region, level, status) select 'r' || g, 100, 's' || g % 40 from generate_series(0, 69) g",
+  );
+  await run(
+    "insert into acme_crm.wide (region, level, status) select 'l' || g, g, 'open' from generate_series(0, 69) g",
+  );
+  const [{ rules } = { rules: { roles: {}, policies: {} } }] = (await run(
+    "select access.export_rules('acme') as rules",
+  )) as unknown as { rules: { roles: Record<string, unknown>; policies: Record<string, unknown> } }[];
+  for (let n = 0; n < 70; n++) {
+    const condition = n % 2 ? { region: `r${n}` } : { level: n };
+    const permissions = ["read", "update"].map((action) => ({ permission: `crm/wide:${action}`, condition }));
+    rules.roles[`wide${n}`] = { name: `wide${n}`, permissions };
+  }
+  for (let n = 0; n < 40; n++)
+    rules.policies[`wide${n}`] = {
+      name: `wide${n}`,
+      effect: "deny",
+      actions: ["read"],
+      entities: ["crm/wide"],
+      condition: { status: `s${n}`, ...(n % 4 === 1 ? {} : { "$account.attributes.level": { $gt: n } }) },
+    };
+  await run("select access.import_rules('acme', $1)", [rules]);
+  await run("select access.set_attributes('acme', $1, $2)", [EMAILS[2], { level: 20 }]);
+  const isDenied = (n: number) => n % 40 < 20 || n % 4 === 1;
+  let visible = 0;
+  for (const held of [[], [68], [23], [2, 3], [0, 1, 2, 63, 64, 65, 66, 67], [...Array(70).keys()]]) {
+    await run(
+      "delete from access.assignments a using access.roles r where r.id = a.role_id and r.name ~ '^(wide|r)[0-9]'",
+    );
+    for (const n of held) await run("select access.assign_role('acme', $1, $2)", [EMAILS[2], `wide${n}`]);
+    const expected = held.filter((n) => n % 2 === 0 || !isDenied(n)).map((n) => (n % 2 ? `r${n}` : `l${n}`));
+    for (const sql of [
+      "select region as id from acme_crm.wide",
+      "update acme_crm.wide set level = level returning region as id",
+    ])
+      expect(await inPsql(EMAILS[2] as string, sql)).toEqual(expected.sort());
+    visible += expected.length;
+  }
+  expect(visible).toBeGreaterThan(40);
+}, 120_000);
+
 test("a value that a role is redefined with, and a role that is revoked, hold for the next statement", async () => {
   const roles = ["north", "it's", "E'", "a\\'b\\", "''", '"'];
   const define = (name: string, value: string) =>

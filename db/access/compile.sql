@@ -32,27 +32,6 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.subject_sql(jsonb, uuid[], text, text) is 'What a rule asks of the account and its circumstances, as SQL over _roles, _account and _env; empty for nothing.';
 
--- Only what is asked for: the whole account costs 93 µs, its attributes 8.
-create or replace function access.account_sql(branches text, site_id uuid) returns text
-language sql immutable set search_path = '' as $$
-  select case
-    when branches !~ '_account' then ''
-    when regexp_replace(branches, '_account #> ''\{(id|email|attributes|roles|groups)[,}]', '', 'g') ~ '_account'
-      then '_account := access.account();'
-    else '_account := jsonb_build_object(' || (
-      select string_agg(format('%L, %s', p.name, format(p.sql, account_sql.site_id)), ', ' order by p.name)
-      from (values
-        ('id', 'auth.account_id()'),
-        ('email', '(select a.email from auth.accounts a where a.id = auth.account_id())'),
-        ('attributes',
-          'coalesce((select a.attributes from access.account_attributes a where a.site_id = %L and a.account_id = auth.account_id()), ''{}'')'),
-        ('roles',
-          '(select coalesce(jsonb_agg(r.name order by r.name), ''[]'') from access.roles r where r.id = any (_roles) and not r.is_internal)'),
-        ('groups', 'access.group_names(%L, auth.account_id())')) p (name, sql)
-      where branches ~ ('_account #> ''\{' || p.name || '[,}]')) || ');' end
-$$;
-comment on function access.account_sql(text, uuid) is 'The statement that reads those parts of access.account() that branches of a rights function ask for.';
-
 create or replace function access.words(entity data.entities, action text, effect text) returns int[]
 language sql stable set search_path = '' as $$
   select array(select distinct access.word(n) from (

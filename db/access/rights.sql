@@ -1,26 +1,5 @@
 -- <entity>__rights(action): which rules hold for the caller, whatever the record is. Once per statement.
 
--- Whoever holds a role, as one look-up in a sorted list: with a comparison for each of 33 roles, and a statement for each rule, the
--- rights took 250 µs. 2 µs for 5 roles among 67; with array_position 3, as a function of SQL 14.
-create or replace function access.role_bits(roles uuid[], of uuid[], bits bigint[]) returns bigint
-language plpgsql immutable parallel safe as $$
-declare
-  _role uuid;
-  _place int;
-  _bits bigint := 0;
-begin
-  foreach _role in array role_bits.roles loop
-    _place := width_bucket(_role, role_bits.of);
-    if role_bits.of[_place] = _role then
-      _bits := _bits | role_bits.bits[_place];
-    end if;
-  end loop;
-  return _bits;
-end
-$$;
-comment on function access.role_bits(uuid[], uuid[], bigint[]) is
-  'The bits of those roles that are among roles; of must be in ascending order.';
-
 create or replace function access.rights_terms(entity data.entities)
 returns table (action text, effect text, word int, number int, text text)
 language sql stable set search_path = '' as $$
@@ -48,16 +27,9 @@ language sql stable set search_path = '' as $$
   from source s
   where (s.subject is not null or s.role_ids is null) and not (s.effect = 'deny' and s.is_whole)
   group by s.action, s.effect, s.word, s.number
-  union all
-  select h.action, h.effect, h.word, 0,
-    format('access.role_bits(_roles, %L, %L)', array_agg(h.id order by h.id), array_agg(h.bits order by h.id))
-  from (
-    select s.action, s.effect, s.word, i.id, bit_or(access.bit(s.number)) as bits
-    from source s, unnest(s.role_ids) i (id) where s.subject is null group by s.action, s.effect, s.word, i.id
-  ) h group by h.action, h.effect, h.word
 $$;
 comment on function access.rights_terms(data.entities) is
-  'The SQL of the bits of an entity''s rules, null where a rule is everybody''s, and per action the condition (effect denial) under which nothing is allowed.';
+  'The SQL of the bits of an entity''s rules that are not held by a role alone, null where a rule is everybody''s, and per action the condition (effect denial) under which nothing is allowed.';
 
 -- What several rules compare, an attribute, is read once: 3 µs each.
 create or replace function access.share_terms(body text) returns text
@@ -100,34 +72,67 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function access.word_variables(data.entities) is 'The words of bits that the rules of an entity have, whatever the action.';
 
-create or replace function access.rights_bodies(entity data.entities) returns table (action text, body text)
+drop function if exists access.rights_bodies(data.entities);
+create or replace function access.rights_bodies(entity data.entities, parts jsonb)
+returns table (action text, is_held boolean, body text)
 language sql stable set search_path = '' as $$
-  with term as materialized (select t.* from access.rights_terms(entity) t),
-  word as (
-    select t.action, t.effect, t.word, format('%1$s := %1$s | %2$s; ', access.word_variable(t.effect, t.word),
+  with term as materialized (
+    select t.* from access.rights_terms(entity) t
+    union all
+    select a, 'allow', 1, 1, 'case when _plain then 1::bigint else 0 end' from unnest(array['create', 'read', 'update', 'delete']) a
+  ),
+  kind as (
+    select a.action, h.is_held
+    from unnest(array['create', 'read', 'update', 'delete']) a (action), unnest(array[false, true]) h (is_held)
+    where not h.is_held or rights_bodies.parts ? a.action
+  ),
+  word as materialized (
+    select k.action, k.is_held, w.effect, w.word, w.name, format('%s := %s; ', w.name, coalesce(nullif(
       -- As one number: each expression is made ready once in every transaction.
-      concat_ws(' | ', bit_or(access.bit(t.number)) filter (where t.text is null), string_agg(t.text, ' | ' order by t.number))) as body
-    from term t where t.effect <> 'denial' group by t.action, t.effect, t.word
+      concat_ws(' | ', bit_or(access.bit(t.number)) filter (where t.text is null) || '::bigint',
+        string_agg(t.text, ' | ' order by t.number)), ''), '0')) as body
+    from kind k
+    cross join access.word_variables(entity) w
+    left join term t on t.action = k.action and t.effect = w.effect and t.word = w.word
+      and (not k.is_held or t.effect <> 'deny' or rights_bodies.parts->k.action->'denials' @> to_jsonb(t.number))
+    group by k.action, k.is_held, w.effect, w.word, w.name
+    having count(t.number) > 0 or w.effect = 'allow' or not k.is_held
+  ),
+  part as (
+    select w.action, w.is_held, string_agg(w.body, '' order by w.word) filter (where w.effect = 'deny') as denies,
+      string_agg(w.body, '' order by w.word) filter (where w.effect = 'allow') as allows,
+      string_agg(format('%s := 0; ', w.name), '' order by w.word) filter (where w.effect = 'allow') as nothing
+    from word w group by w.action, w.is_held
   )
-  select a.action, concat(
-    (select string_agg(w.body, '' order by w.word) from word w where w.action = a.action and w.effect = 'deny'),
-    (select format('if %s then null; else ', t.text) from term t where t.action = a.action and t.effect = 'denial'),
-    format('if access.holds_plainly(_roles, %L, %L, %L) then _a1 := 1; end if; ',
-      (entity).site_id, access.entity_path(entity), a.action),
-    (select string_agg(w.body, '' order by w.word) from word w where w.action = a.action and w.effect = 'allow'),
-    (select 'end if; ' from term t where t.action = a.action and t.effect = 'denial'))
-  from unnest(array['create', 'read', 'update', 'delete']) a (action)
+  select p.action, p.is_held, concat(p.denies, 'if ' || d.text || ' then ' || p.nothing || 'else ',
+    p.allows, l.body, case when d.text is not null then 'end if; ' end)
+  from part p
+  left join term d on d.action = p.action and d.effect = 'denial'
+  left join access.role_loops(entity) l on l.action = p.action
 $$;
-comment on function access.rights_bodies(data.entities) is
-  'Per action, PL/pgSQL that tells which rules of an entity hold for the caller, in the variables of access.word_variable.';
+comment on function access.rights_bodies(data.entities, jsonb) is
+  'Per action, PL/pgSQL that tells which rules of an entity hold for the caller, in the variables of access.word_variable; is_held for <entity>__held, of denials no more than parts, access.parts, ask for.';
 
-create or replace function access.rights_branch(entity data.entities, body text) returns text
+drop function if exists access.rights_branch(data.entities, text);
+create or replace function access.rights_branch(entity data.entities, action text, body text) returns text
 language sql stable set search_path = '' as $$
-  select concat(access.account_sql(rights_branch.body, (entity).site_id),
-    case when rights_branch.body ~ '_env' then '_env := access.env(); ' end, access.share_terms(rights_branch.body))
+  select access.look_up(entity, rights_branch.action, b.body) || b.body
+  -- Taken out of an account that was put together for it, an attribute costs 2 µs more.
+  from regexp_replace(access.share_terms(rights_branch.body), '_account #> ''\{attributes,(\w+)\}''', '_attributes -> ''\1''', 'g') b (body)
 $$;
-comment on function access.rights_branch(data.entities, text) is
+comment on function access.rights_branch(data.entities, text, text) is
   'PL/pgSQL over the account and its circumstances with what reads these before it, no more than it asks for.';
+
+create or replace function access.branches(bodies jsonb) returns text
+language sql immutable set search_path = '' as $$
+  select string_agg(format('%s _action = %L then %s', case b.n when 1 then 'if' else 'elsif' end, b.key, b.body), E'\n' order by b.n)
+    || ' end if;'
+  from (
+    select e.key, e.value #>> '{}' as body, row_number() over (order by e.key <> 'read', e.key) as n
+    from jsonb_each(branches.bodies) e
+  ) b
+$$;
+comment on function access.branches(jsonb) is 'PL/pgSQL that does what bodies has for _action, reading first; null for no bodies.';
 
 create or replace function access.publish_rights(entity data.entities, signature text, said text) returns void
 language plpgsql set search_path = '' as $$
@@ -147,33 +152,41 @@ language sql stable set search_path = '' as $$
   select format($sql$
     declare
       _roles uuid[];
+      _role uuid;
+      _place int;
+      _plain boolean;
+      _attributes jsonb;
       _account jsonb;
       _env jsonb;
       %s
     begin
-      if auth.account_id() is null and auth.is_operator() then
-        %s
-      elsif tenancy.site_id() is not distinct from %L then
+      if tenancy.site_id() = %L and (auth.account_id() is not null or not auth.is_operator()) then
         _roles := access.role_ids();
-        case _action
-    %s
-        end case;
+        %s
+      else
+        %s
+        if auth.account_id() is null and auth.is_operator() then
+          %s
+        end if;
       end if;
       %s
-    end $sql$, (select string_agg(format('%s bigint := 0;', w.name), ' ' order by w.name) from access.word_variables(entity) w),
-    (select string_agg(format('%s := 9223372036854775807;', w.name), ' ' order by w.name)
-      from access.word_variables(entity) w where w.effect = 'allow'),
-    (entity).site_id, rights_source.branches, rights_source.finally)
+    end $sql$, v.declared, (entity).site_id, rights_source.branches, v."none", v."all", rights_source.finally)
+  from (
+    select string_agg(format('%s bigint;', w.name), ' ' order by w.name),
+      string_agg(format('%s := 0;', w.name), ' ' order by w.name),
+      string_agg(format('%s := 9223372036854775807;', w.name), ' ' order by w.name) filter (where w.effect = 'allow')
+    from access.word_variables(entity) w
+  ) v (declared, "none", "all")
 $$;
 comment on function access.rights_source(data.entities, text, text) is
-  'The body of a function that tells what holds for the caller of an action: branches of a case over _action, and what is done with the words of bits after it.';
+  'The body of a function that tells what holds for the caller of an action: branches (access.branches), and what is done with the words of bits after them.';
 
 create or replace function access.build_rights(entity data.entities, parts jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
   _function text := access.rights_function(entity);
   _header text := 'language plpgsql stable security definer parallel safe set search_path = ''''';
-  _bodies jsonb;
+  _branches text;
   _held text;
   _rows text;
   _words text;
@@ -187,11 +200,16 @@ begin
     string_agg(w.name, ' | ' order by w.word) filter (where w.effect = 'allow')
   into _words, _all
   from access.word_variables(entity) w;
-  select jsonb_object_agg(b.action, b.body) into _bodies from access.rights_bodies(entity) b;
+  select access.branches(jsonb_object_agg(b.action, access.rights_branch(entity, b.action, b.body)) filter (where not b.is_held)),
+    access.branches(jsonb_object_agg(b.action, access.rights_branch(entity, b.action, concat(b.body,
+      -- Nobody is refused reading: they see nothing.
+      case when b.action <> 'read' then
+        format('if _must and (%s) = 0 then perform access.refuse(%L, _action); end if; ', _all, access.entity_path(entity)) end,
+      format('return row(%s);', build_rights.parts->b.action->>'held')))) filter (where b.is_held))
+  into _branches, _held
+  from access.rights_bodies(entity, build_rights.parts) b;
   perform rowhouse.create_function('create or replace function %1$s(_action text) returns bigint[] ' || _header, '%2$s', _function,
-    access.rights_source(entity, (
-      select string_agg(format('when %L then %s', b.key, access.rights_branch(entity, b.value)), E'\n' order by b.key)
-      from jsonb_each_text(_bodies) b), _words));
+    access.rights_source(entity, _branches, _words));
   perform access.publish_rights(entity, _function || '(text)',
     format('Which rules of access to %s hold for the caller: words of bits, those of denials at negative places.', entity.name));
   perform rowhouse.create_function(
@@ -201,11 +219,7 @@ begin
   perform access.publish_rights(entity, _function || '(text, int)',
     format('Which rules of access to %s hold for the caller, as bits.', entity.name));
 
-  select string_agg(format('when %L then %s', p.key, access.rights_branch(entity, concat(_bodies->>p.key, format(
-      'if _must and (%s) = 0 then perform access.refuse(%L, _action); end if; return row(%s);',
-      _all, access.entity_path(entity), p.value->>'held')))), E'\n' order by p.key),
-    string_agg(format('when %L then return row(%s);', p.key, p.value->>'unknown'), ' ' order by p.key)
-  into _held, _rows
+  select string_agg(format('when %L then return row(%s);', p.key, p.value->>'unknown'), ' ' order by p.key) into _rows
   from jsonb_each(build_rights.parts) p;
   perform rowhouse.create_function('create or replace function %1$s(_action text, _must boolean) returns record ' || _header, '%2$s',
     access.held_function(entity), case when _held is null then ' begin return null; end '
