@@ -204,7 +204,7 @@ describe('with {"reads": true}', () => {
           body: { query: "{ secrets { nodes { name } } }" },
         }),
     ],
-    ["an export", () => send(`${path}/export?format=ndjson`)],
+    ["an export, twice: what it will show is noted first", () => send(`${path}/export?format=ndjson`)],
     ["a union", () => send("/api/v1/sites/acme/apps/crm/query?entities=secrets,companies&select=id")],
     [
       "psql",
