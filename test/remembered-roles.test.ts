@@ -133,7 +133,7 @@ test("a validity begins and ends with nobody changing anything", async () => {
     for (const end = Date.now() + seconds * 2_000 + 200; Date.now() < end || counts.at(-1) !== 0; ) {
       const count = await seen();
       if (count !== counts.at(-1)) counts.push(count);
-      if (counts.length === 1) expect(await remembered()).toBe("yy");
+      if (counts.length === 1) expect(await remembered()).toMatch(/.y/); // n where it has just begun
       await new Promise((done) => setTimeout(done, 20));
     }
   }

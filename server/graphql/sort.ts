@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import {
   loadOneWithPgClient,
   type PgCodecAttribute,
@@ -21,6 +22,7 @@ type Fields = Map<
 >;
 type Connection = { getSubplan(): PgSelectStep };
 
+const taken = new LRUCache<string, true>({ max: 1_000 }); // sorts that SQL has taken: it is asked once of each
 const fieldsOf = new WeakMap<PgResource, Fields>();
 const joined = new WeakMap<PgSelectQueryBuilder, Map<string, SQL>>();
 
@@ -105,7 +107,10 @@ function checked(executor: PgExecutor, $asked: Step): Step<Sort[]> {
     Promise.all(
       all.map(async (text): Promise<Sort[]> => {
         if (text === null) return [];
-        await client.query({ text: "select data.graphql_sort($1::jsonb)", values: [text] });
+        if (!taken.has(text)) {
+          await client.query({ text: "select data.graphql_sort($1::jsonb)", values: [text] });
+          taken.set(text, true);
+        }
         return JSON.parse(text);
       }),
     ),
