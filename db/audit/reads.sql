@@ -55,9 +55,10 @@ comment on function audit.note_access(uuid, text, jsonb) is
 create or replace function audit.is_ours(entity_id uuid) returns boolean
 language sql stable security definer set search_path = '' as $$
   select exists (
-    select from data.entities e where e.id = is_ours.entity_id and (e.site_id = tenancy.site_id() or tenancy.site_id() is null))
+    select from data.entities e where e.id = is_ours.entity_id
+      and (e.site_id = tenancy.site_id() or tenancy.site_id() is null and auth.account_id() is null))
 $$;
-comment on function audit.is_ours(uuid) is 'Whether an entity is of the site of the claims. Internal.';
+comment on function audit.is_ours(uuid) is 'Whether an entity is of the site of the claims; to who is no account, the operator, every one is. Internal.';
 
 create or replace function audit.note_read(entity_id uuid) returns boolean
 language plpgsql security definer set search_path = '' as $$
