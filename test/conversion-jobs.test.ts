@@ -515,3 +515,28 @@ test.each(["flat", "jsonb"])(
     expect(sums.size).toBeGreaterThan(5);
   },
 );
+
+test.each(["jsonb", "flat"])(
+  "a name that lived on as an alias has its values when it is rolled back to (%s)",
+  async (storage) => {
+    const name = `alias_${storage[0]}`;
+    const define = (properties: object) =>
+      db.query("select data.define_entity('acme/crm', $1, $2)", [
+        name,
+        schema(properties, { "x-storage": storage }),
+      ]);
+    await define({ rank: integer });
+    await db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { rank: 5 }]);
+    await define({
+      place: { ...integer, "x-renamed-from": "rank" },
+      rank: { ...integer, "x-alias": "place" },
+    });
+    await db.query("select data.insert($1, $2)", [`acme/crm/${name}`, { rank: 6 }]);
+    await db.query("select data.rollback($1, 1)", [`acme/crm/${name}`]);
+    expect(await one(`select array_agg(rank::int order by rank) as x from acme_crm.${name}`)).toEqual([5, 6]);
+    await db.query("select data.rollback($1, 2)", [`acme/crm/${name}`]);
+    expect(await one(`select array_agg(place::int order by rank) as x from acme_crm.${name}`)).toEqual([
+      5, 6,
+    ]);
+  },
+);

@@ -43,7 +43,8 @@ language sql stable set search_path = '' as $$
     from jsonb_each(old.schema->'properties') p
   ), will as (
     select p.key as name, p.value as s, data.kind(p.value) as kind, coalesce(schema_changes.schema->'required', '[]') ? p.key as required,
-      case when (p.value ? 'x-alias') = coalesce(old.schema->'properties'->p.key ? 'x-alias', p.value ? 'x-alias')
+      case when renames ? p.key and not p.value ? 'x-alias' then renames->>p.key
+        when (p.value ? 'x-alias') = coalesce(old.schema->'properties'->p.key ? 'x-alias', p.value ? 'x-alias')
         then coalesce(renames->>p.key, p.key) end as old_name
     from jsonb_each(schema_changes.schema->'properties') p
   ), pairs as (
