@@ -27,6 +27,7 @@ begin
         perform rowhouse.fail(503, 'The entity is in use without a pause', 'A long transaction holds its records. Try again in a moment.',
           'busy');
       end if;
+      perform data.end_autovacuum(lock_tables.exclusive || lock_tables.others);
       perform pg_sleep(0.02 + random() * 0.05);
     end;
   end loop;
