@@ -116,7 +116,7 @@ language sql stable security definer set search_path = '' as $$
   select not access.is_special(e) and not e.schema ? 'x-ttl' and data.link_names(e.schema) = '{}'
     and 1 = (select count(*) from pg_catalog.pg_index i
       where i.indrelid = to_regclass(data.storage_table(e, a.schema_name)) and i.indisunique and not i.indisprimary)
-  from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = skips_taken.entity_id
+  from data.entities e join tenancy.apps a on a.id = e.app_id where e.id = skips_taken.entity_id and tenancy.knows_site(e.site_id)
 $$;
 comment on function data.skips_taken(uuid) is
   'Whether all records of a list whose unique values are taken can be told at once: one index alone says so, and writers see what they wrote.';
