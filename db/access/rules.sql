@@ -12,14 +12,15 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function access.conjuncts(jsonb) is 'The conditions of one key each that together are a condition.';
 
--- Mostly the key tells: to take the condition apart is 0.25 ms.
+-- Mostly the key tells: to take the condition apart is 0.1 ms. Of the argument itself, a constant by then, PostgreSQL would do that while
+-- it plans, whatever the key.
 create or replace function access.is_of_record(conjunct jsonb) returns boolean
 language sql immutable set search_path = '' as $$
   select case
     when k ~ '^[^$]' then true
-    when k ~ '^\$(account|env)\.|^\$action$' and is_of_record.conjunct::text !~ '\$record' then false
-    else access.condition_uses(is_of_record.conjunct) && '{record}' end
-  from jsonb_object_keys(is_of_record.conjunct) k
+    when k ~ '^\$(account|env)\.|^\$action$' and v::text !~ '\$record' then false
+    else access.condition_uses(jsonb_build_object(k, v)) && '{record}' end
+  from jsonb_each(is_of_record.conjunct) x (k, v)
 $$;
 comment on function access.is_of_record(jsonb) is 'Whether a condition of one key depends on the record.';
 
@@ -63,7 +64,7 @@ language sql stable set search_path = '' as $$
   from each e, lateral (
     select coalesce(array_agg(c.value order by c.value::text) filter (where c.is_of_row), '{}') as of_row,
       coalesce(array_agg(c.value order by c.value::text) filter (where not c.is_of_row), '{}') as of_subject
-    from (select c, access.is_of_record(c) from access.conjuncts(e.condition) c) c (value, is_of_row)) s
+    from (select c, access.is_of_record(c) from access.conjuncts(e.condition) c offset 0) c (value, is_of_row)) s -- each asked once
   -- What is plain is asked of the tables at run time: a new role with it needs nothing to be installed.
   where not (e.is_plain and e.fields is null)
   group by e.action, e.effect, e.fields, e.policy_id, s.of_row, s.of_subject
