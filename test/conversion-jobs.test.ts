@@ -1,17 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
-import { operations } from "./harness/operations.ts";
+import { operations, type Plan } from "./harness/operations.ts";
 
 // A property of an entity with many records gets another type, or comes back, while clients go on.
-
-type Plan = {
-  plan: string;
-  deferred: string[];
-  statements: string[];
-  rewrites: number;
-  locks: { message: string }[];
-};
 
 const RECORDS = 10_400;
 const text = { type: "string" };

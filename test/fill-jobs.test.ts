@@ -2,17 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
-import { operations } from "./harness/operations.ts";
+import { operations, type Plan } from "./harness/operations.ts";
 
 // An entity with many records gets stored computed fields, required properties, checks and a time to live while clients go on.
-
-type Plan = {
-  plan: string;
-  deferred: string[];
-  statements: string[];
-  rewrites: number;
-  locks: { message: string }[];
-};
 
 const RECORDS = 10_400;
 const text = { type: "string" };

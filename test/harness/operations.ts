@@ -18,6 +18,15 @@ export type Operation = {
   } | null;
 };
 
+/** What data.plan says, as far as an operation follows from it. */
+export type Plan = {
+  plan: string;
+  deferred: string[];
+  statements: string[];
+  rewrites: number;
+  locks: { message: string }[];
+};
+
 /** Operations as a worker runs them, step by step: of entities by name, the last of each. */
 export function operations(database: () => TestDatabase) {
   const query: TestDatabase["query"] = (text, values) => database().query(text, values);
