@@ -156,14 +156,17 @@ test("a change that is under way while roles are remembered is not missed, and n
     await client.query("set lock_timeout = '2s'; begin");
   }
   const [one, other] = clients as [pg.Client, pg.Client];
-  await one.query("select access.revoke_role('acme', 'vic@acme.test', 'base')");
-  await other.query("select access.assign_role('acme', 'ann@acme.test', 'base')");
-  expect([await seen(), await remembered()]).toEqual([4, "yy"]); // by what is committed
-  await other.query("commit");
-  expect([await seen(), await remembered()]).toEqual([4, "yy"]);
-  await one.query("commit");
-  expect(await seen()).toBe(0);
-  for (const client of clients) await client.end();
+  try {
+    await one.query("select access.revoke_role('acme', 'vic@acme.test', 'base')");
+    await other.query("select access.assign_role('acme', 'ann@acme.test', 'base')");
+    expect([await seen(), await remembered()]).toEqual([4, "yy"]); // by what is committed
+    await other.query("commit");
+    expect([await seen(), await remembered()]).toEqual([4, "yy"]);
+    await one.query("commit");
+    expect(await seen()).toBe(0);
+  } finally {
+    for (const client of clients) await client.end();
+  }
 });
 
 test.each([

@@ -18,8 +18,8 @@ export type Texts = readonly (string | null)[];
 /** A statement with its parameters. */
 export type Bound = { statement: Statement; values: readonly unknown[] };
 
-/** Rows as text; `fields` describes their columns where that was asked for. */
-export type Rows = { rows: Texts[]; fields: FieldDef[] };
+/** Rows as text, and the row of the context; `fields` describes their columns where that was asked for. */
+export type Rows = { rows: Texts[]; context: Texts; fields: FieldDef[] };
 
 // The parts of pg's undocumented submittable protocol that are used here.
 type Wire = {
@@ -61,7 +61,7 @@ class Pipelined {
   readonly #context: Bound;
   readonly #query: Bound;
   readonly #isDescribed: boolean;
-  readonly #answer: Rows = { rows: [], fields: [] };
+  readonly #answer: Rows = { rows: [], context: [], fields: [] };
   #completed = 0;
   #prepared: Prepared | null = null;
   callback: ((error: Error | null, answer: Rows) => void) | null;
@@ -117,6 +117,7 @@ class Pipelined {
 
   handleDataRow(message: { fields: Texts }): void {
     if (this.#completed === 1) this.#answer.rows.push(message.fields);
+    else this.#answer.context = message.fields;
   }
 
   handleCommandComplete(): void {

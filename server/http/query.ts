@@ -2,6 +2,7 @@ import type { Pool } from "pg";
 import { type Bound, runWithin, type Statement, type Texts } from "../database/pipelined.ts";
 import type { Claims } from "./context.ts";
 import { type Env, envText } from "./env.ts";
+import { openAgain, openedThrough } from "./opened.ts";
 
 export type { Statement, Texts };
 
@@ -11,10 +12,11 @@ const context = (
   from: string,
   roles: string,
   role: string,
+  more = "",
 ) => `select num_nulls(set_config('rowhouse.account', coalesce($2::text, ''), true),
   set_config('rowhouse.env', $5::text, true), set_config('rowhouse.site', r.site_id::text, true),
   set_config('rowhouse.roles', ${roles}::text, true),
-  set_config('role', ${role}, true))
+  set_config('role', ${role}, true))${more}
 from ${from}`;
 
 /** For an app by name or UUID: raises what is wrong. */
@@ -27,7 +29,7 @@ const openStatement: Statement = {
   ),
 };
 
-/** For an app as it was when a statement was compiled; RH001 when that is not so any more. */
+/** For an app as it was when a statement was compiled; RH001 when that is not so any more. Tells what it found, as openAgain takes it. */
 const reopenStatement: Statement = {
   name: "reopen",
   text: context(
@@ -35,6 +37,7 @@ const reopenStatement: Statement = {
   and r.app_id = $3::uuid and r.definition_version = $4::bigint`,
     "coalesce(r.held_role_ids, access.remember_roles(r.site_id, $2::uuid))",
     "coalesce(r.role_name, tenancy.refuse_request())",
+    ", r.site_id::text, r.held_role_ids::text, r.role_name, r.changes::text, r.until::text",
   ),
 };
 
@@ -92,12 +95,24 @@ export async function queryAs(
   statement: Statement,
   values: Texts,
 ): Promise<Texts[]> {
-  const context: Bound =
-    "appId" in app
-      ? {
-          statement: account === null ? reopenPublicStatement : reopenStatement,
-          values: [session, account, app.appId, app.version, env],
-        }
-      : { statement: openStatement, values: [session, account, app.site, app.app, env] };
-  return (await runWithin(pool, context, { statement, values }, false)).rows;
+  const run = (context: Bound) => runWithin(pool, context, { statement, values }, false);
+  if (!("appId" in app))
+    return (await run({ statement: openStatement, values: [session, account, app.site, app.app, env] })).rows;
+  const asked = [session, account, app.appId, app.version, env];
+  if (account === null) return (await run({ statement: reopenPublicStatement, values: asked })).rows;
+  const opened = openedThrough(pool);
+  const key = `${session} ${account} ${app.appId}`;
+  const before = opened.get(key);
+  if (before?.version === app.version) {
+    try {
+      return (await run(openAgain(account, env, before))).rows;
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "RH001") throw error;
+      opened.delete(key); // nothing was done: it is opened anew
+    }
+  }
+  const { rows, context } = await run({ statement: reopenStatement, values: asked });
+  const found = context.slice(1);
+  if (found.at(-1)) opened.set(key, { version: app.version, found });
+  return rows;
 }

@@ -1,0 +1,182 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import pg from "pg";
+import { base, type Crm, startCrm } from "./harness/crm.ts";
+
+// What was promised: that the gateway remembers how a request was opened makes nothing late that ends or changes a right.
+
+let crm: Crm;
+let vic: string;
+beforeAll(async () => {
+  crm = await startCrm();
+  const [row] = await run("select id from auth.accounts where email = 'vic@acme.test'");
+  vic = row?.id as string;
+});
+afterAll(() => crm.stop());
+
+const run = (sql: string, values: unknown[] = []) => crm.db.query(sql, values);
+/** The session of a token. */
+const sessionOf = (token: string) =>
+  JSON.parse(Buffer.from(token.split(".")[1] as string, "base64url").toString()).sid as string;
+/** Status and number of records of a list, or the code of what was refused. */
+const seen = async (token: string, path = `${base}/contacts`) => {
+  const { status, json } = await crm.send(path, { as: token });
+  return status === 200 ? json.data.length : `${status} ${json.code}`;
+};
+/** A token of a new session of vic's that has opened the app twice: found, and remembered. */
+const remembered = async (site: string | null = "acme") => {
+  const token = await crm.gateway.token("vic@acme.test", site ?? undefined);
+  expect([await seen(token), await seen(token)]).toEqual([4, 4]);
+  return token;
+};
+/** A change that no trigger sees, as none is made but by a superuser who means to. */
+async function unseen(sql: string, values: unknown[]): Promise<void> {
+  const client = new pg.Client({ connectionString: crm.db.operatorUrl });
+  await client.connect();
+  try {
+    await client.query("set session_replication_role = replica");
+    expect((await client.query(sql, values)).rowCount).toBeGreaterThan(0);
+  } finally {
+    await client.end();
+  }
+}
+
+describe.each([["acme"], [null]])("a session for %p", (site) => {
+  test.each<[string, string, number | string]>([
+    ["a logout", "select auth.log_out($1)", "401 session_ended"],
+    [
+      "an end in the table",
+      "update auth.sessions set ended_at = now(), end_reason = 'logout' where id = $1",
+      "401 session_ended",
+    ],
+    ["a shorter life", "update auth.sessions set expires_at = now() where id = $1", "401 session_ended"],
+    ["being gone", "delete from auth.sessions where id = $1", "401 session_ended"],
+    [
+      "being for another site",
+      "update auth.sessions set site_id = (select id from tenancy.sites where name = 'beta') where id = $1",
+      "404 not_found",
+    ],
+    [
+      "being of another account",
+      "update auth.sessions set account_id = (select id from auth.accounts where email = 'bob@beta.test') where id = $1",
+      "404 not_found",
+    ],
+    ["living longer", "update auth.sessions set expires_at = expires_at + interval '1 day' where id = $1", 4],
+  ])("%s counts from the next request on", async (_what, sql, after) => {
+    const [one, other] = [await remembered(site), await remembered(site)];
+    await run(sql, [sessionOf(one)]);
+    expect([await seen(one), await seen(one), await seen(other)]).toEqual([after, after, 4]);
+  });
+});
+
+test("it is remembered: what nobody counted is not seen until something is", async () => {
+  const token = await remembered();
+  await unseen("update auth.sessions set ended_at = now(), end_reason = 'logout' where id = $1", [
+    sessionOf(token),
+  ]);
+  expect(await seen(token)).toBe(4);
+  await run(
+    "select access.count_change(site_id, account_id) from tenancy.site_members where account_id = $1",
+    [vic],
+  );
+  expect(await seen(token)).toBe("401 session_ended");
+});
+
+test("a session ends by its time, with nobody changing anything", async () => {
+  const token = await crm.gateway.token("vic@acme.test", "acme");
+  // Again with more time where the machine was too slow to see it live.
+  for (let seconds = 1; ; seconds *= 4) {
+    await run("update auth.sessions set expires_at = now() + $2 * interval '1 s' where id = $1", [
+      sessionOf(token),
+      seconds,
+    ]);
+    const lived = [await seen(token), await seen(token)];
+    await new Promise((done) => setTimeout(done, seconds * 1_000 + 100));
+    expect(await seen(token)).toBe("401 session_ended");
+    if (lived.every((n) => n === 4) || seconds > 20) {
+      expect(lived).toEqual([4, 4]);
+      return;
+    }
+  }
+});
+
+test("membership, roles and a deleted account count from the next request on", async () => {
+  const token = await remembered();
+  await run("select access.revoke_role('acme', 'vic@acme.test', 'viewer')");
+  expect(await seen(token)).toBe(0);
+  await run("select access.assign_role('acme', 'vic@acme.test', 'viewer')");
+  expect([await seen(token), await seen(token)]).toEqual([4, 4]);
+  await run("select tenancy.remove_member('acme', 'vic@acme.test')");
+  expect(await seen(token)).toBe("404 not_found");
+  await run("select tenancy.add_member('acme', 'vic@acme.test', 'viewer')");
+  expect([await seen(token), await seen(token)]).toEqual([4, 4]);
+  const eve = await crm.gateway.token("eve@both.test");
+  expect([await seen(eve), await seen(eve)]).toEqual([4, 4]);
+  await run("update auth.accounts set deleted_at = now() where email = 'eve@both.test'");
+  expect(await seen(eve)).toBe("401 session_ended");
+});
+
+test("another definition, an app and a site that are dropped and made again", async () => {
+  const token = await remembered(null);
+  const path = "/api/v1/sites/short/apps/crm/notes";
+  const make = async (title: string) => {
+    await run("select tenancy.create_site('acme', 'short'), tenancy.create_app('short', 'crm')");
+    await run("select tenancy.add_member('short', 'vic@acme.test', 'viewer')");
+    await run("select data.define_entity('short/crm', 'notes', $1)", [
+      { type: "object", properties: { [title]: { type: "string" } } },
+    ]);
+    await run("select data.insert('short/crm/notes', $1)", [{ [title]: "x" }]);
+  };
+  const titles = async () => Object.keys((await crm.send(path, { as: token })).json.data?.[0] ?? {});
+  await make("first");
+  for (let time = 0; time < 2; time++) expect(await titles()).toContain("first");
+  await run("select data.define_entity('short/crm', 'notes', $1)", [
+    { type: "object", properties: { first: { type: "string" }, second: { type: "string" } } },
+  ]);
+  for (let time = 0; time < 2; time++) expect(await titles()).toContain("second");
+  await run("select tenancy.drop_app('short/crm', 'short/crm')");
+  expect(await seen(token, path)).toBe("404 not_found");
+  await run("select tenancy.drop_site('short', 'short')");
+  expect(await seen(token, path)).toBe("404 not_found");
+  await make("third");
+  for (let time = 0; time < 2; time++) expect(await titles()).toContain("third");
+  expect(await seen(token)).toBe(4);
+});
+
+test("a change that is not committed changes nothing, and one that is counts for all that is under way", async () => {
+  const token = await remembered();
+  const client = new pg.Client({ connectionString: crm.db.operatorUrl });
+  await client.connect();
+  try {
+    await client.query("set lock_timeout = '2s'; begin");
+    await client.query("select auth.log_out($1)", [sessionOf(token)]);
+    expect([await seen(token), await seen(await crm.gateway.token("vic@acme.test", "acme"))]).toEqual([4, 4]);
+    await client.query("commit");
+    expect(await Promise.all([seen(token), seen(token), seen(token)])).toEqual(
+      Array(3).fill("401 session_ended"),
+    );
+  } finally {
+    await client.end();
+  }
+});
+
+test("a write is made once, also where it finds out that it was opened too long ago", async () => {
+  const token = await crm.gateway.token("ann@acme.test", "acme");
+  const write = (name: string) => crm.send(`${base}/contacts`, { method: "POST", as: token, body: { name } });
+  for (const name of ["once 1", "once 2"]) expect((await write(name)).status).toBe(201);
+  await run("select access.assign_role('acme', 'ann@acme.test', 'viewer')");
+  expect((await write("once 3")).status).toBe(201);
+  const rows = await run("select name from acme_crm.contacts where name like 'once %' order by name");
+  expect(rows.map(({ name }) => name)).toEqual(["once 1", "once 2", "once 3"]);
+  await run("delete from acme_crm.contacts where name like 'once %'");
+});
+
+test.each([
+  "select * from access.counted_changes",
+  "select * from access.change_count(uuidv7(), uuidv7())",
+  "select access.count_change(uuidv7(), uuidv7())",
+])("a member may not: %s", async (sql) => {
+  for (const email of ["vic@acme.test", "ann@acme.test"])
+    await expect(crm.db.as("acme", email, (client) => client.query(sql))).rejects.toMatchObject({
+      code: "42501",
+    });
+});
