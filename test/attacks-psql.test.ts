@@ -58,6 +58,7 @@ describe("claims", () => {
   test.each([
     ["set_config of the account", "select set_config('rowhouse.account', '', false)"],
     ["set_config of the roles", "select set_config('rowhouse.roles', '{}', true)"],
+    ["set_config of the rights", "select set_config('rowhouse.rights', ' *:delete ', true)"],
     ["set_config of the role", "select set_config('role', 'rowhouse_owner', false)"],
     ["pg_settings", "update pg_settings set setting = '' where name = 'statement_timeout'"],
     [
@@ -81,14 +82,16 @@ describe("claims", () => {
     expect(await asVic(names)).toEqual([["Ada Bea Dan"]]);
   });
 
-  test("of rowhouse.roles that are no role of the account's show nothing to a login that is not the gateway's", async () => {
+  test("of rowhouse.roles and rowhouse.rights that are no role of the account's show nothing to a login that is not the gateway's", async () => {
     await crm.db.as("acme", "vic@acme.test", async (client) => {
       const [{ ids } = { ids: "" }] = await crm.db.query<{ ids: string }>(
         "select array_agg(id)::text as ids from access.roles",
       );
       await client.query(`set rowhouse.roles = '${ids}'`);
       await expect(client.query("delete from acme_crm.contacts")).rejects.toMatchObject({ code: "RH403" });
-      await client.query("reset rowhouse.roles");
+      await client.query("set rowhouse.rights = ' *:read *:create *:update *:delete '");
+      await expect(client.query("delete from acme_crm.contacts")).rejects.toMatchObject({ code: "RH403" });
+      await client.query("reset rowhouse.roles; reset rowhouse.rights");
     });
   });
 });

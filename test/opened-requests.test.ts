@@ -115,6 +115,85 @@ test("membership, roles and a deleted account count from the next request on", a
   expect(await seen(eve)).toBe("401 session_ended");
 });
 
+const role = (permissions: string[]) =>
+  run("select access.define_role('acme', $1)", [{ name: "some", permissions }]);
+
+test("what a role permits counts from the next request on, by whatever name it says the entity", async () => {
+  await run("select access.revoke_role('acme', 'vic@acme.test', 'viewer')");
+  await role([]);
+  await run("select access.assign_role('acme', 'vic@acme.test', 'some')");
+  const token = await crm.gateway.token("vic@acme.test", "acme");
+  const write = async () =>
+    (await crm.send(`${base}/contacts`, { method: "POST", as: token, body: { name: "Twice" } })).status;
+  for (const [permission, reads, writes] of [
+    ["*:*", 4, 201],
+    ["contacts:read", 4, 403],
+    ["companies:read", 0, 403],
+    ["crm/contacts:read", 4, 403],
+    ["crm/contacts:create", 0, 201],
+    ["crm/*:read", 4, 403],
+    ["crm/companies:*", 0, 403],
+    ["contacts:*", 4, 201],
+    ["*:create", 0, 201],
+    ["*:update", 0, 403],
+    ["other/*:read", 0, 403],
+    ["crm/contact:read", 0, 403],
+  ] as const) {
+    await role([permission]);
+    for (let time = 0; time < 2; time++) {
+      expect([permission, await seen(token), await write()]).toEqual([permission, reads, writes]);
+      await run("delete from acme_crm.contacts where name = 'Twice'");
+    }
+  }
+  // Straight in the tables, too.
+  await role(["crm/contacts:read"]);
+  expect([await seen(token), await seen(token)]).toEqual([4, 4]);
+  await run(
+    "delete from access.permissions p using access.roles r where r.id = p.role_id and r.name = 'some'",
+  );
+  expect(await seen(token)).toBe(0);
+});
+
+test("more rights than are kept are asked of the tables", async () => {
+  const token = await crm.gateway.token("vic@acme.test", "acme");
+  const many = Array.from({ length: 200 }, (_, n) => `entity_with_a_long_name_${n}:read`);
+  const kept = async () =>
+    (
+      await run(
+        `select length(access.plain_rights(r.site_id, access.roles_of(r.site_id, r.account_id))) as n
+         from tenancy.open_requests r where r.session_id = $1 and r.app_name = 'crm'`,
+        [sessionOf(token)],
+      )
+    )[0]?.n;
+  await role([...many.slice(0, 20), "contacts:read"]);
+  expect([await seen(token), await seen(token), typeof (await kept())]).toEqual([4, 4, "number"]);
+  await role([...many, "contacts:read"]);
+  expect([await seen(token), await seen(token), await kept()]).toEqual([4, 4, null]);
+  await role(many);
+  expect([await seen(token), await seen(token)]).toEqual([0, 0]);
+});
+
+test("rights of the caller are not those of whom an explanation is about", async () => {
+  const token = await crm.gateway.token("ann@acme.test", "acme");
+  const explain = async (email: string) => {
+    const query = new URLSearchParams({ account: email, entity: "crm/contacts", action: "read" });
+    return (await crm.send(`/api/v1/sites/acme/access/explain?${query}`, { as: token })).json as unknown as {
+      outcome: string;
+    };
+  };
+  await run("select access.define_role('acme', $1)", [{ name: "asker", permissions: ["@policies:define"] }]);
+  await run("select access.assign_role('acme', 'ann@acme.test', 'asker')");
+  await role([]);
+  for (let time = 0; time < 2; time++) {
+    expect(await seen(token)).toBe(4);
+    expect([await explain("vic@acme.test"), await explain("ann@acme.test")]).toMatchObject([
+      { outcome: "deny" },
+      { outcome: "allow" },
+    ]);
+  }
+  await run("select access.assign_role('acme', 'vic@acme.test', 'viewer')");
+});
+
 test("another definition, an app and a site that are dropped and made again", async () => {
   const token = await remembered(null);
   const path = "/api/v1/sites/short/apps/crm/notes";
@@ -174,6 +253,7 @@ test.each([
   "select * from access.counted_changes",
   "select * from access.change_count(uuidv7(), uuidv7())",
   "select access.count_change(uuidv7(), uuidv7())",
+  "select access.plain_rights(uuidv7(), '{}')",
 ])("a member may not: %s", async (sql) => {
   for (const email of ["vic@acme.test", "ann@acme.test"])
     await expect(crm.db.as("acme", email, (client) => client.query(sql))).rejects.toMatchObject({

@@ -1,5 +1,5 @@
 -- What requests open with is remembered, and believed for as long as nothing has changed that it was found by: what changes it is
--- counted here. The nil UUID stands for all accounts of a site: what roles inherit, what is assigned to groups, its apps.
+-- counted here. The nil UUID stands for all accounts of a site: what roles inherit and permit, what is assigned to groups, its apps.
 
 create or replace function access.count_change(site_id uuid, account_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -43,14 +43,14 @@ begin
   return null;
 end
 $$;
-comment on function access.count_role_change() is 'Counts a change of what roles are held by.';
+comment on function access.count_role_change() is 'Counts a change of what roles are held by, and of what they permit.';
 
 do $$
 declare
   _table text;
   _event record;
 begin
-  foreach _table in array array['access.held_roles', 'access.assignments', 'access.group_members', 'tenancy.site_members'] loop
+  foreach _table in array array['access.held_roles', 'access.permissions', 'access.assignments', 'access.group_members', 'tenancy.site_members'] loop
     for _event in
       select * from (values ('insert', 'new'), ('update', 'old'), ('update', 'new'), ('delete', 'old')) e (name, rows)
     loop

@@ -71,12 +71,17 @@ end
 $$;
 comment on function access.holds_plainly(uuid[], uuid, text, text) is 'Whether one of roles has a permission on an entity app/entity of a site that depends on nothing.';
 
--- Called once per statement from the policies of entities for which nothing special was said, as (select access.allows(…)).
+-- Called once per statement from the policies of entities for which nothing special was said, as (select access.allows(…)): 2 µs where the
+-- gateway knows what the roles may do, else 13; as one expression of SQL 20.
 create or replace function access.allows(site_id uuid, entity text, action text) returns boolean
 language plpgsql stable security definer parallel safe set search_path = '' as $$
+declare
+  _rights text := access.rights();
 begin
-  -- 13 µs; as one expression of SQL 20.
-  if allows.site_id = tenancy.site_id() and access.holds_plainly(access.role_ids(), allows.site_id, allows.entity, allows.action) then
+  if allows.site_id = tenancy.site_id() and (case
+    when _rights is null then access.holds_plainly(access.role_ids(), allows.site_id, allows.entity, allows.action)
+    else access.grants_right(_rights, allows.entity, allows.action) end)
+  then
     return true;
   end if;
   return auth.is_operator();

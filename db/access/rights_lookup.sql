@@ -33,14 +33,17 @@ comment on function access.attributes_sql() is 'The attributes of the account of
 create or replace function access.look_up(entity data.entities, action text, body text) returns text
 language sql stable set search_path = '' as $$
   with read (name, sql) as (
-    select '_plain', format('exists (select from access.plain_permissions(_roles, %L, %L, %L))',
-      (entity).site_id, access.entity_path(entity), look_up.action)
+    select '_plain', format('case when access.rights() is null then exists (select from access.plain_permissions(_roles, %1$L, %2$L, %3$L))
+      else access.grants_right(access.rights(), %2$L, %3$L) end', (entity).site_id, access.entity_path(entity), look_up.action)
     union all
     select '_attributes', format(access.attributes_sql(), (entity).site_id) where look_up.body ~ '_attributes'
     union all
     select '_account', a.sql from access.account_sql(look_up.body, (entity).site_id) a (sql) where a.sql is not null
   )
-  select concat(case count(*) when 1 then format('_plain := %s; ', min(r.sql))
+  select concat(case count(*) when 1 then format(
+        'if access.rights() is null then _plain := exists (select from access.plain_permissions(_roles, %1$L, %2$L, %3$L));
+        else _plain := access.grants_right(access.rights(), %2$L, %3$L); end if; ',
+        (entity).site_id, access.entity_path(entity), look_up.action)
       else format(E'select %s\n    into %s; ', string_agg(r.sql, ', ' order by r.name), string_agg(r.name, ', ' order by r.name)) end,
     case when look_up.body ~ '_env' then '_env := access.env(); ' end)
   from read r

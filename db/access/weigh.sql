@@ -52,7 +52,8 @@ create or replace function access.claims() returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object('account', coalesce(current_setting('rowhouse.account', true), ''),
     'site', coalesce(current_setting('rowhouse.site', true), ''),
-    'roles', coalesce(current_setting('rowhouse.roles', true), ''))
+    'roles', coalesce(current_setting('rowhouse.roles', true), ''),
+    'rights', coalesce(current_setting('rowhouse.rights', true), ''))
 $$;
 comment on function access.claims() is 'The claims of this transaction, for access.claim to put back.';
 
@@ -62,7 +63,7 @@ language plpgsql set search_path = '' as $$
 declare
   _name text;
 begin
-  foreach _name in array array['account', 'site', 'roles'] loop
+  foreach _name in array array['account', 'site', 'roles', 'rights'] loop
     execute format('set local rowhouse.%s = %L', _name, coalesce(claim.claims->>_name, ''));
   end loop;
 end

@@ -37,7 +37,8 @@ const reopenStatement: Statement = {
   and r.app_id = $3::uuid and r.definition_version = $4::bigint`,
     "coalesce(r.held_role_ids, access.remember_roles(r.site_id, $2::uuid))",
     "coalesce(r.role_name, tenancy.refuse_request())",
-    ", r.site_id::text, r.held_role_ids::text, r.role_name, r.changes::text, r.until::text",
+    `, r.site_id::text, r.held_role_ids::text, r.role_name, r.changes::text, r.until::text,
+  case when r.until is not null then access.plain_rights(r.site_id, r.held_role_ids) end`,
   ),
 };
 
@@ -113,6 +114,7 @@ export async function queryAs(
   }
   const { rows, context } = await run({ statement: reopenStatement, values: asked });
   const found = context.slice(1);
-  if (found.at(-1)) opened.set(key, { version: app.version, found });
+  const until = found[4];
+  if (until) opened.set(key, { version: app.version, found });
   return rows;
 }
