@@ -4,7 +4,8 @@ drop view if exists tenancy.open_requests;
 create view tenancy.open_requests as
 select e.id as session_id, e.account_id, s.id as site_id, s.name as site_name, s.role_name::text as role_name,
   a.id as app_id, a.name as app_name, a.schema_name::text as schema_name, a.definition_version,
-  k.role_ids as held_role_ids, k.changes, least(e.expires_at, k.until) as until
+  k.role_ids as held_role_ids, k.changes,
+  case when k.until is not null then least(e.expires_at, k.until) end as until
 from auth.sessions e
 join tenancy.site_members m on m.account_id = e.account_id
 join tenancy.sites s on s.id = m.site_id
