@@ -99,9 +99,9 @@ begin
           select %6$s from changed u order by u._n;
       exception when sqlstate 'RH422' then
         %11$s
-        select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
+        select jsonb_agg(x._e || jsonb_build_object('pointer', '/' || (r.n - 1) || (x._e->>'pointer')) order by r.n) into _errors
         from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
-          jsonb_array_elements(%7$s(%9$s)) e;
+          jsonb_array_elements(%7$s(%9$s)) x (_e); -- no property has such a name
         if _errors is null then
           raise; -- not by the schema
         end if;

@@ -140,9 +140,9 @@ begin
       exception when sqlstate 'RH422' then
         %23$s
         execute format($q$
-          select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n, x.i)
+          select jsonb_agg(x._e || jsonb_build_object('pointer', '/' || (r.n - 1) || (x._e->>'pointer')) order by r.n, x._i)
           from %%s left join %3$s t on %%s,
-            jsonb_array_elements(%7$s(%13$s)) with ordinality x (e, i)$q$, _input, _match)
+            jsonb_array_elements(%7$s(%13$s)) with ordinality x (_e, _i)$q$, _input, _match)
         into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
         if _errors is null then
           raise;
