@@ -86,7 +86,7 @@ begin
       perform data.refuse_ids(%5$L, _records);
       select coalesce(jsonb_object_agg(l.id, l.version), '{}') into _versions
       from (select t.id, t.version from %3$s t
-        where t.id = any (array(select (r->>'id')::uuid from jsonb_array_elements(_records) r)) order by t.id for update) l;
+        where t.id = any (array(select (x._r->>'id')::uuid from jsonb_array_elements(_records) x (_r))) order by t.id for update) l;
       perform data.refuse_stale(%5$L, _records, _versions);
       begin
         return query
