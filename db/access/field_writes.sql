@@ -116,9 +116,7 @@ begin
         new.data := access.checked_change(%5$L, new.data - '@', %6$s, _names, _closed, _unseen, _shown);%7$s
       end if;%8$s
     end if; $sql$, data.aliases(entity.schema), access.closed_sql(entity, 'update', 'old'), _unseen, coalesce(_shown, ''), entity.name,
-    _source, case when _guards <> '[]' then format($sql$
-        perform access.check_joint(%L, %L, new.data, %s, _names, _unseen);$sql$, entity.name, _guards, _source) else '' end,
-    access.compile_other_checks(entity, _guards, _unseen, _source));
+    _source, coalesce(access.compile_joint_check(entity, _guards, _source), ''), access.compile_other_checks(entity, _guards, _unseen, _source));
 end
 $$;
 comment on function access.compile_field_check(data.entities) is 'PL/pgSQL of an entity''s write rule that checks which fields a change writes, and whether its acceptance would tell of others; empty where everybody may write and sees all. RH409.';

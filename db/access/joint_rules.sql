@@ -107,10 +107,14 @@ language sql stable set search_path = '' as $$
     select 'index', array_to_string(x.names, ', '), x.names, false, 100
     from jsonb_array_elements((entity).schema->'x-indexes') i,
       lateral (select array(select ltrim(f, '-') from jsonb_array_elements_text(i->'fields') f)) x (names)
+    union all
+    -- A tsvector has at most 1,048,575 bytes, of each weight at most 400,000.
+    select 'search', 'x-search', array_agg((f.field).name), false, 50000
+    from data.search_fields((entity).id) f having count(distinct f.weight) > 2
   )
   select r.kind, r.label, s.fields, coalesce(r.timed, false), r.longer
   from rule r, lateral (select access.sources(entity, r.names) offset 0) s (fields)
   where cardinality(s.fields) > case when r.timed then 0 else 1 end
 $$;
 comment on function access.joint_rules(data.entities) is
-  'What an entity''s definition asks of several fields together: rules (x-rules), keywords of its schema, computed fields that some values make impossible, what is unique or indexed together. kind is rule, schema, computed, unique or index; label its message, keyword, name or names; fields those that are written; timed whether the answer changes with time; longer: it matters only where the texts among them have more characters together than that.';
+  'What an entity''s definition asks of several fields together: rules (x-rules), keywords of its schema, computed fields that some values make impossible, what is unique, indexed or searched together. kind is rule, schema, computed, unique, index or search; label its message, keyword, name or names; fields those that are written; timed whether the answer changes with time; longer: it matters only where the texts among them have more characters together than that.';

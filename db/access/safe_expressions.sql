@@ -7,7 +7,7 @@ language sql immutable parallel safe set search_path = '' as $$
     when k in ('string', 'email') then case when (p->>'maxLength')::numeric <= 100000 then (p->>'maxLength')::numeric end
     when k in ('integer', 'number') and p ?& array['minimum', 'maximum']
       then greatest(abs((p->>'minimum')::numeric), abs((p->>'maximum')::numeric))
-    when k = 'integer' then 9223372036854775808
+    when k = 'integer' then 9223372036854775807
     when k = 'number' then 1.7e308
     when k = 'decimal'
       then case when p ? 'precision' then 10::numeric ^ ((p->>'precision')::int - coalesce((p->>'scale')::int, 0)) else 1e1000 end
@@ -35,7 +35,7 @@ begin
     bound := case when tree->>'type' in ('integer', 'number', 'decimal') then abs((tree->>'literal')::numeric)
       else coalesce(length(tree->>'literal'), 0) end;
     return;
-  elsif _property ? 'x-computed' then
+  elsif _property ? 'x-computed' and data.is_virtual(_property) then -- stands for its expression; a stored one for itself
     select b.* into is_safe, bound, is_open, longest
     from access.expression_bound(expression_bound.schema, data.parse_expression(data.computed_expression(_property))) b;
     return;
@@ -56,23 +56,23 @@ begin
   end loop;
   bound := case
     when _name in ('=', '!=', '<', '<=', '>', '>=', 'in', 'between', 'is null', 'is not null', 'and', 'or', 'not', 'like', 'ilike') then 5
-    when _name = 'length' then 1e9
+    when _name in ('length', 'now', 'today', 'year', 'month', 'day', 'date_add', 'date_diff') then 1e12
     when _name in ('if', 'coalesce', 'least', 'greatest', 'min', 'max') then (select max(b) from unnest(_bounds) b)
-    when _name in ('||', 'concat') 
+    when _name in ('||', 'concat')
       then (select sum(case when b <= 1e6 then b else 0 end + 1100) from unnest(_bounds) b) -- a number has fewer digits
     when _name in ('+', '-') then (select sum(b) from unnest(_bounds) b)
     when _name in ('lower', 'upper') then 3 * _bounds[1] -- one letter may become three
-    when _name in ('trim', 'negate', 'abs') then _bounds[1]
-    when _name in ('round', 'floor', 'ceil') and cardinality(_bounds) = 1 then _bounds[1] + 1
+    when _name = 'trim' then _bounds[1]
+    when _name in ('negate', 'abs') or _name in ('round', 'floor', 'ceil') and cardinality(_bounds) = 1 then _bounds[1] + 1
     when _name = '*' and (select sum(log(greatest(b, 1))) from unnest(_bounds) b) < 1000
       then (select exp(sum(ln(greatest(b, 1)))) * 1.001 from unnest(_bounds) b) end;
   is_safe := is_safe and coalesce(bound <= case when _name in ('||', 'concat', 'lower', 'upper') then 1e6
-    when _name in ('+', '-') and cardinality(_bounds) > 2 then 9e18 -- what moves a date is added up in 64 bits
+    when _name in ('+', '-') and cardinality(_bounds) > 2 then 9223372036854775807 -- what moves a date is added up in 64 bits
     else 1e1000 end, false);
   if _name in ('||', 'concat') and is_open then
     longest := greatest(longest, bound);
   end if;
-  is_open := is_open and bound <> 5 and _name <> 'length';
+  is_open := is_open and bound not in (5, 1e12);
 end
 $$;
 comment on function access.expression_bound(jsonb, jsonb) is
@@ -85,10 +85,11 @@ declare
   _tree jsonb := data.parse_expression(data.computed_expression(property));
   _b record := access.expression_bound(computed_limit.schema, _tree);
 begin
-  -- Of dates and decimals it is known only of copies; what else is said of the property is a test of its value.
-  if not _b.is_safe or _kind not in ('string', 'boolean', 'integer', 'number') and not _tree ? 'field'
-    or _kind = 'integer' and _b.bound > 9e18 or _kind = 'number' and _b.bound > 1.7e308
-    or property - '{type,title,description,examples,deprecated,readOnly,$comment,x-computed,x-index,x-unique,x-pii,x-mask,x-renamed-from}'::text[]
+  -- Of decimals, ids and addresses it is known only of copies; what else is said of the property is a test of its value.
+  if not _b.is_safe or _kind not in ('string', 'boolean', 'integer', 'number', 'date', 'date-time') and not _tree ? 'field'
+    or _kind = 'integer' and _b.bound > 9223372036854775807 or _kind = 'number' and _b.bound > 1.7e308
+    or property - (case when _kind in ('date', 'date-time') then 'format' else '' end)
+      - '{type,title,description,examples,deprecated,readOnly,$comment,x-computed,x-index,x-unique,x-pii,x-mask,x-renamed-from}'::text[]
       <> '{}'
   then
     return 0;
