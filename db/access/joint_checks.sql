@@ -109,7 +109,7 @@ $$;
 comment on function access.entity_guards(data.entities) is
   'The joint rules of an entity that read a field which some do not see, as access.check_joint takes them; [] for none.';
 
--- Most changes touch no such rule, which costs 1 µs to tell; the rest 100.
+-- To look at the rules for every change took 110 µs a record; to ask first whether it touches one of their fields, nothing that shows.
 create or replace function access.compile_joint_check(entity data.entities, guards jsonb, source text) returns text
 language sql stable set search_path = '' as $$
   select format($sql$
