@@ -163,6 +163,23 @@ const cases: [string, object, string[]][] = [
     ["computed: a,b"],
   ],
   [
+    "prices",
+    {
+      properties: {
+        a: { type: "number", format: "decimal", precision: 12, scale: 2 },
+        b: small,
+        s: { type: "number", format: "decimal", "x-computed": "a * b / 3" },
+        v: {
+          type: "number",
+          format: "decimal",
+          precision: 12,
+          "x-computed": { expression: "a * b", stored: true },
+        },
+      },
+    },
+    ["computed: a,b"],
+  ],
+  [
     "joined texts",
     { properties: { ...base, s: { ...text, "x-computed": "t || ' ' || lower(u)" } } },
     ["computed: t,u 3242"],

@@ -95,6 +95,7 @@ declare
   _shows jsonb;
   _unseen text;
   _shown text;
+  _own text[];
   _guards jsonb;
   _source text := data.record_source(entity, 'old');
 begin
@@ -102,12 +103,12 @@ begin
     return '';
   end if;
   _shows := access.field_shows(entity);
+  _own := access.own_restricted(entity, _shows);
   _unseen := access.unseen_sql(entity, _shows, 'old');
-  _guards := access.joint_guards(entity, access.own_restricted(entity, _shows));
-  select string_agg(format('%L, %s', r.field, access.shown_sql(entity, _shows, r.field, r.bases, 'old', c.expression)), ', ' order by r.field)
+  _guards := access.joint_guards(entity, _own);
+  select string_agg(format('%L, %s', f, access.shown_sql(entity, _shows, f, array[f], 'old', c.expression)), ', ' order by f)
   into _shown
-  from access.restricted(entity, _shows) r join data.view_columns(entity, 'old') c on c.name = r.field
-  where r.field = any (access.own_restricted(entity, _shows));
+  from unnest(_own) f join data.view_columns(entity, 'old') c on c.name = f;
   return format($sql$
     if tg_op = 'UPDATE' then
       if jsonb_typeof(new.data->'@') = 'array' then
@@ -116,10 +117,13 @@ begin
         new.data := access.checked_change(%5$L, new.data - '@', %6$s, _names, _closed, _unseen, _shown);%7$s
       end if;%8$s
     end if; $sql$, data.aliases(entity.schema), access.closed_sql(entity, 'update', 'old'), _unseen, coalesce(_shown, ''), entity.name,
-    _source, coalesce(access.compile_joint_check(entity, _guards, _source), ''), access.compile_other_checks(entity, _guards, _unseen, _source));
+    _source, coalesce(access.compile_joint_check(entity, _guards, _source), ''),
+    access.compile_other_checks(entity, _guards, _unseen, _source));
 end
 $$;
-comment on function access.compile_field_check(data.entities) is 'PL/pgSQL of an entity''s write rule that checks which fields a change writes, and whether its acceptance would tell of others; empty where everybody may write and sees all. RH409.';
+comment on function access.compile_field_check(data.entities) is
+  'PL/pgSQL of an entity''s write rule that checks which fields a change writes, and whether its acceptance would tell of others; '
+  'empty where everybody may write and sees all. RH409.';
 
 create or replace function access.compile_new_check(entity data.entities, part text) returns text
 language sql stable set search_path = '' as $$

@@ -37,7 +37,8 @@ language sql immutable set search_path = '' as $$
           else '{*}' end) r) end
 $$;
 comment on function access.schema_reads(jsonb, int) is
-  'The names of properties that a JSON Schema reads of an object that it is applied to, #name for a definition that it refers to, and * where it may read any.';
+  'The names of properties that a JSON Schema reads of an object that it is applied to, #name for a definition that it refers to, and '
+  '* where it may read any.';
 
 create or replace function access.schema_fields(schema jsonb, defs jsonb) returns text[]
 language sql immutable set search_path = '' as $$
@@ -72,7 +73,8 @@ language sql immutable set search_path = '' as $$
   select p.label, access.schema_fields(p.value, schema_parts.schema->'$defs') from parts p
 $$;
 comment on function access.schema_parts(jsonb) is
-  'The keywords of an entity''s schema that read several of its properties, each that holds by itself with the properties that it reads; * for any.';
+  'The keywords of an entity''s schema that read several of its properties, each that holds by itself with the properties that it '
+  'reads; * for any.';
 
 create or replace function access.joint_rules(entity data.entities)
   returns table (kind text, label text, fields text[], timed boolean, longer int)
@@ -84,7 +86,8 @@ language sql stable set search_path = '' as $$
     select p.key as name, p.value as schema, m.fields #> array[p.key, 'now'] = 'true' as timed
     from jsonb_each((entity).schema->'properties') p left join meaning m on true
   ), rule (kind, label, names, timed, longer) as (
-    select 'rule', coalesce(r->>'message', 'must fulfil ' || (r->>'rule')), data.expression_names(t.tree), data.uses_now(t.tree, m.fields), 0
+    select 'rule', coalesce(r->>'message', 'must fulfil ' || (r->>'rule')), data.expression_names(t.tree),
+      data.uses_now(t.tree, m.fields), 0
     from meaning m, jsonb_array_elements((entity).schema->'x-rules') r, lateral (select data.parse_expression(r->>'rule') offset 0) t (tree)
     union all
     select 'computed', p.name, array[p.name], p.timed, l.longer
@@ -117,4 +120,7 @@ language sql stable set search_path = '' as $$
   where cardinality(s.fields) > case when r.timed then 0 else 1 end
 $$;
 comment on function access.joint_rules(data.entities) is
-  'What an entity''s definition asks of several fields together: rules (x-rules), keywords of its schema, computed fields that some values make impossible, what is unique, indexed or searched together. kind is rule, schema, computed, unique, index or search; label its message, keyword, name or names; fields those that are written; timed whether the answer changes with time; longer: it matters only where the texts among them have more characters together than that.';
+  'What an entity''s definition asks of several fields together: rules (x-rules), keywords of its schema, computed fields that some '
+  'values make impossible, what is unique, indexed or searched together. kind is rule, schema, computed, unique, index or search; '
+  'label its message, keyword, name or names; fields those that are written; timed whether the answer changes with time; longer: it '
+  'matters only where the texts among them have more characters together than that.';

@@ -16,7 +16,8 @@ language sql immutable parallel safe set search_path = '' as $$
   from (select field_bound.property #> array(select s from unnest(path) n, unnest(array['properties', n]) s)) f (p), data.kind(p) k
 $$;
 comment on function access.field_bound(jsonb, text[]) is
-  'The most characters or the largest amount that a property, or what a path leads to within it, may have; null for a text without a maxLength.';
+  'The most characters or the largest amount that a property, or what a path leads to within it, may have; null for a text without a '
+  'maxLength.';
 
 -- A text without a maxLength is open, and counts as one of 100 characters.
 create or replace function access.expression_bound(schema jsonb, tree jsonb, out is_safe boolean, out bound numeric, out is_open boolean,
@@ -64,6 +65,7 @@ begin
     when _name in ('lower', 'upper') then 3 * _bounds[1] -- one letter may become three
     when _name = 'trim' then _bounds[1]
     when _name in ('negate', 'abs') or _name in ('round', 'floor', 'ceil') and cardinality(_bounds) = 1 then _bounds[1] + 1
+    when _name = '/' and _bounds[1] <= 1e500 then _bounds[1] * 1e400 -- JSON holds nothing smaller
     when _name = '*' and (select sum(log(greatest(b, 1))) from unnest(_bounds) b) < 1000
       then (select exp(sum(ln(greatest(b, 1)))) * 1.001 from unnest(_bounds) b) end;
   is_safe := is_safe and coalesce(bound <= case when _name in ('||', 'concat', 'lower', 'upper') then 1e6
@@ -76,7 +78,9 @@ begin
 end
 $$;
 comment on function access.expression_bound(jsonb, jsonb) is
-  'Of a syntax tree over the fields of a schema: whether no values make it impossible, as far as that is known and while texts without a maxLength have 100 characters (is_safe); the most characters or the largest amount that it gives (bound), whether that is such a text (is_open), and the longest that such texts are joined to (longest, 0 for none).';
+  'Of a syntax tree over the fields of a schema: whether no values make it impossible, as far as that is known and while texts without '
+  'a maxLength have 100 characters (is_safe); the most characters or the largest amount that it gives (bound), whether that is such a '
+  'text (is_open), and the longest that such texts are joined to (longest, 0 for none).';
 
 create or replace function access.computed_limit(schema jsonb, property jsonb) returns int
 language plpgsql immutable set search_path = '' as $$
@@ -85,10 +89,11 @@ declare
   _tree jsonb := data.parse_expression(data.computed_expression(property));
   _b record := access.expression_bound(computed_limit.schema, _tree);
 begin
-  -- Of decimals, ids and addresses it is known only of copies; what else is said of the property is a test of its value.
-  if not _b.is_safe or _kind not in ('string', 'boolean', 'integer', 'number', 'date', 'date-time') and not _tree ? 'field'
+  -- Of ids and addresses it is known only of copies; what else is said of the property is a test of its value.
+  if not _b.is_safe or _kind not in ('string', 'boolean', 'integer', 'number', 'date', 'date-time', 'decimal') and not _tree ? 'field'
     or _kind = 'integer' and _b.bound > 9223372036854775807 or _kind = 'number' and _b.bound > 1.7e308
-    or property - (case when _kind in ('date', 'date-time') then 'format' else '' end)
+    or _kind = 'decimal' and not data.is_virtual(property)
+    or property - (case when _kind in ('date', 'date-time', 'decimal') then 'format' else '' end)
       - '{type,title,description,examples,deprecated,readOnly,$comment,x-computed,x-index,x-unique,x-pii,x-mask,x-renamed-from}'::text[]
       <> '{}'
   then
@@ -100,4 +105,5 @@ begin
 end
 $$;
 comment on function access.computed_limit(jsonb, jsonb) is
-  'How long the texts may be together from which a computed property of a schema is computed, for the others to be no matter: 0 where they always are, null where it can be computed whatever its fields hold.';
+  'How long the texts may be together from which a computed property of a schema is computed, for the others to be no matter: 0 where '
+  'they always are, null where it can be computed whatever its fields hold.';
