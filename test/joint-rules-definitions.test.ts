@@ -225,6 +225,14 @@ const cases: [string, object, string[]][] = [
     ["index: a,t 100"],
   ],
   [
+    "indexes of several fields that are short",
+    {
+      properties: { ...base, t: short, u: short },
+      "x-indexes": [{ fields: ["t", "u", "a"] }, { fields: ["a", "b"] }],
+    },
+    [],
+  ],
+  [
     "what is searched under three weights",
     {
       properties: Object.fromEntries(

@@ -110,6 +110,8 @@ language sql stable set search_path = '' as $$
     select 'index', array_to_string(x.names, ', '), x.names, false, 100
     from jsonb_array_elements((entity).schema->'x-indexes') i,
       lateral (select array(select ltrim(f, '-') from jsonb_array_elements_text(i->'fields') f)) x (names)
+    where (select sum(coalesce(access.field_bound(p.schema, '{}'), 1000)) from property p
+      where p.name = any (x.names) and data.kind(p.schema) in ('string', 'email')) > 600
     union all
     -- A tsvector has at most 1,048,575 bytes, of each weight at most 400,000.
     select 'search', 'x-search', array_agg((f.field).name), false, 50000
