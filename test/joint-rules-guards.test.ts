@@ -272,6 +272,32 @@ describe.each(["jsonb", "flat"])("in %s storage", (storage) => {
     }
   });
 
+  test("nor does taking the unique value of one that has expired", async () => {
+    const [firms, entity] = [called("leases"), called("tenants")];
+    await define(firms, { properties: { name: { ...text, "x-unique": true } }, "x-ttl": true, ...stored });
+    await define(entity, {
+      properties: {
+        pay: { ...int, ...pii },
+        twice: { ...int, "x-computed": { expression: "pay * 2", stored: true } },
+        firm_id: { type: "string", format: "uuid", "x-relation": { entity: firms, onDelete: "set null" } },
+      },
+      "x-rules": [{ rule: "firm_id is not null or pay < 10" }],
+      ...stored,
+    });
+    const expires_at = new Date(Date.now() + 500).toISOString();
+    const firm = async (pay: number) =>
+      insert(entity, { pay, firm_id: await insert(firms, { name: `F${pay}`, expires_at }) });
+    for (const pay of [5, 50]) await firm(pay);
+    await insert(firms, { name: "alone", expires_at });
+    await run("select pg_sleep(0.6)");
+    const take = (name: string) =>
+      as("ann", "select data.insert($1, $2)", [`acme/crm/${firms}`, { name }]).then(
+        () => "taken",
+        ({ code }) => code,
+      );
+    expect([await take("F5"), await take("F50"), await take("alone")]).toEqual(["23505", "23505", "taken"]);
+  });
+
   test("what is restored tells neither whether its time has passed nor what does not fit any more", async () => {
     const entity = called("kept");
     const path = `acme/crm/${entity}`;

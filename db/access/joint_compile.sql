@@ -75,10 +75,17 @@ create or replace function access.compile_other_checks(entity data.entities, gua
 language sql stable set search_path = '' as $$
   select coalesce((
     select format($sql$
-      if _names is null and (%1$s) and not data.is_expiring() then
+      if _names is null and (%1$s) and (auth.account_id() is not null or not data.is_expiring()) then
         _names := array_remove(array[%2$s]::text[], null);
         _unseen := array_remove(array[%3$s]::text[], null);
-        perform access.check_joint(%4$L, %5$L, new.data, %6$s, _names, _unseen);
+        begin
+          perform access.check_joint(%4$L, %5$L, new.data, %6$s, _names, _unseen);
+        exception when sqlstate 'RH403' then
+          if data.is_expiring() then
+            raise restrict_violation; -- the expired record stays, as it would if it might not go
+          end if;
+          raise;
+        end;
       end if;$sql$,
       string_agg(format('new.%1$I is null and old.%1$I is not null', r.field), ' or ' order by r.field),
       string_agg(format('case when new.%1$I is null and old.%1$I is not null then %1$L end', r.field), ', ' order by r.field),
