@@ -92,6 +92,8 @@ grant execute on function access.mask_redact(text), access.mask_hash(text, bytea
   access.seen_condition(uuid, jsonb, text), access.source_field(data.entities, jsonb), access.seen_view(data.entities, text, text),
   access.unseen(uuid), access.named(jsonb), access.own_names(text[], jsonb),
   access.checked_change(text, jsonb, jsonb, text[], text[], text[], jsonb),
+  access.check_joint(text, jsonb, jsonb, jsonb, text[], text[]), access.is_same(text, jsonb, jsonb),
+  access.refuse_names(text[]), access.told_errors(jsonb, text[]),
   access.refuse_fields(text, text[], text), access.is_mask(text), access.detect_pii(text)
 to rowhouse_data, rowhouse_account;
 grant select on access.mask_keys to rowhouse_data;
@@ -102,3 +104,4 @@ create policy data_read on access.mask_keys for select to rowhouse_data using (s
 -- Those made before there were barriers, and before their sorts had views.
 select access.build_share(s) from access.shares s where s.accepted_at is not null order by s.id;
 select access.renew_views();
+select access.renew_write_rules();

@@ -69,8 +69,8 @@ declare
   _refused text[] := array(select n from unnest(names) n
     where n = any (closed) and (n = any (unseen) or coalesce(new->n, 'null') <> coalesce(old->n, 'null')));
   _masks text[] := array(select n from unnest(names) n
-    where n = any (unseen) and n <> all (closed) and coalesce(new->n, 'null') = coalesce(shown->n, 'null')
-    and coalesce(new->n, 'null') <> coalesce(old->n, 'null'));
+    -- Also where it is the value itself, or accepting it would tell.
+    where n = any (unseen) and n <> all (closed) and coalesce(new->n, 'null') = coalesce(shown->n, 'null'));
   _kept text[] := array(select k from unnest(closed || unseen) k where k <> all (names));
 begin
   if _refused <> '{}' then
@@ -95,29 +95,35 @@ declare
   _shows jsonb;
   _unseen text;
   _shown text;
+  _own text[];
+  _guards jsonb;
+  _source text := data.record_source(entity, 'old');
 begin
   if not access.checks_fields(entity) then
     return '';
   end if;
   _shows := access.field_shows(entity);
-  select string_agg(format('case when %s then null else %L end', access.seen_sql(entity, _shows, r.bases, 'old'), r.field), ', '
-    order by r.field),
-    string_agg(format('%L, %s', r.field, access.shown_sql(entity, _shows, r.field, r.bases, 'old', c.expression)), ', ' order by r.field)
-  into _unseen, _shown
-  from access.restricted(entity, _shows) r join data.view_columns(entity, 'old') c on c.name = r.field
-  where r.bases = array[r.field] and r.field <> all (data.computed_names(entity.schema));
+  _own := access.own_restricted(entity, _shows);
+  _unseen := access.unseen_sql(entity, _shows, 'old');
+  _guards := access.joint_guards(entity, _own);
+  select string_agg(format('%L, %s', f, access.shown_sql(entity, _shows, f, array[f], 'old', c.expression)), ', ' order by f)
+  into _shown
+  from unnest(_own) f join data.view_columns(entity, 'old') c on c.name = f;
   return format($sql$
     if tg_op = 'UPDATE' then
       if jsonb_typeof(new.data->'@') = 'array' then
         _names := access.own_names(array(select jsonb_array_elements_text(new.data->'@')), %1$L);
         select %2$s, array_remove(array[%3$s]::text[], null), jsonb_build_object(%4$s) into _closed, _unseen, _shown;
-        new.data := access.checked_change(%5$L, new.data - '@', %6$s, _names, _closed, _unseen, _shown);
-      end if;
-    end if; $sql$, data.aliases(entity.schema), access.closed_sql(entity, 'update', 'old'), coalesce(_unseen, ''), coalesce(_shown, ''), entity.name,
-    data.record_source(entity, 'old'));
+        new.data := access.checked_change(%5$L, new.data - '@', %6$s, _names, _closed, _unseen, _shown);%7$s
+      end if;%8$s
+    end if; $sql$, data.aliases(entity.schema), access.closed_sql(entity, 'update', 'old'), _unseen, coalesce(_shown, ''), entity.name,
+    _source, coalesce(access.compile_joint_check(entity, _guards, _source), ''),
+    access.compile_other_checks(entity, _guards, _unseen, _source));
 end
 $$;
-comment on function access.compile_field_check(data.entities) is 'PL/pgSQL of an entity''s write rule that checks which fields a change writes; empty where everybody may write and sees all. RH409.';
+comment on function access.compile_field_check(data.entities) is
+  'PL/pgSQL of an entity''s write rule that checks which fields a change writes, and whether its acceptance would tell of others; '
+  'empty where everybody may write and sees all. RH409.';
 
 create or replace function access.compile_new_check(entity data.entities, part text) returns text
 language sql stable set search_path = '' as $$

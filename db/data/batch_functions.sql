@@ -86,7 +86,7 @@ begin
       perform data.refuse_ids(%5$L, _records);
       select coalesce(jsonb_object_agg(l.id, l.version), '{}') into _versions
       from (select t.id, t.version from %3$s t
-        where t.id = any (array(select (r->>'id')::uuid from jsonb_array_elements(_records) r)) order by t.id for update) l;
+        where t.id = any (array(select (x._r->>'id')::uuid from jsonb_array_elements(_records) x (_r))) order by t.id for update) l;
       perform data.refuse_stale(%5$L, _records, _versions);
       begin
         return query
@@ -98,9 +98,10 @@ begin
           )
           select %6$s from changed u order by u._n;
       exception when sqlstate 'RH422' then
-        select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n) into _errors
+        %11$s
+        select jsonb_agg(x._e || jsonb_build_object('pointer', '/' || (r.n - 1) || (x._e->>'pointer')) order by r.n) into _errors
         from (select r.value, r.n, (r.value->>'id')::uuid as id from jsonb_array_elements(_records) with ordinality r (value, n) limit jsonb_array_length(_records)) r join %3$s t on t.id = r.id,
-          jsonb_array_elements(%7$s(%9$s)) e;
+          jsonb_array_elements(%7$s(%9$s)) x (_e); -- no property has such a name
         if _errors is null then
           raise; -- not by the schema
         end if;
@@ -109,7 +110,9 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.column_names(entity, 'u'),
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
-    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named);
+    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named,
+    access.compile_list_check(entity, 't', 'r.value', 'jsonb_array_elements(_records) r (value) join '
+      || _table || ' t on t.id = (r.value->>''id'')::uuid'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s

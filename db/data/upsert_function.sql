@@ -17,7 +17,13 @@ begin
   select coalesce(jsonb_object_agg(f.name, f.schema->'default'), '{}') into _defaults
   from data.fields f where f.entity_id = entity.id and f.schema ? 'default';
   -- Through the view's types where one value has several spellings, so that 12:00Z and 12:00+00:00 are the same.
-  select case when exists (select from data.fields f where f.entity_id = entity.id and f.kind in ('date-time', 'date', 'uuid', 'decimal'))
+  select case
+    -- Whether what is kept is still valid would tell of it.
+    when access.has_timed_guards(entity)
+      then format($sql$n.data = n.old or n.data - array(select jsonb_object_keys(%1$L)) = '{}' and (
+        select bool_and(access.is_same(f.value, n.data->f.key, n.old->f.key)) from jsonb_each_text(%1$L) f)$sql$,
+        (select jsonb_object_agg(f.name, f.kind) from data.fields f where f.entity_id = entity.id))
+    when exists (select from data.fields f where f.entity_id = entity.id and f.kind in ('date-time', 'date', 'uuid', 'decimal'))
     then format($sql$case when n.data = n.old then true when %1$s(n.data) <> '[]' then false
       else to_jsonb(jsonb_populate_record(null::%2$s, n.data)) = to_jsonb(jsonb_populate_record(null::%2$s, n.old)) end$sql$,
       format('%I.%I', schema_name, entity.name || '_violations'), format('%I.%I', schema_name, entity.name))
@@ -137,10 +143,11 @@ begin
           _left := array(select unnest(_left) except select unnest(_ns));
         end loop;
       exception when sqlstate 'RH422' then
+        %23$s
         execute format($q$
-          select jsonb_agg(e || jsonb_build_object('pointer', '/' || (r.n - 1) || (e->>'pointer')) order by r.n, x.i)
+          select jsonb_agg(x._e || jsonb_build_object('pointer', '/' || (r.n - 1) || (x._e->>'pointer')) order by r.n, x._i)
           from %%s left join %3$s t on %%s,
-            jsonb_array_elements(%7$s(%13$s)) with ordinality x (e, i)$q$, _input, _match)
+            jsonb_array_elements(%7$s(%13$s)) with ordinality x (_e, _i)$q$, _input, _match)
         into _errors using _list, array(select generate_series(1, jsonb_array_length(_list)));
         if _errors is null then
           raise;
@@ -167,7 +174,9 @@ begin
     case when _guarded then format('perform access.require_seen(%L, _key);', entity.id) else '' end, access.entity_path(entity),
     replace(_is_same, '%', '%%'), case when _guarded then format(' and not r.value ?| (select access.unseen(%L))', entity.id) else '' end,
     replace(data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'), '%', '%%'),
-    replace(data.with_linked_lists(entity, _record, 't'), '%', '%%'));
+    replace(data.with_linked_lists(entity, _record, 't'), '%', '%%'),
+    access.compile_list_check(entity, 't', 'r.value', 'unnest(_all_ns, _all_ids) m (n, id) join jsonb_array_elements(_list) '
+      || 'with ordinality r (value, n) on r.n = m.n join ' || data.storage_table(entity, schema_name) || ' t on t.id = m.id'));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

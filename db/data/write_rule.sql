@@ -77,7 +77,7 @@ begin
       if _errors <> '[]' then
         if tg_op = 'INSERT' then
           perform %7$s; -- those who may not write learn that first
-        end if;
+        end if;%15$s
         perform rowhouse.fail(422, %5$L || ltrim((_errors #>> '{0,pointer}') || ' ' || (_errors #>> '{0,message}')),
           'errors lists every problem by JSON pointer.', 'validation_failed', _errors);
       end if;
@@ -94,7 +94,8 @@ begin
     coalesce(data.record_check(entity, 'new.data'), 'false'),
     data.compile_computed(entity, build_write_rule.schema_name, _defaults),
     case when entity.schema->'x-soft-delete' = 'true' then E'if data.is_restoring() then\n      null;\n    elsif' else 'if' end,
-    concat_ws(E'\n    ', data.compile_null_links(entity), data.compile_aliases(entity)), access.compile_field_check(entity));
+    concat_ws(E'\n    ', nullif(access.compile_name_check(entity), ''), data.compile_null_links(entity), data.compile_aliases(entity)),
+    access.compile_field_check(entity), access.compile_told_errors(entity));
   execute format('alter table %s alter _schema_version set default 0', _table);
   execute format('
     create or replace trigger %I before insert on %s
