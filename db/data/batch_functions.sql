@@ -84,6 +84,7 @@ begin
     begin
       perform data.check_batch(%5$L, _records);
       perform data.refuse_ids(%5$L, _records);
+      %11$s
       select coalesce(jsonb_object_agg(l.id, l.version), '{}') into _versions
       from (select t.id, t.version from %3$s t
         where t.id = any (array(select (r->>'id')::uuid from jsonb_array_elements(_records) r)) order by t.id for update) l;
@@ -109,7 +110,8 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.column_names(entity, 'u'),
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
-    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named);
+    data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named,
+    access.guess_check(entity, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
@@ -122,9 +124,11 @@ begin
       elsif cardinality(_ids) > _max then
         perform data.refuse_many(%5$L, _max);
       end if;
+      %8$s
       return query update %3$s t set data = %6$s || %7$s(_changes) where t.id = any (_ids) returning %4$s;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named);
+    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named,
+    access.guess_check(entity, '_changes'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _versions int[], _max int) returns setof %2$s

@@ -61,6 +61,7 @@ begin
       %17$s
       perform data.check_batch(%4$L, _list);
       perform data.refuse_keys(%4$L, _list, _parts, _records);
+      %23$s
       -- Where no index says that there is one record only, those who upsert take turns.
       if _key_of <> all (%9$L::text[]) then
         perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || %10$L, 0));
@@ -167,7 +168,7 @@ begin
     case when _guarded then format('perform access.require_seen(%L, _key);', entity.id) else '' end, access.entity_path(entity),
     replace(_is_same, '%', '%%'), case when _guarded then format(' and not r.value ?| (select access.unseen(%L))', entity.id) else '' end,
     replace(data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'), '%', '%%'),
-    replace(data.with_linked_lists(entity, _record, 't'), '%', '%%'));
+    replace(data.with_linked_lists(entity, _record, 't'), '%', '%%'), access.guess_check(entity, '_list'));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is
