@@ -620,4 +620,57 @@ describe.each(storages)("in %s storage", (storage) => {
     await run("delete from access.guesses");
     expect((await send(other, { method: "POST" })).status).toBe(200);
   });
+
+  const isChecked = async (name: string) =>
+    (
+      await run<{ n: number }>(
+        `select count(*)::int as n from pg_proc where pronamespace = 'acme_crm'::regnamespace and prosrc like '%check_guesses%'
+           and proname = any (array[$1 || '_insert', $1 || '_insert_ids', $1 || '_update', $1 || '_update_list', $1 || '_update_many',
+             $1 || '_upsert', $1 || '_write_through', $1 || '_restore'])`,
+        [name],
+      )
+    )[0]?.n;
+
+  test("only where a field that not everybody sees is unique is anything asked, from when a policy hides one until it does not", async () => {
+    const plain = `plain_${storage}_kind`;
+    const schema = {
+      type: "object",
+      "x-storage": storage,
+      properties: { code: { type: "string", "x-unique": true }, pin: { type: "string", "x-mask": "redact" } },
+    };
+    await run("select data.define_entity('acme/crm', $1, $2)", [plain, schema]);
+    await run('select data.insert($1, \'{"code": "a"}\')', [`acme/crm/${plain}`]);
+    await block(plain);
+    const create = (body: object) => send(plain, { method: "POST", body });
+    expect([await isChecked(plain), (await create({ code: "b" })).status]).toEqual([0, 201]);
+    const policy = {
+      name: "codes",
+      effect: "deny",
+      entities: [`crm/${plain}`],
+      actions: ["read"],
+      fields: { readable: ["code"] },
+    };
+    await run("select access.define_policy('acme', $1)", [policy]);
+    for (const code of ["a", "c"]) expect((await create({ code })).json.code).toBe("too_many_guesses");
+    expect([await isChecked(plain), (await create({ pin: "1" })).status]).toEqual([7, 201]);
+    await run("select access.drop_policy('acme', 'codes')");
+    expect([await isChecked(plain), (await create({ code: "c" })).status]).toEqual([0, 201]);
+    await run("select data.drop_entity($1, $2)", [`acme/crm/${plain}`, plain]);
+    expect(await guesses()).toBe(0);
+  });
+
+  test("an upgrade gives the checks to entities that a release before has built", async () => {
+    expect(await isChecked(entity)).toBe(8);
+    for (const { made } of await run<{ made: string }>(
+      `select regexp_replace(pg_get_functiondef(oid), 'perform access.check_guesses[^;]*;', 'null;', 'g') as made from pg_proc
+       where pronamespace = 'acme_crm'::regnamespace and proname like $1 || '\\_%' and prosrc like '%check_guesses%'`,
+      [entity],
+    ))
+      await run(made);
+    await block(entity);
+    const create = () => send(entity, { method: "POST", body: { name: "Up", email: free() } });
+    expect([await isChecked(entity), (await create()).status]).toEqual([0, 201]);
+    await run("set role rowhouse_owner; select access.renew_guess_checks(); reset role");
+    expect([await isChecked(entity), (await create()).status]).toEqual([8, 429]);
+  });
 });

@@ -45,13 +45,22 @@ comment on function access.refuse_guesses(data.entities, timestamptz) is 'The pr
 create or replace function access.check_guesses(entity_id uuid, records jsonb default null) returns void
 language plpgsql stable security definer set search_path = '' as $$
 declare
-  _by record := access.guesser();
-  _ends timestamptz := (select access.guesses_end(g.times) from access.guesses g
-    where g.entity_id = check_guesses.entity_id and g.address = _by.address
-      and (g.account_id = _by.account_id or _by.account_id is null and g.account_id is null));
+  _account uuid := auth.account_id();
+  _times timestamptz[];
+  _ends timestamptz;
   _names text[];
   _problem jsonb;
 begin
+  if _account is not null then
+    select g.times into _times from access.guesses g where g.entity_id = check_guesses.entity_id and g.account_id = _account;
+  else
+    select g.times into _times from access.guesses g
+    where g.entity_id = check_guesses.entity_id and g.account_id is null and g.address = access.guess_address(rowhouse.env()->>'ip');
+  end if;
+  if _times is null then
+    return;
+  end if;
+  _ends := access.guesses_end(_times);
   if _ends is null then
     return;
   end if;
