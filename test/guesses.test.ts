@@ -448,7 +448,7 @@ describe.each(storages)("in %s storage", (storage) => {
     }
     const byIds = await crm.db.as("acme", email("ann"), async (client) => {
       await client.query("begin; set local rowhouse.skips_taken = 'on'");
-      const told = client.query(`select ${view}_insert_ids($1)`, [JSON.stringify(taken)]);
+      const told = client.query(`select acme_crm.${letters}_insert_ids($1)`, [JSON.stringify(taken)]);
       return told.catch(({ code }) => code).finally(() => client.query("rollback"));
     });
     expect(byIds).toBe("23505");
@@ -614,6 +614,9 @@ describe.each(storages)("in %s storage", (storage) => {
     const told = await send(gone, { method: "POST" });
     expect([told.status, told.json.code, await guesses()]).toEqual([409, "not_unique", 1]);
     expect(told.text).not.toContain(taken);
+    const inPsql = await psql("select data.restore($1, $2)", () => [path, gone.split("/")[1]])({});
+    expect(inPsql.status).toBe("23505");
+    expect(inPsql.text).not.toMatch(/Key \(|@x/);
     await run("delete from access.guesses");
     await block(entity);
     for (const path of [gone, other]) expect((await send(path, { method: "POST" })).status).toBe(429);

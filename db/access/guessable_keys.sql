@@ -44,8 +44,11 @@ comment on function access.unseen_key_names(uuid) is
 
 create or replace function access.guess_check(entity data.entities, records text) returns text
 language sql stable set search_path = '' as $$
-  select case when access.is_special(entity) and exists (select from access.guessable_keys(entity))
-    then format('perform access.check_guesses(%L, %s);', (entity).id, guess_check.records) else '' end
+  select case
+    -- What is asked first is cheap, what last is not.
+    when not (entity.schema ? 'x-unique' or exists (select from data.fields f where f.entity_id = entity.id and f.is_unique)) then ''
+    when not access.is_special(entity) or not exists (select from access.guessable_keys(entity)) then ''
+    else format('perform access.check_guesses(%L, %s);', entity.id, guess_check.records) end
 $$;
 comment on function access.guess_check(data.entities, text) is
   'PL/pgSQL of a function that writes records (SQL of a jsonb) of an entity: access.check_guesses where there is something to guess, else empty.';

@@ -72,6 +72,7 @@ declare
   _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
   _named text := case when access.checks_fields(entity) then 'access.named' else 'data.record_data' end;
+  _guess_check text := access.guess_check(entity, '%s');
   _function text;
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
@@ -111,7 +112,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_update_list'), _view, _table, _columns, entity.name, data.column_names(entity, 'u'),
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
     data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named,
-    access.guess_check(entity, '_records'));
+    format(_guess_check, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
@@ -128,7 +129,7 @@ begin
       return query update %3$s t set data = %6$s || %7$s(_changes) where t.id = any (_ids) returning %4$s;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named,
-    access.guess_check(entity, '_changes'));
+    format(_guess_check, '_changes'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _versions int[], _max int) returns setof %2$s

@@ -167,7 +167,7 @@ comment on function data.restore_record(uuid, uuid, timestamptz) is
 create or replace function data.restore(entity text, id uuid) returns jsonb
 language sql set search_path = '' as $$ select data.write(restore.entity, 'restore', restore.id, null, null) $$;
 comment on function data.restore(text, uuid) is
-  'Brings a deleted record of an entity with x-soft-delete back, and those that were deleted with it because they refer to it, and returns it. Needs the permission to delete. RH400; RH403; RH404; RH409 when something it refers to is deleted, 23505 when a unique value of it is taken by now; RH422 when it no longer fits the definition.';
+  'Brings a deleted record of an entity with x-soft-delete back, and those that were deleted with it because they refer to it, and returns it. Needs the permission to delete. RH400; RH403; RH404; RH409 when something it refers to is deleted, 23505 when a unique value of it is taken by now; RH422 when it no longer fits the definition. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.deleted(entity text, query jsonb default '{}') returns jsonb
 language sql stable set search_path = '' as $$ select data.find(deleted.entity, deleted.query || '{"deleted": "only"}') $$;

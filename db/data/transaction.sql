@@ -265,4 +265,4 @@ language sql set search_path = '' as $$
   select data.run_transaction(transaction.app, operations)::jsonb
 $$;
 comment on function data.transaction(text, jsonb) is
-  'Runs up to 1,000 operations [{"operation": insert|update|replace|delete|upsert, "entity", "id", "data", "version", "key", "as"}, …] on an app (acme/crm) in order, all or nothing; {"$ref": "order.id"} in id or data is the id of what the operation before with "as": "order" gave. Returns {"data": [record or null, …]} in order. Errors name the operation by JSON pointer: RH400, RH403, RH404, RH409, RH413, RH422.';
+  'Runs up to 1,000 operations [{"operation": insert|update|replace|delete|upsert, "entity", "id", "data", "version", "key", "as"}, …] on an app (acme/crm) in order, all or nothing; {"$ref": "order.id"} in id or data is the id of what the operation before with "as": "order" gave. Returns {"data": [record or null, …]} in order. Errors name the operation by JSON pointer: RH400, RH403, RH404, RH409, RH413, RH422. RH429 after 20 guesses of a unique field that the writer does not see.';

@@ -56,6 +56,7 @@ declare
   _function text;
   _defaults jsonb := data.default_values(entity.id);
   _list_check text := data.list_check(entity);
+  _guess_check text := access.guess_check(entity, '%s');
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
   perform data.build_unseen(entity, schema_name);
@@ -98,7 +99,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     data.list_violations(entity, schema_name, _defaults),
     data.insert_list_statement(entity, schema_name, data.records_source('_records'), _list_check), data.sees_function(entity, schema_name),
-    format('%I.%I', schema_name, entity.name || '_insert_unseen'), access.guess_check(entity, '_records'));
+    format('%I.%I', schema_name, entity.name || '_insert_unseen'), format(_guess_check, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
@@ -128,7 +129,7 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
     (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record,
-    _named, access.entity_path(entity), access.guess_check(entity, '_changes'));
+    _named, access.entity_path(entity), format(_guess_check, '_changes'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -185,7 +186,7 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record, _named,
     data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'),
-    coalesce(nullif(access.guess_check(entity, 'to_jsonb(new)'), ''), 'null;'), access.guess_check(entity, '_changes'));
+    coalesce(nullif(format(_guess_check, 'to_jsonb(new)'), ''), 'null;'), format(_guess_check, '_changes'));
   execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);
