@@ -77,5 +77,6 @@ begin
       and p.proname = e.name || '_after_write' and strpos(p.prosrc, 'access.unseen') > 0);
 end
 $$;
-comment on function access.renew_guess_checks() is 'Builds anew the functions that write what can be guessed, by unique fields and by references, where a release before has built them. '
+comment on function access.renew_guess_checks() is
+  'Builds anew the functions that write what can be guessed, by unique fields and by references, where a release before has built them. '
   'Internal.';

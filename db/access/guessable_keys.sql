@@ -10,7 +10,9 @@ language sql stable set search_path = '' as $$
     select s.fields from data.unique_sets((entity).schema) s
   )
   select k.fields, array(select r.field from restricted r where r.field = any (k.fields) order by 1),
-    array(select distinct n from unnest(k.fields) f, unnest(f || access.bases(entity, f)) b, unnest(access.field_names(entity, b)) n order by 1)
+    array(
+      select distinct n
+      from unnest(k.fields) f, unnest(f || access.bases(entity, f)) b, unnest(access.field_names(entity, b)) n order by 1)
   from key k
   where k.fields && array(select r.field from restricted r)
 $$;
@@ -37,7 +39,8 @@ comment on function access.unseen_keys(data.entities) is
 
 create or replace function access.unseen_key_names(entity_id uuid) returns text[]
 language sql stable security definer set search_path = '' as $$
-  select array(select distinct n from access.unseen_keys(data.require_known(unseen_key_names.entity_id)) k, unnest(k.names) n order by 1)
+  select array(
+    select distinct n from access.unseen_keys(data.require_known(unseen_key_names.entity_id)) k, unnest(k.names) n order by 1)
 $$;
 comment on function access.unseen_key_names(uuid) is
   'The fields of an entity by which the caller could find out values of a unique field that it does not see. RH404.';
@@ -51,7 +54,8 @@ language sql stable set search_path = '' as $$
     else format('perform access.check_guesses(%L, %s);', entity.id, guess_check.records) end
 $$;
 comment on function access.guess_check(data.entities, text) is
-  'PL/pgSQL of a function that writes records (SQL of a jsonb) of an entity: access.check_guesses where there is something to guess, else empty.';
+  'PL/pgSQL of a function that writes records (SQL of a jsonb) of an entity: access.check_guesses where there is something to guess, else '
+  'empty.';
 
 create or replace function access.refuse_telling(entity_id uuid, fields text[]) returns void
 language plpgsql stable security definer set search_path = '' as $$
