@@ -4,12 +4,12 @@ revoke all on all functions in schema access from public;
 grant execute on function access.allows(uuid, text, text), access.require(uuid, text, text), access.rights_key(uuid, text[], text),
   access.any_special(uuid, text[]),
   access.require_bits(bigint, bigint[], text, text), access.refuse_row(text, text), access.refuse_unseen(text, text),
-  access.refuse_record(text, text, uuid),
+  access.refuse_record(text, text, uuid), access.check_guesses(uuid, jsonb),
   access.deny(text, text, uuid, text, text), access.denial(text, text, uuid), access.refuse(text, text), access.require_right(uuid, text),
   access.account(), access.env(), access.my_public_entities()
 to rowhouse_data, rowhouse_account;
 grant usage on schema access to rowhouse_worker;
-grant execute on function access.end_delegations(uuid) to rowhouse_worker;
+grant execute on function access.end_delegations(uuid), access.forget_guesses() to rowhouse_worker;
 grant execute on function access.roles_of(uuid, uuid), access.is_public(uuid, uuid), access.graphql_shares(uuid),
   access.maskable_entities(uuid)
 to rowhouse_gateway;
@@ -35,7 +35,8 @@ grant execute on function
   access.decline_share(text, text),
   access.open_share(uuid), access.open_share_search(uuid), access.require_share(uuid), access.shared_query(text, text, jsonb, text[]),
   access.export_share(text, text, text, jsonb, text[], boolean), access.compile_share(text, text, text, jsonb), access.my_shares(text),
-  access.openapi_shares(uuid)
+  access.openapi_shares(uuid), access.note_guess(text, text, text), access.unseen_key_names(uuid), access.refuse_telling(uuid, text[]),
+  access.list_guesses(text), access.forgive_guesses(text, text)
 to rowhouse_account;
 grant select on access.roles, access.role_parents, access.permissions, access.assignments, access.groups, access.group_members,
   access.policies, access.versions
@@ -68,6 +69,10 @@ alter policy member_read on access.permissions using (
 alter table access.installed enable row level security, force row level security;
 drop policy if exists owner_all on access.installed;
 create policy owner_all on access.installed to rowhouse_owner using (true) with check (true);
+-- Who guessed is told by access.list_guesses.
+alter table access.guesses enable row level security, force row level security;
+drop policy if exists owner_all on access.guesses;
+create policy owner_all on access.guesses to rowhouse_owner using (true) with check (true);
 
 -- Who holds what is for those who assign it: REST refuses it to others, and so do GraphQL and psql, but for what is one's own.
 drop policy if exists member_read on access.assignments;
@@ -105,3 +110,4 @@ create policy data_read on access.mask_keys for select to rowhouse_data using (s
 select access.build_share(s) from access.shares s where s.accepted_at is not null order by s.id;
 select access.renew_views();
 select access.renew_write_rules();
+select access.renew_guess_checks();

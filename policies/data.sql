@@ -24,7 +24,7 @@ grant execute on function data.define_entity(text, text, jsonb), data.drop_entit
   data.graphql_estimate(text, text, jsonb), data.graphql_sort(jsonb), data.check_relations(int, text),
   data.graphql_filter(uuid, jsonb, int), data.graphql_condition(text, jsonb), data.like_pattern(text, text, text),
   data.graphql_record(uuid, jsonb), data.check_operations(jsonb), data.operation_members(text),
-  data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text),
+  data.resolve_refs(jsonb, jsonb, jsonb, text, int), data.refuse_operation(int, text, text, text, text, text, text, text, text),
   data.openapi_transaction(),
   data.openapi_batches(data.entities), data.openapi_batch_schemas(), data.openapi_batch_parameters(),
   data.without_nulls(jsonb), data.record_data(jsonb), data.written_json(text),

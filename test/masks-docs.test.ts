@@ -13,8 +13,8 @@ afterAll(() => db?.drop());
 
 test("docs/masks.md says what is shown", async () => {
   const blocks = [...guide.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql]) => sql as string);
-  expect(blocks).toHaveLength(3);
-  const [setUp = "", rules = "", compared = ""] = blocks;
+  expect(blocks).toHaveLength(4);
+  const [setUp = "", rules = "", compared = "", listed = ""] = blocks;
   await db.query(setUp);
   const asAnn = (sql: string) =>
     db.as("acme", "ann@acme.test", async (client) =>
@@ -27,6 +27,8 @@ test("docs/masks.md says what is shown", async () => {
     const says = JSON.stringify(await asAnn(sql.replace("max(born)", "max(born)::text")));
     expect([line, says]).toEqual([line, told.startsWith("none") ? "[]" : `[["${told}"]]`]);
   }
+  const [asked = "", told] = listed.trim().split(" -- ");
+  expect((await db.query(asked)).map((row) => JSON.stringify(Object.values(row)[0]))).toEqual([told]);
   await db.query("delete from acme_crm.people where name = 'Bea'");
   await db.query(rules);
   const seen = async (email: string) =>

@@ -215,7 +215,7 @@ create or replace function access.front_sql(entity data.entities) returns text
 language sql stable set search_path = '' as $$
   select case when access.guards_fields(entity) then data.column_list(entity, 't') || access.compile_field_check(entity)
     || access.compile_new_check(entity, 'names') || access.compile_new_check(entity, 'check')
-    || array_to_string(access.seen_view_fields(entity), ',') else '' end
+    || array_to_string(access.seen_view_fields(entity), ',') || access.guess_check(entity, '') else '' end
 $$;
 comment on function access.front_sql(data.entities) is
   'Whatever of an entity''s view and write rule depends on rules of access, as one text: where it changes, they are built anew. Empty where no fields are guarded.';

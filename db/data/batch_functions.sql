@@ -72,6 +72,7 @@ declare
   _columns text := data.column_list(entity, 't', 'written');
   _record text := data.record_source(entity, 't');
   _named text := case when access.checks_fields(entity) then 'access.named' else 'data.record_data' end;
+  _guess_check text := access.guess_check(entity, '%s');
   _function text;
 begin
   -- Locked in the order of their ids, so that two changes of the same records wait for each other and never for ever.
@@ -84,6 +85,7 @@ begin
     begin
       perform data.check_batch(%5$L, _records);
       perform data.refuse_ids(%5$L, _records);
+      %12$s
       select coalesce(jsonb_object_agg(l.id, l.version), '{}') into _versions
       from (select t.id, t.version from %3$s t
         where t.id = any (array(select (x._r->>'id')::uuid from jsonb_array_elements(_records) x (_r))) order by t.id for update) l;
@@ -112,7 +114,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_violations'), _record,
     data.computed_call(entity, schema_name, format('data.without_nulls(%s || data.record_data(r.value))', _record)), _named,
     access.compile_list_check(entity, 't', 'r.value', 'jsonb_array_elements(_records) r (value) join '
-      || _table || ' t on t.id = (r.value->>''id'')::uuid'));
+      || _table || ' t on t.id = (r.value->>''id'')::uuid'), format(_guess_check, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _changes jsonb, _max int) returns setof %2$s
@@ -125,9 +127,11 @@ begin
       elsif cardinality(_ids) > _max then
         perform data.refuse_many(%5$L, _max);
       end if;
+      %8$s
       return query update %3$s t set data = %6$s || %7$s(_changes) where t.id = any (_ids) returning %4$s;
     end $sql$,
-    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named);
+    format('%I.%I', schema_name, entity.name || '_update_many'), _view, _table, _columns, entity.name, _record, _named,
+    format(_guess_check, '_changes'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_ids uuid[], _versions int[], _max int) returns setof %2$s

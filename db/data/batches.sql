@@ -24,7 +24,7 @@ language sql set search_path = '' as $$
   select data.write_where(update_where.entity, 'update_where', update_where.filter, update_where.max, with_records, changes)
 $$;
 comment on function data.update_where(text, jsonb, jsonb, int, boolean) is
-  'Changes the given properties (null unsets one) of every record of an entity (acme/crm/contacts) that matches a filter ({} for all), if they are max (1 to 10,000) or fewer; returns {"meta": {"updated"}}, and "data" with the records where asked. RH400, RH403, RH404, RH409 when more match: nothing is written; RH422.';
+  'Changes the given properties (null unsets one) of every record of an entity (acme/crm/contacts) that matches a filter ({} for all), if they are max (1 to 10,000) or fewer; returns {"meta": {"updated"}}, and "data" with the records where asked. RH400, RH403, RH404, RH409 when more match: nothing is written; RH422. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.delete_where(entity text, filter jsonb, max int, with_records boolean default false) returns jsonb
 language sql set search_path = '' as $$
@@ -44,7 +44,7 @@ begin
 end
 $$;
 comment on function data.update_list(text, jsonb) is
-  'Changes a list of at most 10,000 records [{"id", "version"?, …}], all or nothing, and returns them in order. RH400, RH403, RH404, RH409 version, RH413, RH422 lists every problem.';
+  'Changes a list of at most 10,000 records [{"id", "version"?, …}], all or nothing, and returns them in order. RH400, RH403, RH404, RH409 version, RH413, RH422 lists every problem. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 drop function if exists data.upsert(text, jsonb, text[]);
 create or replace function data.upsert(entity text, records jsonb, key text[], with_records boolean default false) returns jsonb
@@ -58,4 +58,4 @@ begin
 end
 $$;
 comment on function data.upsert(text, jsonb, text[], boolean) is
-  'Inserts or updates a record, or a list of at most 10,000, matched by key: id, a unique property, or the properties of a unique compound; all or nothing. Returns {"meta": {"inserted", "updated", "unchanged"}}, and "data" with the records in order where asked. RH400, RH403, RH404, RH409 version, RH413, RH422 lists every problem.';
+  'Inserts or updates a record, or a list of at most 10,000, matched by key: id, a unique property, or the properties of a unique compound; all or nothing. Returns {"meta": {"inserted", "updated", "unchanged"}}, and "data" with the records in order where asked. RH400, RH403, RH404, RH409 version, RH413, RH422 lists every problem. RH429 after 20 guesses of a unique field that the writer does not see.';

@@ -140,6 +140,7 @@ declare
   _kept jsonb[];
   _kept_numbers jsonb[];
   _told jsonb;
+  _unseen text[];
   _upserts boolean;
   _ids uuid[];
   _taken text;
@@ -161,7 +162,7 @@ declare
   _unknown text := (select string_agg(c, ', ') from unnest(columns) c where c <> all (data.system_columns())
     and not exists (select from data.fields f where f.entity_id = _entity.id and f.name = c));
 begin
-  if import_lines.on_error is null or import_lines.on_error not in ('stop', 'skip') then
+  if import_lines.on_error is null or import_lines.on_error not in ('stop', 'skip', 'list') then
     perform rowhouse.fail(400, 'on_error is stop or skip', 'stop: nothing is imported if a line is wrong. skip: the wrong lines are left out and listed.', 'invalid_on_error');
   elsif _unknown is not null then
     perform rowhouse.fail(400, format('There is no field %s in %s', left(_unknown, 120), _entity.name),
@@ -175,6 +176,11 @@ begin
   _numbers := _read.numbers;
   _errors := _read.wrong;
   _skipped := jsonb_array_length(_errors);
+  _unseen := access.unseen_key_names(_entity.id);
+  if import_lines.on_error = 'skip' and _unseen <> '{}' then
+    perform access.refuse_telling(_entity.id, array(select u from unnest(_unseen) u
+      where exists (select from jsonb_array_elements(_read.records) r where r ? u)));
+  end if;
   _ends := array[cardinality(_read.numbers)];
 
   -- From a batch that fails those are taken of which it says why; where it does not, it is halved until those that fail stand alone.
@@ -207,8 +213,10 @@ begin
       end if;
     exception when others then
       get stacked diagnostics _state = returned_sqlstate, _message = message_text, _detail = pg_exception_detail, _constraint = constraint_name;
-      if _state in ('RH401', 'RH403', 'RH404', '42501') or _state ~ '^(08|25|40|53|55|57|58|XX)' then
-        raise; -- of no single line
+      if _state in ('RH401', 'RH403', 'RH404', 'RH429', '42501') or _state ~ '^(08|25|40|53|55|57|58|XX)'
+        or _state = '23505' and _unseen <> '{}' and coalesce(nullif(data.constraint_fields(_entity, _constraint), '{}'), _unseen) && _unseen
+      then
+        raise; -- of no single line, or not to be told which
       elsif _to - _from = 1 then
         _skipped := _skipped + 1;
         _errors := _errors || (select jsonb_agg(jsonb_build_object('line', _numbers[_from + 1]) || e)
@@ -257,4 +265,4 @@ begin
 end
 $$;
 comment on function data.import_lines(text, jsonb, text[], text[], text) is
-  'Writes up to 10,000 lines of NDJSON [[number, text], …], or records [[number, {…}], …], or rows of CSV [[number, [cell, …]], …] when columns are given, into an entity (acme/crm/contacts). Records that exist, by key (default id), are updated. Returns {"inserted", "updated", "unchanged", "skipped", "errors": [{"line", "pointer", "message"}]}; with on_error stop a wrong line undoes all: RH422 lists them. RH400, RH403, RH404, RH413.';
+  'Writes up to 10,000 lines of NDJSON [[number, text], …], or records [[number, {…}], …], or rows of CSV [[number, [cell, …]], …] when columns are given, into an entity (acme/crm/contacts). Records that exist, by key (default id), are updated. Returns {"inserted", "updated", "unchanged", "skipped", "errors": [{"line", "pointer", "message"}]}; with on_error stop a wrong line undoes all: RH422 lists them; with list they are listed as with skip, for a caller who then undoes all. Where the writer does not see a unique field that the lines give, a value that is taken undoes all in any case (23505), and skip is refused. RH400, RH403, RH404, RH413, RH429.';

@@ -132,6 +132,7 @@ drop function if exists data.build_insert_ids(data.entities, text);
 create or replace function data.build_insert_ids(entity data.entities, schema_name text, list_check text) returns void
 language plpgsql set search_path = '' as $$
 declare
+  _guess_check text := access.guess_check(entity, '_records');
   _statement text := case
     when list_check is not null then
       '_ids := array(select uuidv7() from generate_series(1, jsonb_array_length(_records)));' || data.insert_list_statement(
@@ -151,6 +152,7 @@ begin
       if jsonb_typeof(_records) = 'array' and not jsonb_path_exists(_records, '$[*].id')
         and jsonb_array_length(_records) <= 10000 and %4$s
       then
+        %6$s
         %5$s
         begin
           %2$s;
@@ -162,8 +164,8 @@ begin
       return array(select r.id from %3$s(_records) r);
     end $sql$, format('%I.%I', schema_name, entity.name || '_insert_ids'), _statement,
     format('%I.%I', schema_name, entity.name || '_insert'), data.sees_function(entity, schema_name),
-    -- For data.import_lines, which says which lines these are.
-    case when list_check is not null then format($sql$if current_setting('rowhouse.skips_taken', true) = 'on' then
+    -- For data.import_lines, which says which lines these are; not of values that somebody does not see.
+    case when list_check is not null and _guess_check = '' then format($sql$if current_setting('rowhouse.skips_taken', true) = 'on' then
         begin
           _ids := array(select uuidv7() from generate_series(1, jsonb_array_length(_records)));
           with written as (%s on conflict do nothing returning t.id) select array_agg(w.id) into _written from written w;
@@ -178,7 +180,7 @@ begin
       end if;$sql$,
       data.insert_list_statement(entity, schema_name, 'rows from (jsonb_array_elements(_records), unnest(_ids)) s (data, id)', list_check),
       data.list_violations(entity, schema_name, data.default_values(entity.id)), 'A record of ' || entity.name || ' is not valid: ')
-    else '' end);
+    else '' end, _guess_check);
 end
 $$;
 comment on function data.build_insert_ids(data.entities, text, text) is

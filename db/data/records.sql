@@ -150,21 +150,21 @@ language sql set search_path = '' as $$
     when jsonb_typeof(insert.records) = 'array' then 'insert_list' else 'insert' end, null, insert.records, null)
 $$;
 comment on function data.insert(text, jsonb, boolean) is
-  'Inserts a record or a list of at most 10,000, all or nothing, and returns them; without records, which takes half the time, {"meta": {"inserted"}, "ids"} in order. RH403, RH404, RH422 lists every problem.';
+  'Inserts a record or a list of at most 10,000, all or nothing, and returns them; without records, which takes half the time, {"meta": {"inserted"}, "ids"} in order. RH403, RH404, RH422 lists every problem. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.update(entity text, id uuid, changes jsonb, version int default null) returns jsonb
 language sql set search_path = '' as $$
   select data.write(update.entity, 'update', update.id, update.changes, update.version)
 $$;
 comment on function data.update(text, uuid, jsonb, int) is
-  'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
+  'Changes the given properties of a record (null unsets one) and returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.replace(entity text, id uuid, record jsonb, version int default null) returns jsonb
 language sql set search_path = '' as $$
   select data.write(replace.entity, 'replace', replace.id, replace.record, replace.version)
 $$;
 comment on function data.replace(text, uuid, jsonb, int) is
-  'Makes a record what is given, and unsets what is not; returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422.';
+  'Makes a record what is given, and unsets what is not; returns it. With version, only if that is still its version. RH403, RH404, RH409, RH422. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.delete(entity text, id uuid, version int default null) returns void
 language sql set search_path = '' as $$

@@ -77,11 +77,12 @@ create or replace function data.build_restore(entity data.entities, schema_name 
 language plpgsql set search_path = '' as $$
 begin
   perform rowhouse.create_function($sql$
-    create function %1$s(_id uuid) returns setof %2$s language plpgsql security definer set search_path = '' $sql$, $sql$
+    create or replace function %1$s(_id uuid) returns setof %2$s language plpgsql security definer set search_path = '' $sql$, $sql$
     begin
       if not exists (select from %3$s t where t.id = _id) then
         perform data.write_error(404, %4$L, _id);
       end if;
+      %6$s
       begin
         perform data.restore_record(%5$L, _id);
       exception
@@ -95,7 +96,8 @@ begin
     end $sql$,
     format('%I.%I', build_restore.schema_name, entity.name || '_restore'),
     format('%I.%I', build_restore.schema_name, entity.name),
-    data.kept_name(entity, build_restore.schema_name, 'deleted'), entity.name, entity.id::text);
+    data.kept_name(entity, build_restore.schema_name, 'deleted'), entity.name, entity.id::text,
+    access.guess_check(entity, 'null'));
   perform data.publish_kept_function(entity, build_restore.schema_name, format('%I(uuid)', entity.name || '_restore'));
 end
 $$;
@@ -165,7 +167,7 @@ comment on function data.restore_record(uuid, uuid, timestamptz) is
 create or replace function data.restore(entity text, id uuid) returns jsonb
 language sql set search_path = '' as $$ select data.write(restore.entity, 'restore', restore.id, null, null) $$;
 comment on function data.restore(text, uuid) is
-  'Brings a deleted record of an entity with x-soft-delete back, and those that were deleted with it because they refer to it, and returns it. Needs the permission to delete. RH400; RH403; RH404; RH409 when something it refers to is deleted, 23505 when a unique value of it is taken by now; RH422 when it no longer fits the definition.';
+  'Brings a deleted record of an entity with x-soft-delete back, and those that were deleted with it because they refer to it, and returns it. Needs the permission to delete. RH400; RH403; RH404; RH409 when something it refers to is deleted, 23505 when a unique value of it is taken by now; RH422 when it no longer fits the definition. RH429 after 20 guesses of a unique field that the writer does not see.';
 
 create or replace function data.deleted(entity text, query jsonb default '{}') returns jsonb
 language sql stable set search_path = '' as $$ select data.find(deleted.entity, deleted.query || '{"deleted": "only"}') $$;

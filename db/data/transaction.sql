@@ -114,15 +114,16 @@ $$;
 comment on function data.resolve_refs(jsonb, jsonb, jsonb, text, int) is
   'value with every {"$ref": "name.property"} replaced by what that operation gave. RH422 names what cannot be found, by JSON pointer.';
 
+drop function if exists data.refuse_operation(int, text, text, text, text, text, text, text);
 create or replace function data.refuse_operation(n int, state text, message text, detail text, hint text, constraint_name text,
-  table_name text, column_name text)
+  schema_name text, table_name text, column_name text)
 returns void
 language plpgsql set search_path = '' as $$
 declare
   _at text := format('/operations/%s', n);
   _detail jsonb := case when detail is json object then detail::jsonb else '{}' end;
 begin
-  if _detail ? 'explanation' then
+  if _detail ?| array['explanation', 'retry_after'] then
     raise exception using errcode = state, message = refuse_operation.message, hint = refuse_operation.hint,
       detail = (_detail || jsonb_build_object('errors', data.violation(_at, refuse_operation.message)))::text;
   elsif state ~ '^RH[45]\d\d$' then
@@ -134,10 +135,10 @@ begin
   end if;
   raise exception using errcode = state, message = refuse_operation.message, hint = refuse_operation.hint,
     detail = jsonb_build_object('pointer', _at || '/data')::text, constraint = refuse_operation.constraint_name,
-    table = refuse_operation.table_name, column = refuse_operation.column_name;
+    schema = refuse_operation.schema_name, table = refuse_operation.table_name, column = refuse_operation.column_name;
 end
 $$;
-comment on function data.refuse_operation(int, text, text, text, text, text, text, text) is
+comment on function data.refuse_operation(int, text, text, text, text, text, text, text, text) is
   'Raises again what went wrong in an operation of a transaction, with JSON pointers into the transaction.';
 
 create or replace function data.run_write(app text, operation jsonb, statements jsonb, out result text, out known jsonb)
@@ -183,7 +184,7 @@ declare
   _done text[];
   _result text;
   _n int := 0;
-  _state text; _message text; _detail text; _hint text; _constraint text; _table text; _column text;
+  _state text; _message text; _detail text; _hint text; _constraint text; _schema text; _table text; _column text;
 begin
   if jsonb_typeof(operations) = 'object' and operations - 'operations' <> '{}' then
     perform rowhouse.fail(400, 'A transaction has operations and nothing else', '{"operations": […]}', 'invalid_operations');
@@ -248,11 +249,11 @@ begin
     end loop;
   exception when others then
     get stacked diagnostics _state = returned_sqlstate, _message = message_text, _detail = pg_exception_detail, _hint = pg_exception_hint,
-      _constraint = constraint_name, _table = table_name, _column = column_name;
+      _constraint = constraint_name, _schema = schema_name, _table = table_name, _column = column_name;
     if _state ~ '^(08|25|40|53|55|57|58|RH0|XX)' then
       raise; -- of no single operation
     end if;
-    perform data.refuse_operation(_n, _state, _message, _detail, _hint, _constraint, _table, _column);
+    perform data.refuse_operation(_n, _state, _message, _detail, _hint, _constraint, _schema, _table, _column);
   end;
   return '{"data":[' || array_to_string(_results, ',') || ']}';
 end
@@ -264,4 +265,4 @@ language sql set search_path = '' as $$
   select data.run_transaction(transaction.app, operations)::jsonb
 $$;
 comment on function data.transaction(text, jsonb) is
-  'Runs up to 1,000 operations [{"operation": insert|update|replace|delete|upsert, "entity", "id", "data", "version", "key", "as"}, …] on an app (acme/crm) in order, all or nothing; {"$ref": "order.id"} in id or data is the id of what the operation before with "as": "order" gave. Returns {"data": [record or null, …]} in order. Errors name the operation by JSON pointer: RH400, RH403, RH404, RH409, RH413, RH422.';
+  'Runs up to 1,000 operations [{"operation": insert|update|replace|delete|upsert, "entity", "id", "data", "version", "key", "as"}, …] on an app (acme/crm) in order, all or nothing; {"$ref": "order.id"} in id or data is the id of what the operation before with "as": "order" gave. Returns {"data": [record or null, …]} in order. Errors name the operation by JSON pointer: RH400, RH403, RH404, RH409, RH413, RH422. RH429 after 20 guesses of a unique field that the writer does not see.';

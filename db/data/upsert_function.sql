@@ -67,6 +67,7 @@ begin
       %17$s
       perform data.check_batch(%4$L, _list);
       perform data.refuse_keys(%4$L, _list, _parts, _records);
+      %24$s
       -- Where no index says that there is one record only, those who upsert take turns.
       if _key_of <> all (%9$L::text[]) then
         perform pg_advisory_xact_lock(hashtextextended('data.upsert/' || %10$L, 0));
@@ -176,7 +177,8 @@ begin
     replace(data.computed_call(entity, schema_name, 'data.without_nulls(o.old || data.record_data(r.value))'), '%', '%%'),
     replace(data.with_linked_lists(entity, _record, 't'), '%', '%%'),
     access.compile_list_check(entity, 't', 'r.value', 'unnest(_all_ns, _all_ids) m (n, id) join jsonb_array_elements(_list) '
-      || 'with ordinality r (value, n) on r.n = m.n join ' || data.storage_table(entity, schema_name) || ' t on t.id = m.id'));
+      || 'with ordinality r (value, n) on r.n = m.n join ' || data.storage_table(entity, schema_name) || ' t on t.id = m.id'),
+    access.guess_check(entity, '_list'));
 end
 $$;
 comment on function data.build_upsert_function(data.entities, text) is

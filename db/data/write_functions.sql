@@ -56,6 +56,7 @@ declare
   _function text;
   _defaults jsonb := data.default_values(entity.id);
   _list_check text := data.list_check(entity);
+  _guess_check text := access.guess_check(entity, '%s');
 begin
   select s.role_name into _role from tenancy.sites s where s.id = entity.site_id;
   perform data.build_unseen(entity, schema_name);
@@ -66,6 +67,7 @@ begin
     declare
       _errors jsonb;
     begin
+      %10$s
       if jsonb_typeof(_records) = 'object' then
         if %8$s then
           return query insert into %3$s as t (id, data)
@@ -97,7 +99,7 @@ begin
     format('%I.%I', schema_name, entity.name || '_insert'), _view, _table, _columns, entity.name,
     data.list_violations(entity, schema_name, _defaults),
     data.insert_list_statement(entity, schema_name, data.records_source('_records'), _list_check), data.sees_function(entity, schema_name),
-    format('%I.%I', schema_name, entity.name || '_insert_unseen'));
+    format('%I.%I', schema_name, entity.name || '_insert_unseen'), format(_guess_check, '_records'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _changes jsonb, _version int, _replace boolean) returns setof %2$s
@@ -112,6 +114,7 @@ begin
       if (_changes->>'id')::uuid <> _id then
         perform rowhouse.fail(400, 'The id of a record cannot be changed', 'Leave id out, or repeat the one in the address.', 'id_mismatch');
       end if;
+      %10$s
       return query update %3$s t
         set data = case when _replace then %6$L::jsonb || %8$s(_changes) else %7$s || %8$s(_changes) end
         where t.id = _id and (_version is null or t.version = _version)
@@ -126,7 +129,7 @@ begin
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_update'), _view, _table, _columns, entity.name,
     (select (coalesce(jsonb_object_agg(n, '[]'::jsonb), '{}') || _defaults)::text from unnest(data.link_names(entity.schema)) n), _record,
-    _named, access.entity_path(entity));
+    _named, access.entity_path(entity), format(_guess_check, '_changes'));
 
   perform rowhouse.create_function($sql$
     create or replace function %1$s(_id uuid, _version int) returns boolean
@@ -154,6 +157,9 @@ begin
       _count int;
       _changes jsonb;
     begin
+      if tg_op = 'INSERT' then
+        %9$s
+      end if;
       if tg_op = 'INSERT' and not %7$s then
         select * into new from %8$s(jsonb_build_array(to_jsonb(new) - 'version' - 'created_at' - 'updated_at' - 'created_by'));
         return new;
@@ -169,6 +175,7 @@ begin
         end if;
         select jsonb_object_agg(n.key, n.value) into _changes
         from jsonb_each(data.record_data(to_jsonb(new))) n where n.value is distinct from to_jsonb(old)->n.key;
+        %10$s
         update %2$s t set data = %5$s || %6$s(coalesce(_changes, '{}')) where t.id = old.id returning %3$s into new;
         get diagnostics _count = row_count;
         return case when _count = 1 then new end;
@@ -178,7 +185,8 @@ begin
       return case when _count = 1 then old end;
     end $sql$,
     format('%I.%I', schema_name, entity.name || '_write_through'), _table, _columns, entity.name, _record, _named,
-    data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'));
+    data.sees_function(entity, schema_name), format('%I.%I', schema_name, entity.name || '_insert_unseen'),
+    coalesce(nullif(format(_guess_check, 'to_jsonb(new)'), ''), 'null;'), format(_guess_check, '_changes'));
   execute format('create or replace trigger %I instead of insert or update or delete on %s for each row execute function %I.%I()',
     entity.name || '_write_through', _view, schema_name, entity.name || '_write_through');
   execute format('alter view %s alter column id set default uuidv7()', _view);

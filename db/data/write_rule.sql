@@ -159,12 +159,15 @@ begin
   from data.relations r join data.entities t on t.id = r.target_id,
     lateral (select format($sql$
       if exists (select from written n
-        where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I)%%s) then
+        where n.%1$I is not null and not exists (select from %2$s t where t.%3$I = n.%1$I%7$s)%%s) then
         raise foreign_key_violation using constraint = %4$L, table = %5$L, detail = 'Key is not present in table "%6$s".',
           message = 'insert or update on table "%5$s" violates foreign key constraint "%4$s"';
       end if; $sql$,
       r.field, data.storage_table(t, build_reference_rule.schema_name), r.target_field,
-      data.index_name(entity, r.field, 'fkey'), data.storage_name(entity), data.storage_name(t))) x ("check")
+      data.index_name(entity, r.field, 'fkey'), data.storage_name(entity), data.storage_name(t),
+      -- Who does not see a field does not refer by it: that it finds a record would tell its value.
+      case when r.target_field <> 'id' then format(' and not (select %L = any (access.unseen(%L)))', r.target_field, r.target_id)
+        else '' end)) x ("check")
   where r.entity_id = entity.id;
 
   foreach _event in array array['insert', 'update'] loop
@@ -197,7 +200,7 @@ begin
 end
 $$;
 comment on function data.build_reference_rule(data.entities, text) is
-  'Generates the statement-level trigger that refuses references to records the writer may not see.';
+  'Generates the statement-level trigger that refuses references to records the writer may not see, and by fields it does not see.';
 
 create or replace function data.drop_write_rule(entity data.entities, schema_name text) returns void
 language plpgsql set search_path = '' as $$

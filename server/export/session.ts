@@ -1,6 +1,6 @@
 import pg, { type ClientBase, type Pool, type PoolClient } from "pg";
 import { Problem } from "../http/problem.ts";
-import type { Caller } from "../http/query.ts";
+import { type Caller, countGuess } from "../http/query.ts";
 import type { Tenant } from "../http/tenant.ts";
 
 /** What bounds exports and imports: how many at once, for how long, and for how long nothing may move (both in seconds). */
@@ -56,6 +56,7 @@ export class Sessions {
         return result;
       } catch (error) {
         await rollback(client, ended).then(end, leave);
+        await countGuess(this.#pool, caller, tenant, error);
         throw error;
       } finally {
         left.removeEventListener("abort", leave);

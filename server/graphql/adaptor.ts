@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import pg, { type Pool, type PoolClient } from "pg";
 import type { PgClient, PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
-import { runWithin, type Statement } from "../database/pipelined.ts";
-import { Problem } from "../http/problem.ts";
+import { noteTaken } from "../database/guesses.ts";
+import { type Bound, runWithin, type Statement } from "../database/pipelined.ts";
+import { guessed, Problem } from "../http/problem.ts";
 
 const STATEMENTS_KEPT = 100; // prepared statements of GraphQL on one connection; about 20 kB each in PostgreSQL
 
@@ -46,10 +47,21 @@ export function transactions(pool: Pool, salt: string): WithPgClient {
     work: (client: PgClient) => T | Promise<T>,
   ): Promise<T> => {
     if (settings?.transaction_read_only !== undefined) return work(reader(pool, settings, nameOf));
+    try {
+      return await inTransaction(settings ?? {}, work);
+    } catch (error) {
+      const told = await noteTaken(pool, contextOf({ ...settings, transaction_read_only: "off" }), error);
+      throw told ? guessed(told) : error;
+    }
+  };
+  const inTransaction = async <T>(
+    settings: Record<string, string | undefined>,
+    work: (client: PgClient) => T | Promise<T>,
+  ): Promise<T> => {
     const client = await pool.connect();
     let broken: Error | undefined;
     try {
-      await client.query(`begin;${claims(settings ?? {})}`);
+      await client.query(`begin;${claims(settings)}`);
       const result = await work(clientFor(client, nameOf, 1));
       await client.query("commit");
       return result;
@@ -65,13 +77,8 @@ export function transactions(pool: Pool, salt: string): WithPgClient {
   return Object.assign(withPgClient, { release: () => {} }) as WithPgClient;
 }
 
-/** Runs every statement with its claims under one Sync. */
-function reader(
-  pool: Pool,
-  settings: Record<string, string | undefined>,
-  nameOf: (key: string) => string,
-): PgClient {
-  const context = {
+function contextOf(settings: Record<string, string | undefined>): Bound {
+  return {
     statement: readingStatement,
     values: [
       settings["rowhouse.account"],
@@ -81,6 +88,15 @@ function reader(
       settings.transaction_read_only,
     ],
   };
+}
+
+/** Runs every statement with its claims under one Sync. */
+function reader(
+  pool: Pool,
+  settings: Record<string, string | undefined>,
+  nameOf: (key: string) => string,
+): PgClient {
+  const context = contextOf(settings);
   const client: PgClient = {
     rawClient: undefined,
     async query<TData>({ text, name, values, arrayMode }: PgClientQuery): Promise<PgClientResult<TData>> {

@@ -30,6 +30,7 @@ export function formatError(
       code: problem.code ?? "error",
       status: problem.status,
       ...(problem.hint ? { hint: problem.hint } : {}),
+      ...(problem.status === 429 ? { retry_after: Number(problem.headers["retry-after"]) } : {}),
       ...(problem.errors ? { errors: problem.errors } : {}),
       ...(problem.explanation ? { explanation: problem.explanation } : {}),
       ...(problem.status >= 500 ? { request_id: requestId } : {}),

@@ -110,6 +110,8 @@ const routes: Record<string, Record<string, Route>> = {
       query: ["entity", "action", "record", "max", "after"],
     },
   },
+  guesses: { GET: { sql: "access.list_guesses($1)" } },
+  "guesses/": { DELETE: { sql: "access.forgive_guesses($1, $2)", parts: 1 } },
   effective: { GET: { sql: "access.effective($1 || '/' || $2)", query: ["entity"] } },
   "what-can": { GET: { sql: "access.what_can($1, $2)", query: ["account"] } },
 };

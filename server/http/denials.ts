@@ -13,7 +13,7 @@ const perSite = 10; // a window
 const mostSites = 100; // a window: who names sites at random is counted together
 
 /**
- * Refused requests (401, 403), for the audit log: written a second later in a transaction of their own, so that no answer
+ * Refused requests (401, 403, and 429 for guessing), for the audit log: written a second later in a transaction of their own, so that no answer
  * waits. Of more than 10 a second for one site the rest is only counted. What a killed process had not written is lost.
  */
 export class Denials {
@@ -28,7 +28,8 @@ export class Denials {
   }
 
   note(request: Request, denial: Denial): void {
-    if (denial.status !== 401 && denial.status !== 403) return;
+    const { status, code } = denial;
+    if (status !== 401 && status !== 403 && code !== "too_many_guesses") return;
     const named = request.site ?? "";
     const site = this.#sites.has(named) || this.#sites.size < mostSites ? named : "";
     const noted = this.#sites.get(site) ?? [];

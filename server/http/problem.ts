@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import type { Guessed } from "../database/guesses.ts";
 
 /** One thing that is wrong, by JSON pointer into the body or by query parameter. */
 export type ProblemItem = { pointer?: string; parameter?: string; message: string };
@@ -57,6 +58,11 @@ export function unauthenticated(): Problem {
   });
 }
 
+/** 429 for a write that found out one value too many. */
+export function guessed({ status, message, hint, code, retry_after }: Guessed): Problem {
+  return new Problem(status, message, { hint, code, headers: { "retry-after": String(retry_after) } });
+}
+
 /** What a DatabaseError of pg carries, as far as it is used. */
 type DatabaseError = Error & {
   code?: string;
@@ -83,7 +89,7 @@ export function problemOf(error: unknown, written: readonly (string | null)[] = 
 
 /** What rowhouse.fail raised: message for people, DETAIL as JSON for programs, HINT with what to do. */
 function raised(failure: DatabaseError, status: number): Problem {
-  let more: { code?: unknown; errors?: unknown; explanation?: unknown } = {};
+  let more: { code?: unknown; errors?: unknown; explanation?: unknown; retry_after?: unknown } = {};
   try {
     more = JSON.parse(failure.detail ?? "{}") as typeof more;
   } catch {
@@ -96,6 +102,7 @@ function raised(failure: DatabaseError, status: number): Problem {
     ...(Array.isArray(more.errors) ? { errors: more.errors as ProblemItem[] } : {}),
     ...(more.explanation ? { explanation: more.explanation as Record<string, unknown> } : {}),
     ...(status === 401 ? { headers: { "www-authenticate": 'Bearer error="invalid_token"' } } : {}),
+    ...(more.retry_after ? { headers: { "retry-after": String(more.retry_after) } } : {}),
   });
 }
 

@@ -1,8 +1,10 @@
 import type { Pool } from "pg";
+import { noteTaken } from "../database/guesses.ts";
 import { type Bound, runWithin, type Statement, type Texts } from "../database/pipelined.ts";
 import type { Claims } from "./context.ts";
 import { type Env, envText } from "./env.ts";
 import { openAgain, openedThrough } from "./opened.ts";
+import { guessed } from "./problem.ts";
 
 export type { Statement, Texts };
 
@@ -84,23 +86,40 @@ export async function queryControl(
   return (await runWithin(pool, context, { statement, values }, false)).rows;
 }
 
+/** Opens an app for a caller, whatever was opened before. */
+function opening({ session, account, env }: Caller, app: AppAsked): Bound {
+  return "appId" in app
+    ? {
+        statement: account === null ? reopenPublicStatement : reopenStatement,
+        values: [session, account, app.appId, app.version, env],
+      }
+    : { statement: openStatement, values: [session, account, app.site, app.app, env] };
+}
+
 /**
  * Runs one statement as a member of a site, in one round trip, and returns its rows as text.
  * Throws pg's DatabaseError: RH401 and RH404 where the app is named, RH001 where what is known of it is no longer so,
- * whatever the statement raises, or an error of the connection.
+ * whatever the statement raises, or an error of the connection; a 429 Problem for one guess too many.
  */
 export async function queryAs(
   pool: Pool,
-  { session, account, env }: Caller,
+  caller: Caller,
   app: AppAsked,
   statement: Statement,
   values: Texts,
 ): Promise<Texts[]> {
-  const run = (context: Bound) => runWithin(pool, context, { statement, values }, false);
-  if (!("appId" in app))
-    return (await run({ statement: openStatement, values: [session, account, app.site, app.app, env] })).rows;
-  const asked = [session, account, app.appId, app.version, env];
-  if (account === null) return (await run({ statement: reopenPublicStatement, values: asked })).rows;
+  try {
+    return await runAs(pool, caller, app, { statement, values });
+  } catch (error) {
+    await countGuess(pool, caller, app, error);
+    throw error;
+  }
+}
+
+async function runAs(pool: Pool, caller: Caller, app: AppAsked, query: Bound): Promise<Texts[]> {
+  const run = (context: Bound) => runWithin(pool, context, query, false);
+  const { session, account, env } = caller;
+  if (!("appId" in app) || account === null) return (await run(opening(caller, app))).rows;
   const opened = openedThrough(pool);
   const key = `${session} ${account} ${app.appId}`;
   const before = opened.get(key);
@@ -112,9 +131,15 @@ export async function queryAs(
       opened.delete(key); // nothing was done: it is opened anew
     }
   }
-  const { rows, context } = await run({ statement: reopenStatement, values: asked });
+  const { rows, context } = await run(opening(caller, app));
   const found = context.slice(1);
   const until = found[4];
   if (until) opened.set(key, { version: app.version, found });
   return rows;
+}
+
+/** Counts a write that failed, if it was a guess. Throws a 429 Problem for one too many, and pg's errors. */
+export async function countGuess(pool: Pool, caller: Caller, app: AppAsked, failure: unknown): Promise<void> {
+  const told = await noteTaken(pool, opening(caller, app), failure);
+  if (told) throw guessed(told);
 }

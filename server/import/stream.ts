@@ -79,7 +79,7 @@ async function importBatch(
   const { rows } = await client.query<{ done: Imported }>({
     name: "import_lines",
     text: "select data.import_lines($1, $2, $3, $4, $5) as done",
-    values: [entity, JSON.stringify(lines), columns, key, onError === "stop" ? "skip" : onError],
+    values: [entity, JSON.stringify(lines), columns, key, onError === "stop" ? "list" : onError],
   });
   return rows[0]?.done as Imported;
 }

@@ -1,9 +1,9 @@
 import { resolveTxt } from "node:dns/promises";
 import type { Task } from "graphile-worker";
 
-/** Deletes sessions and refresh tokens that ended long ago. */
+/** Deletes sessions and refresh tokens that ended long ago, and guesses that count no more. */
 export const deleteExpiredTokens: Task = async (_payload, helpers) => {
-  await helpers.query("select auth.delete_expired()");
+  await helpers.query("select auth.delete_expired(), access.forget_guesses()");
 };
 
 /** Deletes records whose time has come (x-ttl), of all entities, a batch a transaction. */
