@@ -21,6 +21,8 @@ begin
     perform data.refuse_loss(_old, _changes);
     return data.redefine(_old, define_entity.schema, _renames, _changes);
   end if;
+  perform access.refuse_unseen_targets(jsonb_populate_record(null::data.entities, jsonb_build_object('site_id', _app.site_id,
+    'app_id', _app.id)), define_entity.schema, '{}', '[]');
   insert into data.entities as e (site_id, app_id, name, schema, storage)
   values (_app.site_id, _app.id, define_entity.name, define_entity.schema, coalesce(define_entity.schema->>'x-storage', 'jsonb'))
   returning e.* into _entity;

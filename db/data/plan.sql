@@ -47,6 +47,7 @@ declare
   _loses boolean;
   _id uuid;
 begin
+  perform access.require_checkable(old, save_plan.schema, renames, save_plan.changes);
   perform data.require_conversions(old.schema, save_plan.schema, save_plan.changes);
   _trial := data.try_definition(old, save_plan.schema, renames, save_plan.changes);
   select jsonb_agg(case when l.value is null then c.value
@@ -98,7 +99,7 @@ begin
       perform data.build_upgrade(_entity, _schema_name);
       perform data.build_violations(_entity, _schema_name);
       _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
-        || data.key_offenders(_entity, _schema_name, changes, data.may_be_told_values(old));
+        || data.key_offenders(_entity, _schema_name, changes, true);
     end if;
     if _before is not null then
       _losses := data.conversion_losses(old, _entity, _schema_name, changes, _before);
