@@ -152,7 +152,7 @@ begin
     if _relation.is_new and _relation.target_field = any (access.unseen((_relation.target).id)) then
       perform access.refuse_checking(_relation.target, array[_relation.field], format('do not see %s in full there, to which %s would refer',
         _relation.target_field, _relation.field));
-    elsif _relation.is_checked and not access.reads_all(_relation.target) then
+    elsif (_relation.is_checked or _relation.is_new and _relation.target_field <> 'id') and not access.reads_all(_relation.target) then
       perform access.refuse_checking(_relation.target, '{}', format('do not read all of those to which %s refers', _relation.field));
     end if;
   end loop;

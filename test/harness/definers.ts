@@ -37,18 +37,34 @@ export const kinds = { jsonb: "people_one_kind", flat: "people_two_kind" } as co
 
 const other = "01900000-0000-7000-8000-0000000000ff";
 const ends = "2999-01-01T00:00:00Z";
+// Masks show the same of both worlds: the first letter and the domain, the year, that there is a grade.
 const hidden = {
   // Whatever is tried fits, and
   crm: [
-    { email: "a@x.test", salary: 100, grade: "1", born: "1990-01-01", ends },
-    { email: "b@x.test", salary: 200, grade: "1", born: "1991-01-01", ends },
-    { email: "c@x.test", salary: 300, grade: "1", born: "1992-01-01", ends, bonus: 1, note: "short" },
+    { email: "a1@x.test", salary: 100, grade: "1", born: "1990-01-01", ends },
+    { email: "a2@x.test", salary: 200, grade: "1", born: "1991-01-01", ends },
+    { email: "a3@x.test", salary: 300, grade: "1", born: "1992-01-01", ends, bonus: 1, note: "short" },
   ],
   // nothing does.
   shop: [
-    { email: "b@y.test", salary: 90000, grade: "noise", boss_id: other, born: "1999-09-09" },
-    { email: "b@y.test", salary: 90000, grade: null, boss_id: other, ends: "2001-01-01T00:00:00Z" },
-    { email: null, salary: 0, grade: null, boss_id: other, bonus: 900, note: "z".repeat(50) },
+    { email: "a1@x.test", salary: 90000, grade: "noise", boss_id: other, born: "1990-09-09" },
+    {
+      email: "a1@x.test",
+      salary: 90000,
+      grade: "x",
+      boss_id: other,
+      born: "1991-01-01",
+      ends: "2001-01-01T00:00:00Z",
+    },
+    {
+      email: "azz@x.test",
+      salary: 0,
+      grade: "y",
+      boss_id: other,
+      born: "1992-12-31",
+      bonus: 900,
+      note: "z".repeat(50),
+    },
   ],
 };
 const noise = () => Array.from({ length: 300 }, () => Math.random().toString(36)).join("");
