@@ -362,6 +362,8 @@ test("what is accepted shows no more than before", async () => {
       for (const sql of read) {
         const told = await same(who, sql);
         expect(told).not.toMatch(/90000|a1@|azz/);
+        // How large an index is tells how many different values it holds.
+        if (sql.includes("unused")) expect(told).not.toMatch(/bytes|kB/);
       }
     await worlds.renew();
   }

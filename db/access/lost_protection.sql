@@ -71,7 +71,6 @@ comment on function access.refuse_unaudited(data.entities, jsonb) is
 create or replace function access.refuse_shown_fields(old data.entities, schema jsonb, renames jsonb, changes jsonb) returns void
 language plpgsql stable set search_path = '' as $$
 declare
-  _unseen text[] := access.unseen((old).id);
   _field text;
 begin
   select f.now into _field
@@ -79,7 +78,7 @@ begin
     lateral (select data.conversion_expression(f.old_property, f.property)) c (expression)
   where c.expression is not null and access.default_mask(f.property) is null and exists (
       select from unnest(data.expression_names(data.parse_expression(c.expression))) n
-      where n <> f.was and (n = any (_unseen) or access.default_mask((old).schema->'properties'->n) is not null))
+      where n <> f.was and (access.default_mask((old).schema->'properties'->n) is not null or n = any (access.unseen((old).id))))
     or exists (
       select from access.rules r, unnest(array[r.fields->'readable', r.fields->'unmasked']) named
       where r.entity_id = (old).id and r.effect = 'allow' and named ?| f.names and not named ?| f.old_names)

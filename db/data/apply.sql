@@ -33,5 +33,5 @@ begin
 end
 $$;
 comment on function data.apply(uuid, boolean) is
-  'Does exactly what a plan of data.plan or data.plan_rollback says, once. Site owners and admins only. RH403; RH404; RH409 when it was applied already, the entity has changed since, records do not fit, or data would be lost and allow_loss is not true; RH503 when the entity is in use without a pause.';
+  'Does exactly what a plan of data.plan or data.plan_rollback says, once. Owners, admins and @entities:define. RH403, also when it is tried on records or fields that you do not see, whoever made the plan; RH404; RH409 when it was applied already, the entity has changed since, records do not fit, or data would be lost and allow_loss is not true; RH503 when the entity is in use without a pause.';
 

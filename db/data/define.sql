@@ -37,7 +37,7 @@ begin
 end
 $$;
 comment on function data.define_entity(text, text, jsonb) is
-  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Owners, admins and @entities:define. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Owners, admins and @entities:define. RH400 lists what is wrong by JSON pointer; RH403, also when it would be tried on records or fields that you do not see; RH404; RH409 when the change would lose data or existing records do not fit.';
 
 -- The model first, then the app: roles and policies are compiled in the same order.
 create or replace function data.lock_definitions(app tenancy.apps) returns void

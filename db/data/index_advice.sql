@@ -183,4 +183,4 @@ begin
 end
 $$;
 comment on function data.index_advice(text) is
-  'Which indexes an app (acme/crm) lacks, by the statements that pg_stat_statements counted, and which it never uses: kind (missing, unused, unfinished, unknown), entity, fields, message, calls, total_ms, gain (share of total_ms it would spare, estimated from the planner''s costs) and definition, what to write into the entity''s schema. Site owners and admins only. RH400, RH403, RH404.';
+  'Which indexes an app (acme/crm) lacks, by the statements that pg_stat_statements counted, and which it never uses: kind (missing, unused, unfinished, unknown), entity, fields, message, calls, total_ms, gain (share of total_ms it would spare, estimated from the planner''s costs) and definition, what to write into the entity''s schema; without what is estimated from fields or records that you do not see. Owners, admins and @entities:define. RH400, RH403, RH404.';

@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Owners, admins and @entities:define. RH400; RH403, also when it would be tried on records or fields that you do not see; RH404; RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
