@@ -144,7 +144,7 @@ begin
       -- Operations that failed name records that do not fit, and whether a conversion loses anything is what records hold.
       case when _table in ('plans', 'operations')
         then format(' and (not %s or created_by = (select auth.account_id()) or access.sees_whole(entity_id))', case _table
-          when 'plans' then 'changes @? ''$.changes[*].expression''' else 'error is not null' end)
+          when 'plans' then 'changes @? ''$.changes[*].expression''' else 'coalesce(error, failure) is not null' end)
         else '' end);
   end loop;
 end

@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => worlds?.stop());
 let used = true;
 beforeEach(async () => {
-  if (used) await worlds.renew();
+  if (used) await worlds.renew(["jsonb"]);
   used = true;
 });
 

@@ -109,7 +109,7 @@ test("whatever is planned, defined or applied", async () => {
       fc.constantFrom(...Object.entries(kinds)),
       async (changes, more, who, sql, [storage, name]) => {
         // What masked sees of the south differs, so that it stays out of what is tried.
-        if (who === "masked" && /"(bonus|note)"/.test(JSON.stringify([changes, more]))) return;
+        if (who === "masked" && /\b(bonus|note)\b/.test(JSON.stringify([changes, more]))) return;
         // What stands on a field goes with it.
         const gone = changes.some((c) => "salary" in c) ? { wage: null, yearly: null } : {};
         const schema = changed(Object.assign({}, gone, ...changes), { ...more, "x-storage": storage });
@@ -119,6 +119,7 @@ test("whatever is planned, defined or applied", async () => {
           ),
         );
         expect(first).toBe(second);
+        expect(first).not.toMatch(/^(?!RH|23|54)[0-9A-Z]{5} /);
         counts[first?.startsWith("RH403") ? "refused" : first?.startsWith("RH4") ? "invalid" : "done"]++;
       },
     ),

@@ -62,6 +62,10 @@ const hidden: [string, Schema][] = [
     }),
   ],
   [
+    "another name and a length",
+    changed({ rank: { ...p.grade, maxLength: 10, "x-renamed-from": "grade" }, grade: null }),
+  ],
+  [
     "a moment of expiry",
     changed({ expires_at: { ...p.ends, "x-renamed-from": "ends" }, ends: null }, { "x-ttl": true }),
   ],
@@ -73,6 +77,8 @@ const shown: [string, Schema][] = [
   ["a length", changed(more("note", { maxLength: 20 }))],
   ["a rule", changed({}, { "x-rules": [{ rule: "bonus < 500" }] })],
   ["a unique field", changed(more("bonus", { "x-unique": true }))],
+  ["a new field that is required", changed({ nick: { type: "string" } }, { required: ["nick"] })],
+  ["a computed field", changed({ double: { type: "integer", "x-computed": "bonus * 2" } })],
 ];
 const unchecked: [string, Schema][] = [
   ["an optional field", changed({ nick: { type: "string", maxLength: 5, pattern: "^a" } })],
@@ -140,9 +146,12 @@ describe.each(Object.entries(kinds))("in %s storage", (storage, name) => {
     await may(schema, { admin: "done", reader: "done", masked: seen, part: records, blind: records }, [plan]);
   });
 
-  test.each(shown)("%s over what is shown is for who reads every record", async (_what, schema) => {
+  test.each(shown)("%s over what is shown is for who reads every record", async (what, schema) => {
     await may(schema, { admin: "done", reader: "done", masked: "done", part: records, blind: records });
-    expect(outcome(await told("masked", "crm", define, schema))).toBe("done");
+    const isMissing = what.includes("required");
+    expect(outcome(await told("masked", "crm", define, schema))).toBe(
+      isMissing ? "RH409 records_do_not_fit" : "done",
+    );
   });
 
   test.each(unchecked)("%s is for everybody who defines", async (_what, schema) => {

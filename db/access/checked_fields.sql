@@ -85,16 +85,18 @@ language sql stable set search_path = '' as $$
   select n, n from change c, unnest(data.expression_names(data.parse_expression(c.c->>'expression'))) n
   where c.c ? 'expression' and old.schema->'properties' ? n
   union
-  select c.name, null from change c where c.what = 'restore'
+  -- What is new has no values, or those of before it was dropped; who fits it not is told by id.
+  select c.name, null from change c where c.checks and c.name is not null and not checked_fields.schema->'properties'->c.name ? 'x-rollup'
 $$;
 comment on function access.checked_fields(data.entities, jsonb, jsonb, jsonb) is
-  'The fields of stored records that another definition of an entity is tried on, each with what it was called; null for what comes back.';
+  'The fields of stored records that another definition of an entity is tried on, each with what it was called; null for what is new or comes back.';
 
 -- What is gone has no rules by which it is shown.
 create or replace function access.restored_unseen(entity data.entities, change jsonb) returns boolean
 language sql stable set search_path = '' as $$
-  select access.default_mask(p.value) is not null
-    or exists (select from access.rules r where r.entity_id = (entity).id and r.action = 'read' and r.fields is not null)
+  select access.default_mask(p.value) is not null and not access.unmasks(entity, change->>'from')
+    or exists (select from access.rules r where r.entity_id = (entity).id and r.action = 'read'
+      and (r.fields ?| array['readable', 'masked'] or r.effect = 'deny' and r.fields is not null))
   from data.entity_versions v, lateral (select v.schema->'properties'->(change->>'from')) p (value)
   where v.entity_id = (entity).id and v.version = (change->>'version')::int - 1
 $$;

@@ -71,6 +71,8 @@ comment on function access.refuse_unaudited(data.entities, jsonb) is
 create or replace function access.refuse_shown_fields(old data.entities, schema jsonb, renames jsonb, changes jsonb) returns void
 language plpgsql stable set search_path = '' as $$
 declare
+  -- A worker that takes something back sees nothing, and converts nothing.
+  _unseen text[] := case when changes @? '$[*].expression' then access.unseen((old).id) else '{}' end;
   _field text;
 begin
   select f.now into _field
@@ -78,7 +80,7 @@ begin
     lateral (select data.conversion_expression(f.old_property, f.property)) c (expression)
   where c.expression is not null and access.default_mask(f.property) is null and exists (
       select from unnest(data.expression_names(data.parse_expression(c.expression))) n
-      where n <> f.was and (access.default_mask((old).schema->'properties'->n) is not null or n = any (access.unseen((old).id))))
+      where n <> f.was and (n = any (_unseen) or access.default_mask((old).schema->'properties'->n) is not null))
     or exists (
       select from access.rules r, unnest(array[r.fields->'readable', r.fields->'unmasked']) named
       where r.entity_id = (old).id and r.effect = 'allow' and named ?| f.names and not named ?| f.old_names)
@@ -99,6 +101,17 @@ comment on function access.refuse_shown_fields(data.entities, jsonb, jsonb, json
   'Raises RH403 when a conversion would copy a field that is masked into one that is not, or a field would have a name that a role may '
   'read. Internal.';
 
+create or replace function access.unmasks(entity data.entities, field text) returns boolean
+language sql stable set search_path = '' as $$
+  select exists (
+    select from access.permissions x
+    where x.role_id = any (access.own_roles((unmasks.entity).site_id)) and x.action in ('read', '*')
+      and x.entity = any (access.patterns(access.entity_path(unmasks.entity))) and not x.own and x.condition is null
+      and x.fields->'unmasked' ?| array['*', unmasks.field])
+$$;
+comment on function access.unmasks(data.entities, text) is
+  'Whether the caller holds a permission, under no condition, that unmasks a field of an entity.';
+
 create or replace function access.refuse_unmasking(old data.entities, schema jsonb, renames jsonb, changes jsonb) returns void
 language plpgsql stable set search_path = '' as $$
 declare
@@ -109,10 +122,7 @@ begin
   from access.kept_fields(old, refuse_unmasking.schema, refuse_unmasking.renames, changes) f,
     lateral (select access.default_mask(f.old_property)) m (mask)
   where m.mask is not null and coalesce(access.default_mask(f.property), '') not in (m.mask, 'redact', 'null')
-    and not exists (
-      select from access.permissions x
-      where x.role_id = any (access.own_roles((old).site_id)) and x.action in ('read', '*') and x.entity = any (access.patterns(_path))
-        and not x.own and x.condition is null and x.fields->'unmasked' ?| array['*', f.was])
+    and not access.unmasks(old, f.was)
   limit 1;
   if found then
     perform rowhouse.fail(403, format('This definition would show %s of %s, which you see masked', _field, _path),

@@ -72,8 +72,8 @@ const noise = () => Array.from({ length: 300 }, () => Math.random().toString(36)
 /** The two worlds. */
 export async function startDefiners(): Promise<
   Crm & {
-    /** Gives people the definition that they began with, in both worlds. */
-    renew(): Promise<void>;
+    /** Gives people the definition and records that they began with, in both worlds. */
+    renew(storages?: (keyof typeof kinds)[]): Promise<void>;
     /** What somebody is answered, as text, without what differs between any two definitions; nothing of it stays. */
     told(who: Definer, app: "crm" | "shop", sql: string, values: unknown[]): Promise<string>;
   }
@@ -107,9 +107,10 @@ export async function startDefiners(): Promise<
       ]);
     crm.tokens[who] = await crm.gateway.token(email, "acme");
   }
-  const renew = async () => {
-    for (const [storage, name] of Object.entries(kinds))
+  const renew = async (storages = Object.keys(kinds) as (keyof typeof kinds)[]) => {
+    for (const storage of storages)
       for (const app of ["crm", "shop"] as const) {
+        const name = kinds[storage];
         await run(
           "select data.drop_entity(format('acme/%s/%s', $1::text, name), name) from data.entities e where name = $2 and app_id = $3",
           [app, name, crm.ids[`acme/${app}`]],
