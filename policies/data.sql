@@ -143,7 +143,7 @@ begin
         when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end,
       -- Operations that failed name records that do not fit, and whether a conversion loses anything is what records hold.
       case when _table in ('plans', 'operations')
-        then format(' and (not %s or created_by = (select auth.account_id()) or access.sees_whole(entity_id))', case _table
+        then format(' and (not %s or access.sees_whole(entity_id, created_by = (select auth.account_id())))', case _table
           when 'plans' then 'changes @? ''$.changes[*].expression''' else 'coalesce(error, failure) is not null' end)
         else '' end);
   end loop;

@@ -10,14 +10,15 @@ $$;
 comment on function access.reads_all(data.entities) is
   'Whether the caller administers the site or may read every record of an entity, whatever it holds.';
 
-create or replace function access.sees_whole(entity_id uuid) returns boolean
+create or replace function access.sees_whole(entity_id uuid, masked boolean default false) returns boolean
 language sql stable security definer set search_path = '' as $$
   select coalesce((
-    select access.administers(e.site_id) or access.reads_all(e) and access.unseen(e.id) = '{}'
+    select access.administers(e.site_id) or access.reads_all(e) and (sees_whole.masked or access.unseen(e.id) = '{}')
     from data.entities e where e.id = sees_whole.entity_id and tenancy.knows_site(e.site_id)), false)
 $$;
-comment on function access.sees_whole(uuid) is
-  'Whether the caller may read every record of an entity with every field of it in full; false where they do not know the entity.';
+comment on function access.sees_whole(uuid, boolean) is
+  'Whether the caller may read every record of an entity, and sees every field of it in full, unless masked; false where they do not know '
+  'the entity.';
 
 create or replace function access.refuse_checking(entity data.entities, fields text[], why text) returns void
 language sql set search_path = '' as $$

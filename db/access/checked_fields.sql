@@ -47,7 +47,6 @@ $$;
 comment on function access.indexed_by_value(jsonb, jsonb) is
   'The fields whose values decide whether the new indexes of a schema can be built, or how large they are.';
 
-drop function if exists access.checked_fields(data.entities, jsonb, jsonb, jsonb);
 create or replace function access.checked_fields(old data.entities, schema jsonb, renames jsonb, changes jsonb)
 returns table (field text, was text)
 language sql stable set search_path = '' as $$
