@@ -88,7 +88,8 @@ language sql stable set search_path = '' as $$
   select c.name, null from change c where c.checks and c.name is not null and not checked_fields.schema->'properties'->c.name ? 'x-rollup'
 $$;
 comment on function access.checked_fields(data.entities, jsonb, jsonb, jsonb) is
-  'The fields of stored records that another definition of an entity is tried on, each with what it was called; null for what is new or comes back.';
+  'The fields of stored records that another definition of an entity is tried on, each with what it was called; null for what is new or '
+  'comes back.';
 
 -- What is gone has no rules by which it is shown.
 create or replace function access.restored_unseen(entity data.entities, change jsonb) returns boolean
