@@ -154,6 +154,11 @@ describe.each(Object.entries(kinds))("in %s storage", (storage, name) => {
     );
   });
 
+  test("a unique field of a type that its values have not is told by them", async () => {
+    const schema = changed({ name: { type: "string", format: "date", "x-unique": true } });
+    expect(await told("masked", "crm", plan, schema)).toMatch(/"offenders":\[\{[^\]]*"\/name"/);
+  });
+
   test.each(unchecked)("%s is for everybody who defines", async (_what, schema) => {
     for (const [who, sql] of [...definers.map((who) => [who, plan] as const), ["blind", define] as const]) {
       const answer = await told(who, "crm", sql, schema);

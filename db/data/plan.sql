@@ -98,8 +98,15 @@ begin
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
       perform data.build_upgrade(_entity, _schema_name);
       perform data.build_violations(_entity, _schema_name);
-      _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
-        || data.key_offenders(_entity, _schema_name, changes, true);
+      _offenders := coalesce(data.misfits(_entity, _schema_name), '[]');
+      begin
+        _offenders := _offenders || data.key_offenders(_entity, _schema_name, changes, true);
+      exception when data_exception then
+        -- What is not of its new type is told already, and compares with nothing.
+        if _offenders = '[]' then
+          raise;
+        end if;
+      end;
     end if;
     if _before is not null then
       _losses := data.conversion_losses(old, _entity, _schema_name, changes, _before);
