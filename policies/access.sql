@@ -93,7 +93,7 @@ grant execute on function access.my_assigner_site_ids(), access.my_group_ids() t
 grant execute on function access.mask_redact(text), access.mask_hash(text, bytea), access.mask_last_four(text), access.mask_email(text),
   access.mask_year(text),
   access.mask_year(date), access.mask_year(timestamptz), access.mask_template(text, text),
-  access.require_seen(uuid, text[]), access.plan_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text),
+  access.require_seen(uuid, text[]), access.plan_seen(uuid, text[]), access.sees_all(uuid), access.sees_view(text), access.sees_whole(uuid, boolean),
   access.seen_condition(uuid, jsonb, text), access.source_field(data.entities, jsonb), access.seen_view(data.entities, text, text),
   access.unseen(uuid), access.named(jsonb), access.own_names(text[], jsonb),
   access.checked_change(text, jsonb, jsonb, text[], text[], text[], jsonb),

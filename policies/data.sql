@@ -137,11 +137,15 @@ begin
     execute format('create policy owner_all on data.%I to rowhouse_owner using (true) with check (true)', _table);
     execute format('drop policy if exists member_read on data.%I', _table);
     execute format('create policy member_read on data.%I for select to rowhouse_account
-      using (%I = any ((select %s)::uuid[]))', _table,
-      -- Plans and operations name values of records that do not fit, whoever may read those.
+      using (%I = any ((select %s)::uuid[])%s)', _table,
       case when _table in ('plans', 'operations') then 'entity_id' else 'site_id' end,
       case when _table in ('plans', 'operations') then 'access.my_definer_entity_ids()'
-        when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end);
+        when _table in ('entities', 'fields', 'relations') then 'tenancy.open_site_ids()' else 'tenancy.my_site_ids()' end,
+      -- Operations that failed name records that do not fit, and whether a conversion loses anything is what records hold.
+      case when _table in ('plans', 'operations')
+        then format(' and (not %s or access.sees_whole(entity_id, created_by = (select auth.account_id())))', case _table
+          when 'plans' then 'changes @? ''$.changes[*].expression''' else 'coalesce(error, failure) is not null' end)
+        else '' end);
   end loop;
 end
 $$;

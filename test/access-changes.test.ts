@@ -284,7 +284,7 @@ describe("who may define entities, and not policies,", () => {
     expect(await by({ "x-policies": policies, description: expected })).toBe(expected);
     expect(await as(pat, "select title from acme_crm.papers")).toBe("");
   });
-  test("is not told values of records that a conversion would lose", async () => {
+  test("is not told what a conversion would lose of records", async () => {
     const schema = {
       type: "object",
       "x-policies": ["owner_only"],
@@ -292,13 +292,8 @@ describe("who may define entities, and not policies,", () => {
     };
     const asked =
       "select jsonb_path_query_array(data.plan('acme/crm/papers', $1), '$.losses[*].examples[*].was') as was";
-    expect(await as(pat, asked, [schema])).toBe("");
+    expect(await as(pat, asked, [schema])).toBe("RH403");
     expect((await run(asked, [schema]))[0]?.was).toEqual(["north", "south", "south"]);
-    expect(
-      await as(pat, "select jsonb_array_length(data.plan('acme/crm/papers', $1) #> '{losses,0,examples}')", [
-        schema,
-      ]),
-    ).toBe("3");
   });
 });
 

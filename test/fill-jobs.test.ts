@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import pg from "pg";
 import { cloneDatabase, type TestDatabase } from "./harness/database.ts";
 import { refusal } from "./harness/failure.ts";
 import { operations, type Plan } from "./harness/operations.ts";
@@ -654,4 +655,22 @@ test("a site that is deleted while its records are filled takes the operation wi
   await db.query("select tenancy.drop_site('brief', 'brief')");
   expect(await step(id)).toBe("gone");
   expect(await one("select to_regnamespace('brief_crm') as x")).toBeNull();
+});
+
+test("what is not unique ends the operation also under the worker's own login, which may read nothing", async () => {
+  await make("crates", schema());
+  await define("crates", schema({ size: computed("quantity * 2", { "x-unique": true }) }));
+  const { id } = await last("crates");
+  const worker = new pg.Client({ connectionString: db.workerUrl });
+  await worker.connect();
+  try {
+    for (let state = "running"; state === "running"; )
+      state = (await worker.query("select data.run_step($1) as s", [id])).rows[0].s;
+  } finally {
+    await worker.end();
+  }
+  expect(await last("crates")).toMatchObject({ state: "failed", error: { code: "RH409" } });
+  expect(
+    await one("select schema->'properties' ? 'size' as x from data.entities where name = 'crates'"),
+  ).toBe(false);
 });

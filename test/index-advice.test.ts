@@ -62,6 +62,22 @@ test("what requests filter and sort by without an index is told, with a definiti
   );
   expect(rows).toHaveLength(2);
   const name = rows.find(({ fields }) => fields.join() === "name");
+  // It is estimated from values: for who defines, of what they see.
+  await crm.db.account("mo@acme.test");
+  await crm.db.query("select tenancy.add_member('acme', 'mo@acme.test', 'viewer')");
+  for (const [read, told] of [
+    [{ permission: "contacts:read" }, 2],
+    [{ permission: "contacts:read", fields: { masked: { name: "redact" } } }, 0],
+    [{ permission: "contacts:read", condition: { active: true } }, 0],
+    [{ permission: "companies:read" }, 0],
+  ] as const) {
+    await crm.db.query(
+      "select access.define_role('acme', $1), access.assign_role('acme', 'mo@acme.test', 'modeller')",
+      [{ name: "modeller", permissions: ["@entities:define", read] }],
+    );
+    await crm.db.query("select access.revoke_role('acme', 'mo@acme.test', 'viewer')");
+    expect([read, missing(await advice("acme/crm", "mo@acme.test")).length]).toEqual([read, told]);
+  }
   expect(name).toMatchObject({ calls: "5", definition: { properties: { name: { "x-index": true } } } });
   expect(Number(name?.gain)).toBeGreaterThan(0.5);
   expect(rows.find(({ fields }) => fields.length === 2)?.definition).toEqual({

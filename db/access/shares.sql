@@ -7,15 +7,9 @@ language plpgsql stable set search_path = '' as $$
 declare
   _unseen text;
 begin
-  if auth.is_operator() or exists (
-    select from tenancy.site_members m
-    where m.site_id = entity.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
-  then
+  if access.administers(entity.site_id) then
     return;
-  elsif tenancy.site_id() is distinct from entity.site_id
-    or not (case when access.is_special(entity) then access.sees_all(entity.id)
-      else access.allows(entity.site_id, access.entity_path(entity), 'read') end)
-  then
+  elsif tenancy.site_id() is distinct from entity.site_id or not access.reads_all(entity) then
     perform rowhouse.fail(403, format('You do not see every record of %s yourself', access.entity_path(entity)),
       'Who shares and is no owner or admin shares no more than they see. Ask an owner or admin of the site.', 'forbidden');
   end if;

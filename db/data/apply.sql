@@ -19,7 +19,9 @@ begin
   elsif (_entity.version, _entity.storage) <> (_plan.base_version, _plan.base_storage) then
     perform rowhouse.fail(409, format('%s has changed since this plan was made: it has version %s now', _entity.name, _entity.version),
       'Plan again: data.plan(entity, schema).', 'plan_outdated');
-  elsif _plan.loses_data and not coalesce(apply.allow_loss, false) then
+  end if;
+  perform access.require_checkable(_entity, _plan.schema, _plan.changes->'renames', _plan.changes->'changes');
+  if _plan.loses_data and not coalesce(apply.allow_loss, false) then
     perform rowhouse.fail(409, format('This plan would lose data of %s: %s', _entity.name, (select string_agg(c->>'message', '; ')
       from jsonb_array_elements(_plan.changes->'changes') c where (c->>'loses_data')::boolean)),
       'select data.apply(plan, allow_loss => true) does it nevertheless.', 'would_lose_data');
@@ -31,5 +33,5 @@ begin
 end
 $$;
 comment on function data.apply(uuid, boolean) is
-  'Does exactly what a plan of data.plan or data.plan_rollback says, once. Site owners and admins only. RH403; RH404; RH409 when it was applied already, the entity has changed since, records do not fit, or data would be lost and allow_loss is not true; RH503 when the entity is in use without a pause.';
+  'Does exactly what a plan of data.plan or data.plan_rollback says, once. Owners, admins and @entities:define. RH403, also when it is tried on records or fields that you do not see, whoever made the plan; RH404; RH409 when it was applied already, the entity has changed since, records do not fit, or data would be lost and allow_loss is not true; RH503 when the entity is in use without a pause.';
 

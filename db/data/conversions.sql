@@ -100,27 +100,17 @@ begin
         where r.before ? %4$L and %6$s(r.after, r.after) is distinct from r.before->%4$L
       )
       select jsonb_build_object('field', %5$L, 'records', (select count(*) from lost),
-        'examples', (select jsonb_agg(to_jsonb(l)%7$s) from (select * from lost limit 20) l)) where exists (select from lost) $sql$,
-      _table, before, data.upgraded_source(entity, 't'), _c->>'old_field', _c->>'field', _back,
-      case when data.may_be_told_values(old) then '' else ' - ''was''::text' end) into _found;
+        'examples', (select jsonb_agg(to_jsonb(l)) from (select * from lost limit 20) l)) where exists (select from lost) $sql$,
+      _table, before, data.upgraded_source(entity, 't'), _c->>'old_field', _c->>'field', _back) into _found;
     _out := _out || coalesce(_found, '[]');
   end loop;
   return _out;
 end
 $$;
 comment on function data.conversion_losses(data.entities, data.entities, text, jsonb, text) is
-  'Whose values would not come back by x-convert-back, or by the automatic conversion, as [{field, records, examples: [{id, was}]}], was for those who may read them all; before is the SQL of a storage row''s (t) data as it is now.';
+  'Whose values would not come back by x-convert-back, or by the automatic conversion, as [{field, records, examples: [{id, was}]}] (who may plan it sees them: access.require_checkable); before is the SQL of a storage row''s (t) data as it is now.';
 
--- Who may define entities need not read records.
-create or replace function data.may_be_told_values(entity data.entities) returns boolean
-language sql stable set search_path = '' as $$
-  select auth.is_operator()
-    or exists (select from tenancy.site_members m
-      where m.site_id = entity.site_id and m.account_id = auth.account_id() and m.role in ('owner', 'admin'))
-    or not access.is_special(entity) and access.allows(entity.site_id, access.entity_path(entity), 'read')
-$$;
-comment on function data.may_be_told_values(data.entities) is 'Whether the caller administers the site or may read every record of an entity.';
-
+drop function if exists data.may_be_told_values(data.entities);
 create or replace function data.keep_upgrade(entity data.entities, schema_name text) returns text
 language plpgsql set search_path = '' as $$
 begin

@@ -21,6 +21,8 @@ begin
     perform data.refuse_loss(_old, _changes);
     return data.redefine(_old, define_entity.schema, _renames, _changes);
   end if;
+  perform access.refuse_unseen_targets(jsonb_populate_record(null::data.entities, jsonb_build_object('site_id', _app.site_id,
+    'app_id', _app.id)), define_entity.schema, '{}', '[]');
   insert into data.entities as e (site_id, app_id, name, schema, storage)
   values (_app.site_id, _app.id, define_entity.name, define_entity.schema, coalesce(define_entity.schema->>'x-storage', 'jsonb'))
   returning e.* into _entity;
@@ -35,7 +37,7 @@ begin
 end
 $$;
 comment on function data.define_entity(text, text, jsonb) is
-  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Owners, admins and @entities:define. RH400 lists what is wrong by JSON pointer; RH403; RH404; RH409 when the change would lose data or existing records do not fit.';
+  'Defines an entity of an app (acme/crm) from a JSON Schema, or changes it where that loses nothing. Creates its typed view, storage, validation, indexes, foreign keys and row-level security. data.plan shows what a change would do. Owners, admins and @entities:define. RH400 lists what is wrong by JSON pointer; RH403, also when it would be tried on records or fields that you do not see; RH404; RH409 when the change would lose data or existing records do not fit.';
 
 -- The model first, then the app: roles and policies are compiled in the same order.
 create or replace function data.lock_definitions(app tenancy.apps) returns void

@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function data.plan(text, jsonb) is
-  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Site owners and admins only. RH400, RH403, RH404, RH409.';
+  'What giving an entity (acme/crm/contacts) a new schema would do, without doing it: {"plan" (its id), "version", "changes", "statements", "deferred" (what a worker does afterwards while everybody goes on: building indexes, validating foreign keys), "locks", "records", "rewrites", "loses_data", "losses", "offenders", "dependents"}. A property with "x-renamed-from" continues another; "x-convert" says how its values become others. Owners, admins and @entities:define. RH400; RH403, also when it would be tried on records or fields that you do not see; RH404; RH409.';
 
 create or replace function data.require_entity_for_change(entity text) returns data.entities
 language plpgsql set search_path = '' as $$
@@ -47,6 +47,7 @@ declare
   _loses boolean;
   _id uuid;
 begin
+  perform access.require_checkable(old, save_plan.schema, renames, save_plan.changes);
   perform data.require_conversions(old.schema, save_plan.schema, save_plan.changes);
   _trial := data.try_definition(old, save_plan.schema, renames, save_plan.changes);
   select jsonb_agg(case when l.value is null then c.value
@@ -97,8 +98,15 @@ begin
     if exists (select from jsonb_array_elements(changes) c where (c->>'checks')::boolean) then
       perform data.build_upgrade(_entity, _schema_name);
       perform data.build_violations(_entity, _schema_name);
-      _offenders := coalesce(data.misfits(_entity, _schema_name), '[]')
-        || data.key_offenders(_entity, _schema_name, changes, data.may_be_told_values(old));
+      _offenders := coalesce(data.misfits(_entity, _schema_name), '[]');
+      begin
+        _offenders := _offenders || data.key_offenders(_entity, _schema_name, changes, true);
+      exception when data_exception then
+        -- What is not of its new type is told already, and compares with nothing.
+        if _offenders = '[]' then
+          raise;
+        end if;
+      end;
     end if;
     if _before is not null then
       _losses := data.conversion_losses(old, _entity, _schema_name, changes, _before);

@@ -93,7 +93,8 @@ begin
   end if;
   perform data.refuse_broken_references(old, redefine.changes);
   perform data.refuse_during_operation(old);
-  perform access.refuse_lost_protection(old, redefine.schema, redefine.renames);
+  perform access.refuse_lost_protection(old, redefine.schema, redefine.renames, redefine.changes);
+  perform access.require_checkable(old, redefine.schema, redefine.renames, redefine.changes);
   _entity := data.save_definition(old, redefine.schema, _transforms);
   _statements := data.storage_statements(_entity, _schema_name, _fields, renames, _transforms);
   _deferred := data.deferred_statements(_entity, _schema_name, _fields, renames, _statements);

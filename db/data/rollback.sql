@@ -73,7 +73,7 @@ begin
 end
 $$;
 comment on function data.plan_rollback(text, int) is
-  'A plan like data.plan''s that takes an entity back to a former version: names, kinds and dropped values come back, fields added since go. Site owners and admins only. RH403, RH404.';
+  'A plan like data.plan''s that takes an entity back to a former version: names, kinds and dropped values come back, fields added since go. Owners, admins and @entities:define. RH403, RH404.';
 
 create or replace function data.rollback(entity text, version int) returns data.entities
 language plpgsql security definer set search_path = '' as $$
@@ -82,4 +82,4 @@ begin
 end
 $$;
 comment on function data.rollback(text, int) is
-  'Takes an entity back to a former version, as a new version. Values of fields added since are kept until data.compact, so that one can go forward again. Site owners and admins only. RH403; RH404; RH409 when records do not fit the former version.';
+  'Takes an entity back to a former version, as a new version. Values of fields added since are kept until data.compact, so that one can go forward again. Owners, admins and @entities:define. RH403; RH404; RH409 when records do not fit the former version.';

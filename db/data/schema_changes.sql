@@ -17,7 +17,8 @@ language sql immutable set search_path = '' as $$
   select case
     when tightens.old is not distinct from tightens.new or keyword = any (data.option_keywords())
       or keyword in ('title', 'description', 'examples', '$comment', 'deprecated', 'default', 'x-index', 'x-indexes', 'x-search',
-      'x-renamed-from', 'x-convert', 'x-convert-back', 'x-pii', 'x-mask') then false
+      'x-renamed-from', 'x-convert', 'x-convert-back', 'x-pii', 'x-mask', 'x-audit', 'x-policies', 'x-cache-ttl', 'x-storage', '$id',
+      '$schema') then false
     when tightens.new is null
       then keyword not in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'minLength', 'maxLength', 'minItems', 'maxItems',
       'pattern', 'enum', 'required', 'format', 'precision', 'x-unique', 'x-relation')
