@@ -50,7 +50,7 @@ export function sqlDoors({ db }: Crm): Record<string, Change> {
         json([{ operation: "update", entity, id, data: changes }]),
       ]),
     "psql, an import": (entity, id, changes, seen) =>
-      psql("select data.import_lines($1, $2, null, '{id}', 'skip')", [
+      psql("select data.import_lines($1, $2, null, '{id}', 'stop')", [
         path(entity),
         json([[1, { id, ...seen, ...changes }]]),
       ]),
