@@ -18,13 +18,16 @@ from access.change_count($3::text::uuid, $1::text::uuid) c`,
 /** What was found when an app of a version was opened: site, roles, role, number of changes, end, rights. */
 type Opened = { version: string; found: Texts };
 
+const mostBytes = 32 * 2 ** 20; // who holds 100 roles takes 4 kB, and as much for what they permit
+const bytesOf = ({ found }: Opened) => found.reduce((sum, text) => sum + (text?.length ?? 0), 200);
+
 const openedBy = new WeakMap<Pool, LRUCache<string, Opened>>();
 
 /** Which requests have been opened through a pool, by session, account and app. */
 export function openedThrough(pool: Pool): LRUCache<string, Opened> {
   let opened = openedBy.get(pool);
   if (!opened) {
-    opened = new LRUCache({ max: 20_000 });
+    opened = new LRUCache({ max: 20_000, maxSize: mostBytes, sizeCalculation: bytesOf });
     openedBy.set(pool, opened);
   }
   return opened;
