@@ -159,7 +159,8 @@ language sql stable set search_path = '' as $$
         if _closed && _names then
           perform access.refuse_fields(%L, array(select n from unnest(_names) n where n = any (_closed)), 'create');
         end if;
-      end if; $sql$, access.share_rights(format('select %s into _closed;', access.closed_sql(entity, 'create', 'new')), entity), (entity).name) end
+      end if; $sql$, access.share_rights(format('select %s into _closed;', access.closed_sql(entity, 'create', 'new')), entity),
+      (entity).name) end
 $$;
 comment on function access.compile_new_check(data.entities, text) is
   'PL/pgSQL of an entity''s write rule that checks which fields a new record was given: part names notes them before defaults, check compares them once the row is complete.';
