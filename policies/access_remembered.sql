@@ -1,5 +1,5 @@
 grant execute on function access.remember_roles(uuid, uuid) to rowhouse_gateway;
-grant execute on function access.change_count(uuid, uuid), access.plain_rights(uuid, uuid[]) to rowhouse_gateway;
+grant execute on function access.change_count(uuid, uuid), access.plain_rights(uuid, uuid[]), access.kept_attributes(uuid, uuid) to rowhouse_gateway;
 grant select on access.known_roles, access.counted_changes to rowhouse_gateway;
 
 do $$

@@ -58,6 +58,7 @@ describe("claims", () => {
   test.each([
     ["set_config of the account", "select set_config('rowhouse.account', '', false)"],
     ["set_config of the roles", "select set_config('rowhouse.roles', '{}', true)"],
+    ["set_config of the attributes", "select set_config('rowhouse.attributes', '{}', true)"],
     ["set_config of the rights", "select set_config('rowhouse.rights', ' *:delete ', true)"],
     ["set_config of the role", "select set_config('role', 'rowhouse_owner', false)"],
     ["pg_settings", "update pg_settings set setting = '' where name = 'statement_timeout'"],

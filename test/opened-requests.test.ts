@@ -173,6 +173,43 @@ test("more rights than are kept are asked of the tables", async () => {
   expect([await seen(token), await seen(token)]).toEqual([0, 0]);
 });
 
+test("attributes count from the next request on, also those that are too long to be kept", async () => {
+  await run("select access.set_attribute_schema('acme', $1)", [
+    { type: "object", properties: { city: { type: "string" }, notes: { type: "string" } } },
+  ]);
+  await run("select data.define_entity('acme/crm', 'shops', $1)", [
+    { type: "object", properties: { name: { type: "string" }, city: { type: "string" } } },
+  ]);
+  await run("select data.insert('acme/crm/shops', $1)", [
+    JSON.stringify(["Oslo", "Oslo", "Bergen"].map((city) => ({ name: "x", city }))),
+  ]);
+  await run("select access.define_role('acme', $1)", [
+    {
+      name: "some",
+      permissions: [
+        { permission: "crm/shops:read", condition: { city: "$account.attributes.city" } },
+        { permission: "crm/shops:update", condition: { "$account.attributes.city": "Bergen" } },
+      ],
+    },
+  ]);
+  const set = (attributes: object) =>
+    run("select access.set_attributes('acme', 'vic@acme.test', $1)", [attributes]);
+  const token = await crm.gateway.token("vic@acme.test", "acme");
+  const shops = () => seen(token, `${base}/shops`);
+  for (const [attributes, count] of [
+    [{ city: "Oslo" }, 2],
+    [{ city: "Bergen" }, 1],
+    [{}, 0],
+    [{ city: "Oslo", notes: "n".repeat(2_000) }, 2],
+    [{ city: "Bergen", notes: "n".repeat(2_000) }, 1],
+  ] as const) {
+    await set(attributes);
+    expect([attributes, await shops(), await shops()]).toEqual([attributes, count, count]);
+  }
+  await run("delete from access.account_attributes");
+  expect([await shops(), await shops()]).toEqual([0, 0]);
+});
+
 test("rights of the caller are not those of whom an explanation is about", async () => {
   const token = await crm.gateway.token("ann@acme.test", "acme");
   const explain = async (email: string) => {
@@ -254,6 +291,7 @@ test.each([
   "select * from access.change_count(uuidv7(), uuidv7())",
   "select access.count_change(uuidv7(), uuidv7())",
   "select access.plain_rights(uuidv7(), '{}')",
+  "select access.kept_attributes(uuidv7(), uuidv7())",
 ])("a member may not: %s", async (sql) => {
   for (const email of ["vic@acme.test", "ann@acme.test"])
     await expect(crm.db.as("acme", email, (client) => client.query(sql))).rejects.toMatchObject({

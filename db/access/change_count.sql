@@ -43,14 +43,16 @@ begin
   return null;
 end
 $$;
-comment on function access.count_role_change() is 'Counts a change of what roles are held by, and of what they permit.';
+comment on function access.count_role_change() is 'Counts a change of what roles are held by, of what they permit, and of attributes.';
 
 do $$
 declare
   _table text;
   _event record;
 begin
-  foreach _table in array array['access.held_roles', 'access.permissions', 'access.assignments', 'access.group_members', 'tenancy.site_members'] loop
+  foreach _table in array array['access.held_roles', 'access.permissions', 'access.assignments', 'access.group_members',
+    'access.account_attributes', 'tenancy.site_members']
+  loop
     for _event in
       select * from (values ('insert', 'new'), ('update', 'old'), ('update', 'new'), ('delete', 'old')) e (name, rows)
     loop

@@ -1,5 +1,6 @@
 -- What roles may do by permissions that depend on nothing, as a text in which one looks: ' crm/*:read */posts:update '. The gateway keeps
--- it with the roles, for as long as nothing has changed (access.change_count), and sets it for a request as rowhouse.rights.
+-- it with the roles and the account's attributes, for as long as nothing has changed (access.change_count), and sets them for a request
+-- as rowhouse.rights and rowhouse.attributes.
 
 create or replace function access.plain_rights(site_id uuid, roles uuid[]) returns text
 language sql stable security definer set search_path = '' as $$
@@ -28,3 +29,17 @@ return strpos(rights, ' *:' || action || ' ') > 0
   or strpos(rights, ' */' || split_part(entity, '/', 2) || ':' || action || ' ') > 0;
 comment on function access.grants_right(text, text, text) is
   'Whether access.plain_rights has one for an action on an entity app/entity: by its name or by one of access.patterns.';
+
+create or replace function access.kept_attributes(site_id uuid, account_id uuid) returns text
+language sql stable security definer set search_path = '' as $$
+  select case when length(a.attributes) <= 2000 then a.attributes end
+  from (select coalesce((select a.attributes from access.account_attributes a
+    where a.site_id = kept_attributes.site_id and a.account_id = kept_attributes.account_id), '{}')::text) a (attributes)
+$$;
+comment on function access.kept_attributes(uuid, uuid) is
+  'The attributes of an account in a site, a JSON object; null where that is longer than 2,000 characters. For the gateway.';
+
+create or replace function access.known_attributes() returns text
+language sql stable parallel safe
+return case when session_user = 'rowhouse_gateway' then nullif(current_setting('rowhouse.attributes', true), '') end;
+comment on function access.known_attributes() is 'The access.kept_attributes of the caller, where the gateway knows them; else null.';

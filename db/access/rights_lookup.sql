@@ -29,22 +29,27 @@ language sql immutable parallel safe as $$
 $$;
 comment on function access.attributes_sql() is 'The attributes of the account of the claims, as a format of SQL over a site.';
 
--- One statement for all of it: a second one costs 4 µs.
+-- One statement for all of it, as a second one costs 4 µs; and none where the gateway knows.
 create or replace function access.look_up(entity data.entities, action text, body text) returns text
 language sql stable set search_path = '' as $$
-  with read (name, sql) as (
-    select '_plain', format('case when access.rights() is null then exists (select from access.plain_permissions(_roles, %1$L, %2$L, %3$L))
-      else access.grants_right(access.rights(), %2$L, %3$L) end', (entity).site_id, access.entity_path(entity), look_up.action)
+  with read (name, sql, known, is_known) as (
+    select '_plain', format('exists (select from access.plain_permissions(_roles, %L, %L, %L))',
+        (entity).site_id, access.entity_path(entity), look_up.action),
+      format('access.grants_right(access.rights(), %L, %L)', access.entity_path(entity), look_up.action), 'access.rights() is not null'
     union all
-    select '_attributes', format(access.attributes_sql(), (entity).site_id) where look_up.body ~ '_attributes'
+    select '_attributes', format(access.attributes_sql(), (entity).site_id), 'access.known_attributes()::jsonb',
+      'access.known_attributes() is not null'
+    where look_up.body ~ '_attributes'
     union all
-    select '_account', a.sql from access.account_sql(look_up.body, (entity).site_id) a (sql) where a.sql is not null
+    select '_account', a.sql, null, null from access.account_sql(look_up.body, (entity).site_id) a (sql) where a.sql is not null
   )
-  select concat(case count(*) when 1 then format(
-        'if access.rights() is null then _plain := exists (select from access.plain_permissions(_roles, %1$L, %2$L, %3$L));
-        else _plain := access.grants_right(access.rights(), %2$L, %3$L); end if; ',
-        (entity).site_id, access.entity_path(entity), look_up.action)
-      else format(E'select %s\n    into %s; ', string_agg(r.sql, ', ' order by r.name), string_agg(r.name, ', ' order by r.name)) end,
+  select concat(case when bool_and(r.known is not null) then format('if %s then %selse select %s into %s; end if; ',
+        string_agg(r.is_known, ' and ' order by r.name), string_agg(format('%s := %s; ', r.name, r.known), '' order by r.name),
+        string_agg(r.sql, ', ' order by r.name), string_agg(r.name, ', ' order by r.name))
+      else format('select %s into %s; ',
+        string_agg(case when r.known is null then r.sql else format('case when %s then %s else %s end', r.is_known, r.known, r.sql) end,
+          ', ' order by r.name),
+        string_agg(r.name, ', ' order by r.name)) end,
     case when look_up.body ~ '_env' then '_env := access.env(); ' end)
   from read r
 $$;

@@ -53,7 +53,8 @@ language sql stable set search_path = '' as $$
   select jsonb_build_object('account', coalesce(current_setting('rowhouse.account', true), ''),
     'site', coalesce(current_setting('rowhouse.site', true), ''),
     'roles', coalesce(current_setting('rowhouse.roles', true), ''),
-    'rights', coalesce(current_setting('rowhouse.rights', true), ''))
+    'rights', coalesce(current_setting('rowhouse.rights', true), ''),
+    'attributes', coalesce(current_setting('rowhouse.attributes', true), ''))
 $$;
 comment on function access.claims() is 'The claims of this transaction, for access.claim to put back.';
 
@@ -63,7 +64,7 @@ language plpgsql set search_path = '' as $$
 declare
   _name text;
 begin
-  foreach _name in array array['account', 'site', 'roles', 'rights'] loop
+  foreach _name in array array['account', 'site', 'roles', 'rights', 'attributes'] loop
     execute format('set local rowhouse.%s = %L', _name, coalesce(claim.claims->>_name, ''));
   end loop;
 end

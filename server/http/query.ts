@@ -40,7 +40,8 @@ const reopenStatement: Statement = {
     "coalesce(r.held_role_ids, access.remember_roles(r.site_id, $2::uuid))",
     "coalesce(r.role_name, tenancy.refuse_request())",
     `, r.site_id::text, r.held_role_ids::text, r.role_name, r.changes::text, r.until::text,
-  case when r.until is not null then access.plain_rights(r.site_id, r.held_role_ids) end`,
+  case when r.until is not null then access.plain_rights(r.site_id, r.held_role_ids) end,
+  case when r.until is not null then access.kept_attributes(r.site_id, $2::uuid) end`,
   ),
 };
 
