@@ -1,20 +1,27 @@
 -- What requests open with is remembered, and believed for as long as nothing has changed that it was found by: what changes it is
 -- counted here. The nil UUID stands for all accounts of a site: what roles inherit and permit, what is assigned to groups, its apps.
 
+-- Not the next number: a database that is restored would come to the same again, with other rights, and the gateway remember the first.
+create or replace function access.another_count(count int) returns int
+language sql volatile parallel restricted
+return ((another_count.count::bigint + 1 + floor(random() * 2147483645)::bigint) % 2147483647)::int;
+comment on function access.another_count(int) is 'A number, by chance, that is not count.';
+
 create or replace function access.count_change(site_id uuid, account_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
 begin
   -- A slot that nobody holds, as in data.count_change: two changes neither wait for each other nor deadlock.
   if current_setting('transaction_isolation') = 'read committed' then
-    update access.role_changes r set count = r.count + 1
+    update access.role_changes r set count = access.another_count(r.count)
     where r.site_id = count_change.site_id and r.account_id = count_change.account_id
       and r.slot = (
         select x.slot from access.role_changes x where x.site_id = count_change.site_id and x.account_id = count_change.account_id
         limit 1 for update skip locked);
   end if;
   if not found or current_setting('transaction_isolation') <> 'read committed' then
-    insert into access.role_changes (site_id, account_id)
-    select s.id, count_change.account_id from tenancy.sites s where s.id = count_change.site_id; -- one that is being dropped takes its counts with it
+    insert into access.role_changes (site_id, account_id, count)
+    -- A site that is being dropped takes its counts with it.
+    select s.id, count_change.account_id, access.another_count(0) from tenancy.sites s where s.id = count_change.site_id;
   end if;
 end
 $$;
@@ -31,7 +38,7 @@ begin atomic
   where c.site_id = change_count.site_id and c.account_id in (change_count.account_id, '00000000-0000-0000-0000-000000000000');
 end;
 comment on function access.change_count(uuid, uuid) is
-  'How often what the requests of an account of a site open with has changed; a part of the statement that asks. For the gateway.';
+  'A number that is another one whenever what the requests of an account of a site open with has changed; a part of the statement that asks. For the gateway.';
 
 create or replace function access.count_role_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
