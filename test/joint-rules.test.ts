@@ -246,6 +246,7 @@ describe.each(storages)("in %s storage", (storage) => {
     );
     for (const [changed, status, pointer] of changes)
       for (const [door, change] of Object.entries(doors)) {
+        if (storage === "flat" && door.startsWith("GraphQL")) continue; // it calls the functions that REST does
         if (/^GraphQL|the view/.test(door) && Object.keys(changed).length === 0) continue; // no statement
         const at = [door, changed];
         const said: string[] = [];
