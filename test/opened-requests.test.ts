@@ -253,6 +253,34 @@ test("rights of the caller are not those of whom an explanation is about", async
   await run("select access.assign_role('acme', 'vic@acme.test', 'viewer')");
 });
 
+test("rights that are kept for one site say nothing of another, where one asks about it", async () => {
+  const two = await crm.db.account("two@both.test");
+  for (const name of ["acme", "beta"])
+    await run("select tenancy.add_member($1, 'two@both.test', 'viewer')", [name]);
+  const client = new pg.Client({ connectionString: crm.db.gatewayUrl });
+  await client.connect();
+  try {
+    await client.query("begin");
+    await client.query(
+      `select set_config('rowhouse.account', $1, true), set_config('rowhouse.site', $2, true),
+         set_config('rowhouse.roles', '{}', true), set_config('rowhouse.rights', ' *:delete *:read ', true),
+         set_config('role', 'rowhouse_account', true)`,
+      [two, crm.ids.acme],
+    );
+    const asked = async (site: string) =>
+      (
+        await client.query("select access.allows_each($1, $2) #>> '{data,0,allowed}' as allowed", [
+          site,
+          JSON.stringify([{ entity: "crm/contacts", action: "delete" }]),
+        ])
+      ).rows[0].allowed;
+    expect(await asked("acme")).toBe("true");
+    await expect(asked("beta")).rejects.toMatchObject({ code: "RH404" });
+  } finally {
+    await client.end();
+  }
+});
+
 test("another definition, an app and a site that are dropped and made again", async () => {
   const token = await remembered(null);
   const path = "/api/v1/sites/short/apps/crm/notes";

@@ -47,7 +47,7 @@ begin
   if allows_each.account is not null then
     _account := access.asked_account(_site.id, allows_each.account);
   end if;
-  perform access.claim(case when _site.id = tenancy.site_id() then _before else _before - 'roles' end
+  perform access.claim(case when _site.id = tenancy.site_id() then _before else _before - '{roles,rights,attributes}'::text[] end
     || jsonb_build_object('site', _site.id));
   _out := access.answer_questions(_site.name, allows_each.questions, allows_each.app);
   if _account is distinct from auth.account_id() then
